@@ -1,0 +1,2 @@
+//! The one binary, `pelton`.
+fn main() {}
