@@ -1,0 +1,337 @@
+//! One shard's memory: an arena of 4 KiB pages, a buddy allocator over it, and counted
+//! references to the buffers cut from it. This is the one file of the crate with `unsafe`.
+//!
+//! A buffer may be read by the kernel (a [`Slice`] in a send or write) while the engine reads it
+//! as well; it is only ever filled by one side at a time: a [`FillBuf`] is a token that moves to
+//! the backend with the op and back with its done.
+#![allow(unsafe_code, reason = "the arena is shared with the kernel, so it is raw memory")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use crate::buddy::{Buddy, PAGES_MAX};
+use crate::port::RecvBuf;
+
+/// Bytes of a page, the unit of allocation and of alignment.
+pub const PAGE_BYTES: usize = 4096;
+/// Longest buffer that can be allocated.
+pub const BUFFER_BYTES_MAX: usize = PAGES_MAX * PAGE_BYTES;
+/// Alignment of the arena: a huge page.
+const ARENA_ALIGN: usize = 2 * 1024 * 1024;
+
+/// The memory itself, given back when it is dropped. Whoever lets a kernel write into it keeps
+/// it alive until the kernel is done (see [`Arena::base`]).
+#[derive(Debug)]
+pub struct Arena {
+    base: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: the arena is plain memory with one owner; moving the owner to its shard's thread moves
+// the right to access it.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    fn new(bytes: usize) -> Arena {
+        let layout = Layout::from_size_align(bytes, ARENA_ALIGN).expect("arena size is bounded");
+        assert!(bytes > 0, "an arena has pages");
+        // SAFETY: the layout's size is not zero.
+        let base = unsafe { alloc_zeroed(layout) };
+        let base = NonNull::new(base).unwrap_or_else(|| handle_alloc_error(layout));
+        Arena { base, layout }
+    }
+
+    /// Start of the arena, aligned to 2 MiB. For backends, which hand addresses to the kernel.
+    pub const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Its length in bytes.
+    pub const fn len(&self) -> usize {
+        self.layout.size()
+    }
+
+    /// Never true.
+    pub const fn is_empty(&self) -> bool {
+        self.layout.size() == 0
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) };
+    }
+}
+
+/// Bytes of the arena: where they begin and how many they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// Offset from the arena's base in bytes.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// A buffer's number. Copyable: lifetime is by [`Pool::retain`] and [`Pool::release`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BufId(u32);
+
+/// A buffer that a backend may fill. Not copyable: whoever has it may write.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FillBuf {
+    id: BufId,
+    slice: Slice,
+}
+
+impl FillBuf {
+    /// The buffer's number.
+    pub const fn id(&self) -> BufId {
+        self.id
+    }
+
+    /// Its bytes in the arena.
+    pub const fn slice(&self) -> Slice {
+        self.slice
+    }
+}
+
+/// Where the provided receive buffers lie: at the front of the arena, back to back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecvRegion {
+    /// How many.
+    pub count: u16,
+    /// Bytes of each.
+    pub bytes: u32,
+}
+
+impl RecvRegion {
+    /// Bytes of all of them.
+    pub fn total_bytes(self) -> usize {
+        usize::from(self.count) * self.buffer_bytes()
+    }
+
+    fn buffer_bytes(self) -> usize {
+        usize::try_from(self.bytes).expect("u32 fits usize")
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    page: u32,
+    pages: u32,
+    /// 0 when the entry is free.
+    refs: u32,
+}
+
+/// The allocator and all access to the arena's bytes.
+#[derive(Debug)]
+pub struct Pool {
+    arena: Arena,
+    recv: RecvRegion,
+    /// Offset of the first allocatable page.
+    data_offset: usize,
+    buddy: Buddy,
+    entries: Vec<Entry>,
+    free_entries: Vec<u32>,
+}
+
+impl Pool {
+    /// A pool with at least `data_bytes` allocatable bytes, rounded up to 2 MiB, beside the
+    /// receive buffers.
+    pub fn new(recv: RecvRegion, data_bytes: usize) -> Pool {
+        let data_offset = recv.total_bytes().next_multiple_of(ARENA_ALIGN);
+        let data_bytes = data_bytes.next_multiple_of(BUFFER_BYTES_MAX);
+        Pool {
+            arena: Arena::new(data_offset + data_bytes),
+            recv,
+            data_offset,
+            buddy: Buddy::new(data_bytes / PAGE_BYTES),
+            entries: Vec::new(),
+            free_entries: Vec::new(),
+        }
+    }
+
+    /// The arena, for the backend's registrations.
+    pub const fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// The receive buffers' place.
+    pub const fn recv_region(&self) -> RecvRegion {
+        self.recv
+    }
+
+    /// Bytes that could be allocated, were they in one piece.
+    pub const fn free_bytes(&self) -> usize {
+        self.buddy.free_pages() * PAGE_BYTES
+    }
+
+    /// A buffer of at least `bytes` bytes (whole pages) with one reference; its content is
+    /// whatever was there. `None` when there is no room; `bytes` beyond [`BUFFER_BYTES_MAX`] is
+    /// a programmer's error.
+    pub fn alloc(&mut self, bytes: usize) -> Option<BufId> {
+        assert!(bytes <= BUFFER_BYTES_MAX, "no buffer is longer than BUFFER_BYTES_MAX");
+        let pages = bytes.div_ceil(PAGE_BYTES).max(1);
+        let page = self.buddy.alloc(pages)?;
+        let pages = u32::try_from(pages).expect("bounded by PAGES_MAX");
+        let entry = Entry { page, pages, refs: 1 };
+        if let Some(index) = self.free_entries.pop() {
+            self.entries[to_usize(index)] = entry;
+            return Some(BufId(index));
+        }
+        let index = u32::try_from(self.entries.len()).expect("bounded by the page count");
+        self.entries.push(entry);
+        Some(BufId(index))
+    }
+
+    /// One more holder of the buffer.
+    pub fn retain(&mut self, id: BufId) {
+        let entry = self.live_mut(id);
+        entry.refs += 1;
+    }
+
+    /// One holder less; the last one frees it.
+    pub fn release(&mut self, id: BufId) {
+        let entry = self.live_mut(id);
+        entry.refs -= 1;
+        if entry.refs == 0 {
+            let Entry { page, pages, .. } = *entry;
+            self.buddy.free(page, to_usize(pages));
+            self.free_entries.push(id.0);
+        }
+    }
+
+    /// How many hold the buffer.
+    pub fn refs(&self, id: BufId) -> u32 {
+        self.live(id).refs
+    }
+
+    /// Number of buffers in use.
+    pub fn live_buffers(&self) -> usize {
+        self.entries.len() - self.free_entries.len()
+    }
+
+    /// Bytes of the buffer.
+    pub fn capacity(&self, id: BufId) -> usize {
+        to_usize(self.live(id).pages) * PAGE_BYTES
+    }
+
+    /// Frees the pages behind the first `bytes` bytes. The buffer has one holder.
+    pub fn trim(&mut self, id: BufId, bytes: usize) {
+        let keep = bytes.div_ceil(PAGE_BYTES).max(1);
+        let entry = self.live_mut(id);
+        assert_eq!(entry.refs, 1, "only the sole holder trims");
+        let pages = to_usize(entry.pages);
+        if keep < pages {
+            entry.pages = u32::try_from(keep).expect("fewer than before");
+            let cut = entry.page + u32::try_from(keep).expect("fewer than before");
+            self.buddy.free(cut, pages - keep);
+        }
+    }
+
+    /// The bytes of the buffer.
+    pub fn bytes(&self, id: BufId) -> &[u8] {
+        let (offset, len) = self.range(id);
+        // SAFETY: the range lies inside the arena, the entry is live so nobody else was given
+        // these pages, and a backend that fills them holds their FillBuf, during which the
+        // engine by rule does not call this.
+        unsafe { std::slice::from_raw_parts(self.arena.base.as_ptr().add(offset), len) }
+    }
+
+    /// The bytes of the buffer, to write. The kernel may be reading other parts of it.
+    pub fn bytes_mut(&mut self, id: BufId) -> &mut [u8] {
+        let (offset, len) = self.range(id);
+        // SAFETY: as in `bytes`, and `&mut self` makes this the only reference into the arena.
+        unsafe { std::slice::from_raw_parts_mut(self.arena.base.as_ptr().add(offset), len) }
+    }
+
+    /// Copies `len` bytes between two different buffers.
+    pub fn copy(&mut self, from: BufId, from_at: usize, to: BufId, to_at: usize, len: usize) {
+        assert_ne!(from, to, "buffers differ");
+        let (from_offset, from_len) = self.range(from);
+        let (to_offset, to_len) = self.range(to);
+        assert!(from_at + len <= from_len && to_at + len <= to_len, "inside both buffers");
+        let base = self.arena.base.as_ptr();
+        // SAFETY: both ranges are inside the arena, belong to different live buffers and were
+        // checked against their lengths, so they do not overlap.
+        unsafe {
+            let source = base.add(from_offset + from_at);
+            let target = base.add(to_offset + to_at);
+            std::ptr::copy_nonoverlapping(source, target, len);
+        }
+    }
+
+    /// The first `len` bytes of a provided receive buffer.
+    pub fn recv_bytes(&self, buf: &RecvBuf, len: u32) -> &[u8] {
+        assert!(buf.0 < self.recv.count && len <= self.recv.bytes, "inside a receive buffer");
+        let offset = usize::from(buf.0) * self.recv.buffer_bytes();
+        // SAFETY: inside the receive region; the kernel gave this buffer up until it is returned.
+        unsafe { std::slice::from_raw_parts(self.arena.base.as_ptr().add(offset), to_usize(len)) }
+    }
+
+    /// `len` bytes of the buffer from byte `at`, as the kernel is told them.
+    pub fn slice(&self, id: BufId, at: usize, len: usize) -> Slice {
+        let (offset, capacity) = self.range(id);
+        assert!(at + len <= capacity, "a slice lies inside its buffer");
+        Slice {
+            offset: u64::try_from(offset + at).expect("usize fits u64"),
+            len: u32::try_from(len).expect("bounded by BUFFER_BYTES_MAX"),
+        }
+    }
+
+    /// The token with which a backend fills the buffer. The engine keeps its reference and does
+    /// not touch the bytes until the token is back.
+    pub fn fill(&self, id: BufId) -> FillBuf {
+        FillBuf { id, slice: self.slice(id, 0, self.capacity(id)) }
+    }
+
+    fn live(&self, id: BufId) -> &Entry {
+        let entry = &self.entries[to_usize(id.0)];
+        assert!(entry.refs > 0, "the buffer is live");
+        entry
+    }
+
+    fn live_mut(&mut self, id: BufId) -> &mut Entry {
+        let entry = &mut self.entries[to_usize(id.0)];
+        assert!(entry.refs > 0, "the buffer is live");
+        entry
+    }
+
+    fn range(&self, id: BufId) -> (usize, usize) {
+        let entry = self.live(id);
+        let offset = self.data_offset + to_usize(entry.page) * PAGE_BYTES;
+        (offset, to_usize(entry.pages) * PAGE_BYTES)
+    }
+}
+
+fn to_usize(value: u32) -> usize {
+    usize::try_from(value).expect("u32 fits usize")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_counted_and_freed() {
+        let mut pool = Pool::new(RecvRegion { count: 4, bytes: 4096 }, 1);
+        let all = pool.free_bytes();
+        let a = pool.alloc(5000).expect("room");
+        let b = pool.alloc(1).expect("room");
+        assert_eq!((pool.capacity(a), pool.capacity(b)), (8192, 4096));
+        pool.bytes_mut(a)[4999] = 7;
+        pool.copy(a, 4999, b, 3, 1);
+        assert_eq!(pool.bytes(b)[3], 7);
+        pool.retain(a);
+        pool.release(a);
+        assert_eq!(pool.bytes(a)[4999], 7);
+        pool.trim(a, 4096);
+        assert_eq!(pool.free_bytes(), all - 8192);
+        pool.release(a);
+        pool.release(b);
+        assert_eq!((pool.free_bytes(), pool.live_buffers()), (all, 0));
+        assert_eq!(pool.alloc(BUFFER_BYTES_MAX).map(|id| pool.capacity(id)), Some(all));
+        assert_eq!(pool.alloc(1), None);
+    }
+}
