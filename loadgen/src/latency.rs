@@ -1,0 +1,176 @@
+//! Nanosecond histograms, and summaries that print a percentile only when the sample supports it.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use std::fmt;
+
+/// Above this (100 s) a latency is recorded as this.
+const LATENCY_NS_MAX: u64 = 100_000_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
+/// A percentile stands on at least this many samples beyond it.
+const SAMPLES_BEYOND_MIN: u64 = 10;
+
+/// Latencies in nanoseconds, three significant digits, one count per record.
+#[derive(Clone)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Latencies").field(&self.summary()).finish()
+    }
+}
+
+impl Latencies {
+    /// An empty histogram. Recording never allocates.
+    #[must_use]
+    pub fn new() -> Self {
+        let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS)
+            .expect("the bounds are constants that hdrhistogram accepts");
+        Self(histogram)
+    }
+
+    /// Records one latency.
+    #[inline]
+    pub fn record(&mut self, latency_ns: u64) {
+        self.0.saturating_record(latency_ns);
+    }
+
+    /// Records the same latency for `records` records.
+    #[inline]
+    pub fn record_n(&mut self, latency_ns: u64, records: u64) {
+        self.0.saturating_record_n(latency_ns, records);
+    }
+
+    /// Adds the samples of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("all latencies share their bounds");
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The latency that `per_mille_mille / 1,000,000` of the samples do not exceed, if enough
+    /// samples lie beyond it.
+    #[must_use]
+    pub fn percentile(&self, millionths: u32) -> Option<u64> {
+        let beyond = u128::from(self.count()) * u128::from(1_000_000 - millionths.min(1_000_000));
+        if beyond < u128::from(SAMPLES_BEYOND_MIN) * 1_000_000 {
+            return None;
+        }
+        Some(self.0.value_at_quantile(f64::from(millionths) / 1e6))
+    }
+
+    /// The median, if there are enough samples.
+    #[must_use]
+    pub fn p50(&self) -> Option<u64> {
+        self.percentile(500_000)
+    }
+
+    /// The 99th percentile, if there are enough samples.
+    #[must_use]
+    pub fn p99(&self) -> Option<u64> {
+        self.percentile(990_000)
+    }
+
+    /// Samples per recorded value, in rising order: (latency in ns, samples).
+    pub fn samples(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value()))
+    }
+
+    /// The summary that goes into results.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let some = |value: u64| (self.count() > 0).then_some(value);
+        Summary {
+            count: self.count(),
+            min: some(self.0.min()),
+            mean: some(whole(self.0.mean())),
+            p50: self.p50(),
+            p90: self.percentile(900_000),
+            p99: self.p99(),
+            p999: self.percentile(999_000),
+            p9999: self.percentile(999_900),
+            max: some(self.0.max()),
+        }
+    }
+}
+
+/// A latency distribution in nanoseconds; what the sample does not support is absent (null).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[allow(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Summary {
+    pub count: u64,
+    pub min: Option<u64>,
+    pub mean: Option<u64>,
+    pub p50: Option<u64>,
+    pub p90: Option<u64>,
+    pub p99: Option<u64>,
+    pub p999: Option<u64>,
+    pub p9999: Option<u64>,
+    pub max: Option<u64>,
+}
+
+/// Rounds a finite, non-negative figure to the nearest whole number.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "float to integer casts saturate, and negative input becomes 0 by intent"
+)]
+pub(crate) fn whole(figure: f64) -> u64 {
+    figure.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_need_ten_samples_beyond_them() {
+        let mut latencies = Latencies::new();
+        for count in [(19, None, None), (20, Some(()), None), (1_000, Some(()), Some(()))] {
+            while latencies.count() < count.0 {
+                latencies.record(1_000 + latencies.count());
+            }
+            assert_eq!(latencies.p50().map(drop), count.1, "p50 of {}", count.0);
+            assert_eq!(latencies.p99().map(drop), count.2, "p99 of {}", count.0);
+        }
+        assert_eq!(latencies.percentile(999_000), None);
+        assert_eq!(latencies.percentile(1_000_000), None);
+    }
+
+    #[test]
+    fn an_empty_summary_is_null_not_zero() {
+        let json = serde_json::to_value(Latencies::new().summary()).expect("serialises");
+        assert_eq!(json["count"], 0);
+        assert!(json["min"].is_null() && json["p50"].is_null() && json["max"].is_null());
+    }
+
+    #[test]
+    fn three_digits_are_kept_and_outliers_saturate() {
+        let mut latencies = Latencies::new();
+        latencies.record_n(123_456, 100);
+        let p50 = latencies.p50().expect("100 samples");
+        assert!(p50.abs_diff(123_456) <= 123, "{p50}");
+        latencies.record(u64::MAX);
+        let max = latencies.summary().max.expect("there are samples");
+        assert!(max >= LATENCY_NS_MAX && max < LATENCY_NS_MAX * 2);
+    }
+
+    #[test]
+    fn merging_adds_counts() {
+        let (mut one, mut two) = (Latencies::new(), Latencies::new());
+        one.record_n(10, 5);
+        two.record_n(20, 7);
+        one.merge(&two);
+        assert_eq!(one.samples().collect::<Vec<_>>(), [(10, 5), (20, 7)]);
+    }
+}

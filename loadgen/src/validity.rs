@@ -1,0 +1,276 @@
+//! Whether a run measured the broker, or something else.
+
+use crate::latency::Latencies;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A generator thread that used more of its core than this (per cent) may be what was measured.
+const CLIENT_CPU_PERCENT_MAX: u64 = 95;
+/// Below this share (per cent) of the offered rate the broker did not keep up.
+const ACHIEVED_PERCENT_MIN: u64 = 99;
+/// Above this share (per cent) of stolen CPU time the host was busy with others.
+const STEAL_PERCENT_MAX: u64 = 1;
+/// Half width of the band around a multiple of the tick, in per cent of the tick.
+const TICK_BAND_PERCENT: u64 = 3;
+/// This share (per cent) of the samples in those bands looks like a starved completion worker.
+const QUANTISED_PERCENT_MIN: u64 = 20;
+/// Multiples of the tick that are looked at.
+const TICK_MULTIPLES: u64 = 16;
+/// Fewer samples than this show nothing.
+const QUANTISED_SAMPLES_MIN: u64 = 50;
+/// A tick is only suspected when the floor lies this many times below it: otherwise honest
+/// latencies of that size are likely.
+const TICK_OVER_FLOOR_MIN: u64 = 4;
+/// Where no floor was measured, ticks shorter than this are not suspected.
+const TICK_NS_MIN_WITHOUT_FLOOR: u64 = 4_000_000;
+
+/// One reason not to trust a run, or not to trust all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Durable commits finish at ticks of the scheduler: some thread spins without yielding.
+    StarvedCompletionWorker {
+        /// Length of the tick.
+        tick_ns: u64,
+        /// Share of the samples near its multiples.
+        percent: u64,
+    },
+    /// A generator thread used all of its core in an open loop.
+    ClientLimited {
+        /// CPU share of the busiest generator thread.
+        percent: u64,
+    },
+    /// The offered rate was not achieved.
+    Overloaded {
+        /// Achieved share of the offered rate.
+        percent: u64,
+    },
+    /// The hypervisor gave CPU time of this machine to others.
+    NoisyHost {
+        /// Stolen share of all CPU time, in hundredths of a per cent.
+        steal_basis_points: u64,
+    },
+    /// Records were lost, duplicated, reordered or corrupted.
+    IntegrityFailed,
+    /// Requests were refused or connections failed.
+    Errors {
+        /// How many.
+        count: u64,
+    },
+    /// A floor could not be measured.
+    FloorMissing {
+        /// Which one and why.
+        what: String,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StarvedCompletionWorker { tick_ns, percent } => write!(
+                f,
+                "starved_completion_worker: {percent} % of the latencies lie at multiples of \
+                 {} us (the scheduler's tick); a thread spins without yielding its core",
+                tick_ns / 1_000
+            ),
+            Self::ClientLimited { percent } => write!(
+                f,
+                "client_limited: a generator thread used {percent} % of its core; the broker may \
+                 be faster than shown"
+            ),
+            Self::Overloaded { percent } => {
+                write!(f, "overloaded: {percent} % of the offered rate was achieved")
+            }
+            Self::NoisyHost { steal_basis_points } => write!(
+                f,
+                "noisy_host: {}.{:02} % of the CPU time was stolen by the hypervisor",
+                steal_basis_points / 100,
+                steal_basis_points % 100
+            ),
+            Self::IntegrityFailed => f.write_str(
+                "integrity_failed: records were lost, duplicated, reordered or corrupted",
+            ),
+            Self::Errors { count } => write!(f, "errors: {count} requests failed"),
+            Self::FloorMissing { what } => write!(f, "floor_missing: {what}"),
+        }
+    }
+}
+
+impl Reason {
+    /// Whether the figures must not be used at all.
+    fn verdict(&self) -> ValidityVerdict {
+        match self {
+            Self::StarvedCompletionWorker { .. } | Self::IntegrityFailed => {
+                ValidityVerdict::Invalid
+            }
+            Self::ClientLimited { .. }
+            | Self::Overloaded { .. }
+            | Self::NoisyHost { .. }
+            | Self::Errors { .. }
+            | Self::FloorMissing { .. } => ValidityVerdict::Doubtful,
+        }
+    }
+}
+
+/// How far a run's figures can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValidityVerdict {
+    /// Nothing speaks against them.
+    Valid,
+    /// Read the reasons first.
+    Doubtful,
+    /// They do not show the broker.
+    Invalid,
+}
+
+/// The worst verdict among `reasons`.
+#[must_use]
+pub fn verdict(reasons: &[Reason]) -> ValidityVerdict {
+    reasons.iter().map(Reason::verdict).max().unwrap_or(ValidityVerdict::Valid)
+}
+
+/// Looks for a starved completion worker in the service latencies of a durable run.
+///
+/// `floor_p50_ns` is the raw durable write of the same machine, where it was measured.
+#[must_use]
+pub fn starved_completion_worker(
+    service: &Latencies,
+    tick_ns: u64,
+    floor_p50_ns: Option<u64>,
+) -> Option<Reason> {
+    let suspicious = match floor_p50_ns {
+        Some(floor) => tick_ns >= floor * TICK_OVER_FLOOR_MIN,
+        None => tick_ns >= TICK_NS_MIN_WITHOUT_FLOOR,
+    };
+    if !suspicious || service.count() < QUANTISED_SAMPLES_MIN {
+        return None;
+    }
+    let near: u64 = service
+        .samples()
+        .filter(|&(latency_ns, _)| near_multiple(latency_ns, tick_ns))
+        .map(|(_, samples)| samples)
+        .sum();
+    let percent = near * 100 / service.count();
+    (percent >= QUANTISED_PERCENT_MIN)
+        .then_some(Reason::StarvedCompletionWorker { tick_ns, percent })
+}
+
+fn near_multiple(latency_ns: u64, tick_ns: u64) -> bool {
+    // The band is a share of one tick, not of the multiple: smooth latencies of many ticks would
+    // else fall into bands that cover everything.
+    let band = tick_ns * TICK_BAND_PERCENT / 100;
+    let multiple = (latency_ns + tick_ns / 2) / tick_ns;
+    (1..=TICK_MULTIPLES).contains(&multiple) && latency_ns.abs_diff(multiple * tick_ns) <= band
+}
+
+/// Whether the busiest generator thread, `cpu_ns` of `wall_ns`, limited an open loop. Busy-polling
+/// threads use their whole core by design: `busy_ns` is then the time not spent polling in vain.
+#[must_use]
+pub fn client_limited(busy_ns: u64, wall_ns: u64) -> Option<Reason> {
+    let percent = busy_ns * 100 / wall_ns.max(1);
+    (percent > CLIENT_CPU_PERCENT_MAX).then_some(Reason::ClientLimited { percent })
+}
+
+/// Whether the achieved rate fell short of the offered one.
+#[must_use]
+pub fn overloaded(achieved: u64, offered: u64) -> Option<Reason> {
+    let percent = achieved * 100 / offered.max(1);
+    (percent < ACHIEVED_PERCENT_MIN).then_some(Reason::Overloaded { percent })
+}
+
+/// CPU time of the whole machine, from the first line of `/proc/stat`, in clock ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTimes {
+    total: u64,
+    steal: u64,
+}
+
+impl CpuTimes {
+    /// Reads them; `None` where `/proc/stat` is absent or odd.
+    #[must_use]
+    pub fn read() -> Option<Self> {
+        Self::parse(&std::fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        let line = stat.lines().find(|line| line.starts_with("cpu "))?;
+        // user nice system idle iowait irq softirq steal; guest times are part of user already.
+        let fields: Vec<u64> =
+            line.split_whitespace().skip(1).take(8).map_while(|field| field.parse().ok()).collect();
+        let steal = *fields.get(7)?;
+        Some(Self { total: fields.iter().sum(), steal })
+    }
+}
+
+/// Whether the hypervisor stole more than a little between two readings.
+#[must_use]
+pub fn noisy_host(before: CpuTimes, after: CpuTimes) -> Option<Reason> {
+    let total = after.total.saturating_sub(before.total).max(1);
+    let steal = after.steal.saturating_sub(before.steal);
+    (steal * 100 > total * STEAL_PERCENT_MAX)
+        .then(|| Reason::NoisyHost { steal_basis_points: steal * 10_000 / total })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK_NS: u64 = 4_000_000;
+
+    fn latencies(samples: impl IntoIterator<Item = u64>) -> Latencies {
+        let mut latencies = Latencies::new();
+        samples.into_iter().for_each(|sample| latencies.record(sample));
+        latencies
+    }
+
+    #[test]
+    fn commits_at_ticks_are_noticed() {
+        let starved = latencies(
+            (0..1000).map(|i| if i % 3 == 0 { 3_990_000 + i * 10 } else { 120_000 + i * 50 }),
+        );
+        let reason = starved_completion_worker(&starved, TICK_NS, Some(110_000));
+        assert_eq!(reason, Some(Reason::StarvedCompletionWorker { tick_ns: TICK_NS, percent: 33 }));
+        assert_eq!(verdict(&[reason.expect("just seen")]), ValidityVerdict::Invalid);
+        let second = latencies((0..1000).map(|i| 7_950_000 + i * 100));
+        assert!(starved_completion_worker(&second, TICK_NS, None).is_some());
+    }
+
+    #[test]
+    fn smooth_latencies_are_not() {
+        let fast = latencies((0..1000).map(|i| 100_000 + i * 400));
+        assert_eq!(starved_completion_worker(&fast, TICK_NS, Some(110_000)), None);
+        let slow = latencies((0..100_000).map(|i| 100_000 + i * 600));
+        assert_eq!(starved_completion_worker(&slow, TICK_NS, Some(110_000)), None);
+        let few = latencies([TICK_NS; 10]);
+        assert_eq!(starved_completion_worker(&few, TICK_NS, None), None);
+    }
+
+    #[test]
+    fn a_tick_near_the_floor_is_not_suspected() {
+        let millisecond = latencies([1_000_000; 1000]);
+        assert_eq!(starved_completion_worker(&millisecond, 1_000_000, None), None);
+        assert_eq!(starved_completion_worker(&millisecond, 1_000_000, Some(600_000)), None);
+        assert!(starved_completion_worker(&millisecond, 1_000_000, Some(100_000)).is_some());
+    }
+
+    #[test]
+    fn rates_and_shares() {
+        assert_eq!(overloaded(990, 1000), None);
+        assert_eq!(overloaded(980, 1000), Some(Reason::Overloaded { percent: 98 }));
+        assert_eq!(client_limited(95, 100), None);
+        assert_eq!(client_limited(97, 100), Some(Reason::ClientLimited { percent: 97 }));
+        assert_eq!(verdict(&[]), ValidityVerdict::Valid);
+    }
+
+    #[test]
+    fn steal_is_read_from_the_kernel_s_table() {
+        let read = |steal: u64| {
+            CpuTimes::parse(&format!("cpu  100 0 100 800 0 0 0 {steal} 0 0\ncpu0 1 2 3"))
+                .expect("8")
+        };
+        assert_eq!(noisy_host(read(0), read(0)), None);
+        assert!(noisy_host(read(0), read(30)).is_some());
+        assert_eq!(CpuTimes::parse("cpu  1 2 3"), None);
+        assert!(CpuTimes::read().is_some());
+    }
+}
