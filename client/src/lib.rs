@@ -1,1 +1,6 @@
-//! client
+//! The client library of Pelton.
+//!
+//! [`session`] is the protocol without a socket: bytes in, events out.
+
+pub mod limits;
+pub mod session;

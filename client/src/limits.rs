@@ -1,0 +1,17 @@
+//! Bounds of a client's own memory. What the broker bounds stands in `wire::limits` and in hello.
+
+use wire::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
+
+/// Receive buffer of a fresh session; it grows to the longest frame that arrives.
+pub const RECEIVE_BYTES_INITIAL: usize = 64 * 1024;
+/// How far a read may reach past the end of a frame that is still arriving. What it catches of
+/// the next frame is moved to the front of the buffer later, so it stays small.
+pub const READ_AHEAD_BYTES_MAX: usize = 16 * 1024;
+/// Longest frame that a peer may make a session hold.
+pub const FRAME_BYTES_MAX: usize = FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX;
+/// Sent bytes that may stay in front of the outgoing buffer before it is moved up.
+pub const SENT_BYTES_KEPT_MAX: usize = 256 * 1024;
+/// Largest window a session takes from hello, so that a broker cannot make it grow for ever.
+pub const REQUESTS_IN_FLIGHT_MAX: u32 = 65_536;
+
+const _: () = assert!(RECEIVE_BYTES_INITIAL >= FRAME_HEADER_BYTES + READ_AHEAD_BYTES_MAX);
