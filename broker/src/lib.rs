@@ -1,1 +1,4 @@
-//! broker
+//! The process: threads, rings, files, sockets and configuration, with as little thought as
+//! possible. Every decision is the engine's.
+
+pub mod io;

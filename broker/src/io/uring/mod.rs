@@ -1,0 +1,1 @@
+//! The production backend: one io_uring per shard.
