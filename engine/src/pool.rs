@@ -8,6 +8,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use crate::buddy::{Buddy, PAGES_MAX};
 use crate::port::RecvBuf;
@@ -31,6 +32,11 @@ pub struct Arena {
 // the right to access it.
 unsafe impl Send for Arena {}
 
+// SAFETY: a shared arena gives no references to its bytes, only an address and copies; that no
+// two copies race is the contract of `port`: a slice is unchanged until its done, and a buffer is
+// filled only by the holder of its token, which cannot be copied.
+unsafe impl Sync for Arena {}
+
 impl Arena {
     fn new(bytes: usize) -> Arena {
         let layout = Layout::from_size_align(bytes, ARENA_ALIGN).expect("arena size is bounded");
@@ -49,6 +55,52 @@ impl Arena {
     /// Its length in bytes.
     pub const fn len(&self) -> usize {
         self.layout.size()
+    }
+
+    /// Copies the bytes of `slice`, which an open op names, to `into`, which is as long. For
+    /// backends that are not a kernel.
+    pub fn copy_out(&self, slice: Slice, into: &mut [u8]) {
+        assert_eq!(to_usize(slice.len), into.len(), "the target is as long as the slice");
+        let offset = self.checked(slice.offset, into.len());
+        // SAFETY: `checked` holds the range inside the arena; the op that names the slice is
+        // open, so by the contract of `port` nobody writes these bytes meanwhile; `into` is
+        // memory of its own, so they do not overlap.
+        unsafe {
+            let source = self.base.as_ptr().add(offset);
+            std::ptr::copy_nonoverlapping(source, into.as_mut_ptr(), into.len());
+        }
+    }
+
+    /// Fills `buf` with `bytes` from its byte `at`. For backends that are not a kernel.
+    pub fn copy_in(&self, buf: &mut FillBuf, at: u32, bytes: &[u8]) {
+        let slice = buf.slice;
+        assert!(to_usize(at) + bytes.len() <= to_usize(slice.len), "inside the buffer");
+        self.write(slice.offset + u64::from(at), bytes);
+    }
+
+    /// Fills the provided buffer `buf` with `bytes` from its first byte.
+    pub fn copy_in_recv(&self, region: RecvRegion, buf: &mut RecvBuf, bytes: &[u8]) {
+        assert!(buf.0 < region.count, "it is one of the region's");
+        assert!(bytes.len() <= region.buffer_bytes(), "inside the buffer");
+        self.write(u64::from(buf.0) * u64::from(region.bytes), bytes);
+    }
+
+    fn write(&self, offset: u64, bytes: &[u8]) {
+        let offset = self.checked(offset, bytes.len());
+        // SAFETY: `checked` holds the range inside the arena; the caller has the token of the
+        // buffer that the range lies in, so nobody else reads or writes it; `bytes` is memory of
+        // its own, so they do not overlap.
+        unsafe {
+            let target = self.base.as_ptr().add(offset);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
+        }
+    }
+
+    fn checked(&self, offset: u64, len: usize) -> usize {
+        let offset = usize::try_from(offset).expect("u64 fits usize on 64-bit Linux");
+        let end = offset.checked_add(len).expect("no slice wraps");
+        assert!(end <= self.len(), "inside the arena");
+        offset
     }
 
     /// Never true.
@@ -127,7 +179,7 @@ struct Entry {
 /// The allocator and all access to the arena's bytes.
 #[derive(Debug)]
 pub struct Pool {
-    arena: Arena,
+    arena: Arc<Arena>,
     recv: RecvRegion,
     /// Offset of the first allocatable page.
     data_offset: usize,
@@ -143,7 +195,7 @@ impl Pool {
         let data_offset = recv.total_bytes().next_multiple_of(ARENA_ALIGN);
         let data_bytes = data_bytes.next_multiple_of(BUFFER_BYTES_MAX);
         Pool {
-            arena: Arena::new(data_offset + data_bytes),
+            arena: Arc::new(Arena::new(data_offset + data_bytes)),
             recv,
             data_offset,
             buddy: Buddy::new(data_bytes / PAGE_BYTES),
@@ -153,8 +205,13 @@ impl Pool {
     }
 
     /// The arena, for the backend's registrations.
-    pub const fn arena(&self) -> &Arena {
+    pub fn arena(&self) -> &Arena {
         &self.arena
+    }
+
+    /// The arena, for a backend that must keep it alive as long as a kernel may write into it.
+    pub fn shared_arena(&self) -> Arc<Arena> {
+        Arc::clone(&self.arena)
     }
 
     /// The receive buffers' place.
