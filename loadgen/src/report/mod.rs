@@ -1,1 +1,358 @@
-//! Results.
+//! Results: the JSON that other tools rely on, and what a person reads in the terminal.
+//!
+//! Fields are only ever added. What was not measured is null, never 0; integers carry their unit
+//! in their name.
+
+mod environment;
+mod table;
+mod terminal;
+
+pub use environment::Environment;
+pub use table::render_set;
+pub use terminal::render_run;
+
+use crate::floor::{DiskOperation, Floor};
+use crate::integrity::{Counts, IntegrityVerdict};
+use crate::latency::{Latencies, Summary};
+use crate::validity::{Reason, ValidityVerdict, verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Name and version of the schema of one run.
+pub const RUN_SCHEMA: &str = "pelton.bench.run/1";
+/// Name and version of the schema of a set of runs.
+pub const SET_SCHEMA: &str = "pelton.bench.set/1";
+
+/// The result of one run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// [`RUN_SCHEMA`].
+    pub schema: String,
+    /// What measured.
+    pub tool: Tool,
+    /// The arguments of the process.
+    pub command: Vec<String>,
+    /// When the run began: UTC, RFC 3339.
+    pub started_utc: Option<String>,
+    /// Seed of the filler and of the run's id.
+    pub seed: u64,
+    /// The broker that was measured.
+    pub target: Target,
+    /// The machine.
+    pub env: Environment,
+    /// What an acknowledgement meant.
+    pub durability: Durability,
+    /// What was asked for.
+    pub options: RunOptions,
+    /// What was offered and achieved within the measured window.
+    pub load: Load,
+    /// Latencies by record.
+    pub latency_ns: LatencySet,
+    /// Limits of this machine, measured around the window.
+    pub floor: FloorFigures,
+    /// What it cost.
+    pub efficiency: Efficiency,
+    /// What became of the records.
+    pub integrity: Integrity,
+    /// How far to trust all this.
+    pub validity: Validity,
+}
+
+/// The measuring program.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tool {
+    /// "pelton bench".
+    pub name: String,
+    /// Version of the crate.
+    pub version: String,
+}
+
+/// The measured broker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Target {
+    /// "spawn" or the address that was given.
+    pub kind: String,
+    /// HOST:PORT.
+    pub address: String,
+    /// Cores the broker was given, where the run spawned it.
+    pub broker_cores: Option<Vec<usize>>,
+    /// Cores of the generator threads.
+    pub generator_cores: Vec<usize>,
+    /// Data directory, where the run chose it.
+    pub data_dir: Option<String>,
+    /// Its file system.
+    pub data_dir_file_system: Option<String>,
+    /// Flags passed to a spawned broker.
+    pub broker_flags: Vec<String>,
+}
+
+/// What an acknowledgement of this run promised.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Durability {
+    /// none, memory, written or durable.
+    pub acks: String,
+    /// When the reply left.
+    pub acknowledged_when: String,
+    /// What an acknowledged record can be lost by.
+    pub lost_by: String,
+    /// Whether the data directory is on a disk at all.
+    pub memory_file_system: Option<bool>,
+}
+
+/// The knobs of the run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are named after the flags, with units")]
+pub struct RunOptions {
+    pub closed_loop: bool,
+    pub linger_ns: u64,
+    pub batch_bytes: Option<u64>,
+    pub batch_records: Option<u64>,
+    pub inflight: u32,
+    pub record_bytes: u32,
+    pub producers: u32,
+    pub consumers: u32,
+    pub partitions: u32,
+    pub duration_ns: u64,
+    pub warmup_ns: u64,
+    pub busy_poll: bool,
+    pub preload_bytes: Option<u64>,
+}
+
+/// Throughput in the measured window.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Null in a closed loop.
+    pub offered_records_per_s: Option<u64>,
+    /// Acknowledged records (sent records where no acknowledgement was asked for).
+    pub achieved_records_per_s: Option<u64>,
+    /// Acknowledged within the window.
+    pub acked_records: Option<u64>,
+    /// Consumed within the window; null without consumers.
+    pub consumed_records: Option<u64>,
+    /// Rate of the above.
+    pub consumed_records_per_s: Option<u64>,
+    /// Acknowledged value bytes per second (consumed ones where only consuming was measured).
+    pub bytes_per_s: Option<u64>,
+    /// Code → count.
+    pub errors: BTreeMap<String, u64>,
+    /// Length of the window as it was.
+    pub window_ns: Option<u64>,
+}
+
+/// The three latencies of a run, in nanoseconds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LatencySet {
+    /// From the intended time to the acknowledgement.
+    pub response: Option<Summary>,
+    /// From the send to the acknowledgement.
+    pub service: Option<Summary>,
+    /// From the intended time to the consumer.
+    pub e2e: Option<Summary>,
+    /// Whether response equals service by definition.
+    pub closed_loop: bool,
+}
+
+/// Two percentiles of a limit.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are named after what they hold")]
+pub struct Percentiles {
+    pub p50: Option<u64>,
+    pub p99: Option<u64>,
+    pub count: u64,
+}
+
+/// The best cell of a disk operation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiskCell {
+    /// Bytes of each operation.
+    pub size_bytes: u64,
+    /// Operations in flight.
+    pub depth: u32,
+}
+
+/// The limits of the machine. All null where they were not asked for or could not be measured.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct FloorFigures {
+    /// 4 KiB `RWF_DSYNC` write at depth 1.
+    pub durable_write_ns: Option<Percentiles>,
+    /// 128-byte loopback round trip.
+    pub echo_rtt_ns: Option<Percentiles>,
+    /// Best plain O_DIRECT write bandwidth.
+    pub disk_write_bytes_per_s: Option<u64>,
+    /// Best `RWF_DSYNC` write bandwidth.
+    pub disk_durable_write_bytes_per_s: Option<u64>,
+    /// Best O_DIRECT read bandwidth.
+    pub disk_read_bytes_per_s: Option<u64>,
+    /// One loopback TCP stream.
+    pub loopback_bytes_per_s: Option<u64>,
+    /// Where the plain write bandwidth was reached.
+    pub disk_write_cell: Option<DiskCell>,
+    /// Where the durable write bandwidth was reached.
+    pub disk_durable_write_cell: Option<DiskCell>,
+    /// Where the read bandwidth was reached.
+    pub disk_read_cell: Option<DiskCell>,
+}
+
+impl FloorFigures {
+    /// What `floor` has gathered so far.
+    #[must_use]
+    pub fn of(floor: &Floor) -> Self {
+        let percentiles = |latencies: &Latencies| Percentiles {
+            p50: latencies.p50(),
+            p99: latencies.p99(),
+            count: latencies.count(),
+        };
+        let rate = |operation| floor.disk(operation).map(|(_, rate)| rate);
+        let cell = |operation| {
+            floor.disk(operation).map(|(cell, _)| DiskCell {
+                size_bytes: cell.size as u64,
+                depth: u32::from(cell.depth),
+            })
+        };
+        Self {
+            durable_write_ns: floor.durable_write().map(percentiles),
+            echo_rtt_ns: floor.echo().map(percentiles),
+            disk_write_bytes_per_s: rate(DiskOperation::Write),
+            disk_durable_write_bytes_per_s: rate(DiskOperation::DurableWrite),
+            disk_read_bytes_per_s: rate(DiskOperation::Read),
+            loopback_bytes_per_s: floor.loopback_bytes_per_s(),
+            disk_write_cell: cell(DiskOperation::Write),
+            disk_durable_write_cell: cell(DiskOperation::DurableWrite),
+            disk_read_cell: cell(DiskOperation::Read),
+        }
+    }
+
+    /// The median of the durable write, if measured.
+    #[must_use]
+    pub fn durable_write_p50_ns(&self) -> Option<u64> {
+        self.durable_write_ns.as_ref().and_then(|percentiles| percentiles.p50)
+    }
+
+    /// The median of the echo, if measured.
+    #[must_use]
+    pub fn echo_p50_ns(&self) -> Option<u64> {
+        self.echo_rtt_ns.as_ref().and_then(|percentiles| percentiles.p50)
+    }
+}
+
+/// What the run cost the broker, over the measured window.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Efficiency {
+    /// CPU time of the broker per acknowledged (or consumed) record.
+    pub broker_cpu_ns_per_record: Option<u64>,
+    /// CPU time of the broker in the window.
+    pub broker_cpu_ns_total: Option<u64>,
+    /// Largest resident set so far.
+    pub broker_rss_bytes_max: Option<u64>,
+    /// Bytes that the broker wrote to disk in the window.
+    pub disk_bytes_written: Option<u64>,
+    /// Of these, zeroes written ahead, by the broker's own counter.
+    pub disk_bytes_zeroed: Option<u64>,
+    /// CPU time of the generator threads in the window.
+    pub generator_cpu_ns_total: Option<u64>,
+    /// Differences of all the broker's counters over the window.
+    pub broker_counters: Option<BTreeMap<String, u64>>,
+}
+
+/// What became of the records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Integrity {
+    /// ok, failed or not_checked.
+    pub verdict: IntegrityVerdict,
+    /// Acknowledged, but not there. Null (as all below) if not checked.
+    pub lost: Option<u64>,
+    /// There more than once.
+    pub duplicated: Option<u64>,
+    /// There out of order.
+    pub reordered: Option<u64>,
+    /// There with other bytes.
+    pub corrupted: Option<u64>,
+    /// Sent, with unknown outcome: may be there once or not at all.
+    pub in_doubt: Option<u64>,
+    /// In doubt, and there.
+    pub in_doubt_found: Option<u64>,
+    /// There although neither acknowledged nor in doubt.
+    pub unexpected: Option<u64>,
+    /// Batches whose offsets did not rise.
+    pub offsets_back: Option<u64>,
+    /// Records that were read for the check.
+    pub checked_records: Option<u64>,
+    /// Why it was not checked.
+    pub not_checked_because: Option<String>,
+}
+
+impl Integrity {
+    /// The outcome of a check of `checked_records` records.
+    #[must_use]
+    pub fn checked(counts: &Counts, in_doubt: u64, checked_records: u64) -> Self {
+        Self {
+            verdict: counts.verdict(),
+            lost: Some(counts.lost),
+            duplicated: Some(counts.duplicated),
+            reordered: Some(counts.reordered),
+            corrupted: Some(counts.corrupted),
+            in_doubt: Some(in_doubt),
+            in_doubt_found: Some(counts.in_doubt_found),
+            unexpected: Some(counts.unexpected),
+            offsets_back: Some(counts.offsets_back),
+            checked_records: Some(checked_records),
+            not_checked_because: None,
+        }
+    }
+
+    /// Nothing was read back, and why.
+    #[must_use]
+    pub fn not_checked(because: impl Into<String>) -> Self {
+        Self {
+            verdict: IntegrityVerdict::NotChecked,
+            lost: None,
+            duplicated: None,
+            reordered: None,
+            corrupted: None,
+            in_doubt: None,
+            in_doubt_found: None,
+            unexpected: None,
+            offsets_back: None,
+            checked_records: None,
+            not_checked_because: Some(because.into()),
+        }
+    }
+}
+
+/// How far to trust the run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Validity {
+    /// valid, doubtful or invalid.
+    pub verdict: ValidityVerdict,
+    /// A sentence each, beginning with its name and a colon.
+    pub reasons: Vec<String>,
+}
+
+impl Validity {
+    /// The verdict over `reasons`.
+    #[must_use]
+    pub fn of(reasons: &[Reason]) -> Self {
+        let sentences = reasons.iter().map(Reason::to_string).collect();
+        Self { verdict: verdict(reasons), reasons: sentences }
+    }
+}
+
+/// Several runs of one invocation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Set {
+    /// [`SET_SCHEMA`].
+    pub schema: String,
+    /// The runs, each complete in itself.
+    pub cells: Vec<Run>,
+}
+
+impl Set {
+    /// A set of `cells`.
+    #[must_use]
+    pub fn new(cells: Vec<Run>) -> Self {
+        Self { schema: SET_SCHEMA.to_owned(), cells }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! A set of runs as one table: acks × linger × batch.
+
+use super::terminal::{bandwidth, count, duration};
+use super::{Run, Set};
+use crate::integrity::IntegrityVerdict;
+use comfy_table::{CellAlignment, Table, presets};
+
+const COLUMNS: [&str; 11] = [
+    "acks",
+    "batch",
+    "linger",
+    "records/s",
+    "bytes/s",
+    "p50",
+    "p99",
+    "p99.9",
+    "limit",
+    "ratio",
+    "integrity",
+];
+const FIRST_FIGURE: usize = 3;
+
+/// One row per cell. The limit is what this machine could do at best for such a cell.
+#[must_use]
+pub fn render_set(set: &Set) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_BORDERS_ONLY);
+    table.set_header(COLUMNS);
+    for run in &set.cells {
+        table.add_row(row(run));
+    }
+    for index in FIRST_FIGURE..COLUMNS.len() - 1 {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
+
+fn row(run: &Run) -> Vec<String> {
+    let response = run.latency_ns.response.as_ref();
+    let (limit, ratio) = limit(run);
+    let options = &run.options;
+    let batch = match (options.batch_records, options.batch_bytes) {
+        (Some(records), _) => format!("{records}rec"),
+        (None, Some(bytes)) => format!("{}KiB", bytes / 1024),
+        (None, None) => "--".to_owned(),
+    };
+    let integrity = match run.integrity.verdict {
+        IntegrityVerdict::Ok => "ok",
+        IntegrityVerdict::Failed => "FAILED",
+        IntegrityVerdict::NotChecked => "not checked",
+    };
+    vec![
+        run.durability.acks.clone(),
+        batch,
+        duration(Some(options.linger_ns)),
+        count(run.load.achieved_records_per_s),
+        bandwidth(run.load.bytes_per_s),
+        duration(response.and_then(|summary| summary.p50)),
+        duration(response.and_then(|summary| summary.p99)),
+        duration(response.and_then(|summary| summary.p999)),
+        limit,
+        ratio,
+        integrity.to_owned(),
+    ]
+}
+
+/// The limit that binds a cell, and how the run compares with it.
+///
+/// Single records with one in flight are bound by latency: an echo, and for written and durable
+/// records a disk write (no plain-write latency is measured, so only durable has a figure).
+/// Everything else is bound by the slower of the stream and the disk.
+fn limit(run: &Run) -> (String, String) {
+    let floor = &run.floor;
+    let unknown = || ("--".to_owned(), "--".to_owned());
+    let single = run.options.batch_records == Some(1) && run.options.inflight == 1;
+    if single {
+        let latency = match run.durability.acks.as_str() {
+            "durable" => floor.durable_write_p50_ns().zip(floor.echo_p50_ns()).map(|(a, b)| a + b),
+            "written" => None,
+            _ => floor.echo_p50_ns(),
+        };
+        let p50 = run.latency_ns.response.as_ref().and_then(|summary| summary.p50);
+        return match latency.zip(p50) {
+            Some((limit, p50)) => {
+                (format!("p50 {}", duration(Some(limit))), hundredths(p50, limit, " x"))
+            }
+            None => unknown(),
+        };
+    }
+    let disk = match run.durability.acks.as_str() {
+        "durable" => floor.disk_durable_write_bytes_per_s,
+        "written" => floor.disk_write_bytes_per_s,
+        _ => Some(u64::MAX),
+    };
+    let limit = disk.zip(floor.loopback_bytes_per_s).map(|(disk, stream)| disk.min(stream));
+    match limit.zip(run.load.bytes_per_s) {
+        Some((limit, rate)) => (bandwidth(Some(limit)), hundredths(rate, limit, "")),
+        None => unknown(),
+    }
+}
+
+fn hundredths(figure: u64, limit: u64, unit: &str) -> String {
+    let ratio = u128::from(figure) * 100 / u128::from(limit.max(1));
+    format!("{}.{:02}{unit}", ratio / 100, ratio % 100)
+}

@@ -1,0 +1,227 @@
+//! One run as a person reads it.
+
+use super::{FloorFigures, Run};
+use crate::integrity::IntegrityVerdict;
+use crate::latency::Summary;
+use crate::validity::ValidityVerdict;
+use std::fmt::Write;
+
+/// The run in about twenty aligned lines.
+#[must_use]
+pub fn render_run(run: &Run) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{name:<12} {value}").expect("writing to a string does not fail");
+    };
+    line("target", format!("{} ({})", run.target.address, run.target.kind));
+    line("load", load_line(run));
+    line("throughput", throughput_line(run));
+    if run.load.consumed_records.is_some() {
+        let rate = count(run.load.consumed_records_per_s);
+        line("consumed", format!("{rate} records/s"));
+    }
+    let header = ["p50", "p90", "p99", "p99.9", "p99.99", "max"];
+    line("", header.iter().map(|name| format!("{name:>10}")).collect());
+    let latencies = &run.latency_ns;
+    let response_name = if latencies.closed_loop { "response*" } else { "response" };
+    for (name, summary) in [
+        (response_name, &latencies.response),
+        ("service", &latencies.service),
+        ("end-to-end", &latencies.e2e),
+    ] {
+        if let Some(summary) = summary {
+            line(name, percentiles_line(summary));
+        }
+    }
+    if latencies.closed_loop {
+        line("", "* closed loop: waiting for a free slot does not count".to_owned());
+    }
+    floor_lines(&run.floor, &mut line);
+    line("broker", broker_line(run));
+    line("integrity", integrity_line(run));
+    let verdict = match run.validity.verdict {
+        ValidityVerdict::Valid => "valid",
+        ValidityVerdict::Doubtful => "doubtful",
+        ValidityVerdict::Invalid => "INVALID",
+    };
+    line("validity", verdict.to_owned());
+    for reason in &run.validity.reasons {
+        line("", format!("- {reason}"));
+    }
+    text
+}
+
+fn load_line(run: &Run) -> String {
+    let options = &run.options;
+    let rate = match run.load.offered_records_per_s {
+        Some(rate) => format!("{} records/s", grouped(rate)),
+        None => "closed loop".to_owned(),
+    };
+    let batch = match (options.batch_records, options.batch_bytes) {
+        (Some(records), _) => format!("{records}rec"),
+        (None, Some(bytes)) => format!("{bytes} B"),
+        (None, None) => "--".to_owned(),
+    };
+    format!(
+        "{rate}, acks {}, batch {batch}, linger {}, {} B records, {} producer(s) x {} in flight, \
+         {} consumer(s), {} partition(s)",
+        run.durability.acks,
+        duration(Some(options.linger_ns)),
+        options.record_bytes,
+        options.producers,
+        options.inflight,
+        options.consumers,
+        options.partitions,
+    )
+}
+
+fn throughput_line(run: &Run) -> String {
+    let mut text = format!(
+        "{} records/s, {}",
+        count(run.load.achieved_records_per_s),
+        bandwidth(run.load.bytes_per_s)
+    );
+    for (code, number) in &run.load.errors {
+        write!(text, ", {number} x {code}").expect("writing to a string does not fail");
+    }
+    text
+}
+
+fn percentiles_line(summary: &Summary) -> String {
+    [summary.p50, summary.p90, summary.p99, summary.p999, summary.p9999, summary.max]
+        .iter()
+        .map(|&value| format!("{:>10}", duration(value)))
+        .collect()
+}
+
+fn floor_lines(floor: &FloorFigures, line: &mut impl FnMut(&str, String)) {
+    if floor.echo_rtt_ns.is_none() && floor.loopback_bytes_per_s.is_none() {
+        return;
+    }
+    line(
+        "limits",
+        format!(
+            "durable write p50 {}, echo p50 {}",
+            duration(floor.durable_write_p50_ns()),
+            duration(floor.echo_p50_ns())
+        ),
+    );
+    line(
+        "",
+        format!(
+            "disk write {}, durable {}, read {}, loopback {}",
+            bandwidth(floor.disk_write_bytes_per_s),
+            bandwidth(floor.disk_durable_write_bytes_per_s),
+            bandwidth(floor.disk_read_bytes_per_s),
+            bandwidth(floor.loopback_bytes_per_s)
+        ),
+    );
+}
+
+fn broker_line(run: &Run) -> String {
+    let efficiency = &run.efficiency;
+    format!(
+        "{} CPU per record, {} resident, {} written to disk",
+        duration(efficiency.broker_cpu_ns_per_record),
+        bytes(efficiency.broker_rss_bytes_max),
+        bytes(efficiency.disk_bytes_written)
+    )
+}
+
+fn integrity_line(run: &Run) -> String {
+    let integrity = &run.integrity;
+    match integrity.verdict {
+        IntegrityVerdict::NotChecked => format!(
+            "not checked: {}",
+            integrity.not_checked_because.as_deref().unwrap_or("nothing was read back")
+        ),
+        IntegrityVerdict::Ok => format!(
+            "ok: {} records read, all acknowledged ones there once and in order ({} in doubt)",
+            count(integrity.checked_records),
+            count(integrity.in_doubt)
+        ),
+        IntegrityVerdict::Failed => format!(
+            "FAILED: {} lost, {} duplicated, {} reordered, {} corrupted, {} unexpected",
+            count(integrity.lost),
+            count(integrity.duplicated),
+            count(integrity.reordered),
+            count(integrity.corrupted),
+            count(integrity.unexpected)
+        ),
+    }
+}
+
+/// A count with groups of three digits, or `--`.
+pub(super) fn count(value: Option<u64>) -> String {
+    value.map_or_else(|| "--".to_owned(), grouped)
+}
+
+/// Nanoseconds in the unit that fits, or `--`.
+pub(super) fn duration(ns: Option<u64>) -> String {
+    match ns {
+        None => "--".to_owned(),
+        Some(ns @ ..1_000) => format!("{ns} ns"),
+        Some(ns @ ..1_000_000) => scaled(ns, 1_000, "us"),
+        Some(ns @ ..1_000_000_000) => scaled(ns, 1_000_000, "ms"),
+        Some(ns) => scaled(ns, 1_000_000_000, "s"),
+    }
+}
+
+/// Bytes per second in the unit that fits, or `--`.
+pub(super) fn bandwidth(bytes_per_s: Option<u64>) -> String {
+    match bytes_per_s {
+        None => "--".to_owned(),
+        Some(rate @ ..1_000_000) => scaled(rate, 1_000, "KB/s"),
+        Some(rate @ ..1_000_000_000) => scaled(rate, 1_000_000, "MB/s"),
+        Some(rate) => scaled(rate, 1_000_000_000, "GB/s"),
+    }
+}
+
+fn bytes(value: Option<u64>) -> String {
+    match value {
+        None => "--".to_owned(),
+        Some(value @ ..1_048_576) => scaled(value, 1_024, "KiB"),
+        Some(value @ ..1_073_741_824) => scaled(value, 1_048_576, "MiB"),
+        Some(value) => scaled(value, 1_073_741_824, "GiB"),
+    }
+}
+
+/// Three significant digits or so: two decimals below 10, one below 100, none above.
+fn scaled(value: u64, unit: u64, name: &str) -> String {
+    let hundredths = u128::from(value) * 100 / u128::from(unit);
+    if hundredths < 1_000 {
+        format!("{}.{:02} {name}", hundredths / 100, hundredths % 100)
+    } else if hundredths < 10_000 {
+        format!("{}.{} {name}", hundredths / 100, hundredths / 10 % 10)
+    } else {
+        format!("{} {name}", hundredths / 100)
+    }
+}
+
+fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_readable() {
+        assert_eq!(count(Some(1_234_567)), "1,234,567");
+        assert_eq!((count(Some(999)), count(None)), ("999".to_owned(), "--".to_owned()));
+        assert_eq!(duration(Some(7_012)), "7.01 us");
+        assert_eq!(duration(Some(118_400)), "118 us");
+        assert_eq!(duration(Some(3_999_000)), "3.99 ms");
+        assert_eq!(bandwidth(Some(1_310_000_000)), "1.31 GB/s");
+        assert_eq!(bytes(Some(262_144)), "256 KiB");
+    }
+}
