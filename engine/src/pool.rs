@@ -9,7 +9,6 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::Arc;
 
 use crate::buddy::{Buddy, PAGES_MAX};
 use crate::port::RecvBuf;
@@ -32,10 +31,6 @@ pub struct Arena {
 // SAFETY: the arena is plain memory with one owner; moving the owner to its shard's thread moves
 // the right to access it.
 unsafe impl Send for Arena {}
-// SAFETY: a shared reference gives away only the address and the length; whoever reads or writes
-// through the address does so in `unsafe` code of its own.
-unsafe impl Sync for Arena {}
-
 // SAFETY: a shared arena gives no references to its bytes, only an address and copies; that no
 // two copies race is the contract of `port`: a slice is unchanged until its done, and a buffer is
 // filled only by the holder of its token, which cannot be copied.
