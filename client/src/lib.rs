@@ -1,17 +1,24 @@
 //! The client library of Pelton.
 //!
-//! [`Connection`] asks a broker about topics; [`session`] is the protocol without a socket.
+//! [`Producer`] sends records and tells what became of each, [`Consumer`] reads them,
+//! [`Connection`] asks a broker about topics, [`session`] is the protocol without a socket.
 
 mod connection;
+pub mod consumer;
 mod error;
+#[cfg(test)]
+mod fake_broker;
 pub mod limits;
 pub mod partitioner;
+pub mod producer;
 pub mod session;
 pub mod transport;
 
 pub use connection::TopicMetadata;
 pub use connection::{ConnectOptions, Connection, Endpoint, Metadata, TopicDescription};
+pub use consumer::{Consumer, ConsumerOptions, ConsumerRecord, Position};
 pub use error::ClientError;
+pub use producer::{Delivery, Outcome, Producer, ProducerOptions, Record, Totals};
 pub use wire::topic::Settings as TopicSettings;
 pub use wire::{Acks, ErrorCode, TopicId};
 

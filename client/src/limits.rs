@@ -15,3 +15,12 @@ pub const SENT_BYTES_KEPT_MAX: usize = 256 * 1024;
 pub const REQUESTS_IN_FLIGHT_MAX: u32 = 65_536;
 
 const _: () = assert!(RECEIVE_BYTES_INITIAL >= FRAME_HEADER_BYTES + READ_AHEAD_BYTES_MAX);
+
+/// Deliveries a producer keeps for a caller that does not read them; the oldest are dropped.
+pub const DELIVERIES_KEPT_MAX: usize = 16_384;
+/// How often a producer that is only ever sent to looks for replies, at most.
+pub const PRODUCER_PUMP_INTERVAL: std::time::Duration = std::time::Duration::from_micros(100);
+/// Pause before a batch refused as overloaded is sent again, if the broker names none.
+pub const OVERLOADED_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+/// How much longer than a request's own timeout a producer waits for the broker to say so.
+pub const REPLY_GRACE: std::time::Duration = std::time::Duration::from_secs(5);

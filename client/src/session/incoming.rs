@@ -75,9 +75,9 @@ impl Incoming {
         Ok(Some(header))
     }
 
-    /// The body of the frame that [`Incoming::take_frame`] gave.
+    /// The body of the frame that [`Incoming::take_frame`] gave; empty once it is dropped.
     pub(super) fn body(&self) -> &[u8] {
-        &self.bytes[self.start + FRAME_HEADER_BYTES..self.start + self.taken]
+        self.bytes[self.start..self.start + self.taken].get(FRAME_HEADER_BYTES..).unwrap_or(&[])
     }
 
     /// Length of the frame that is arriving, as far as it is known and can be true.

@@ -165,6 +165,13 @@ impl Session {
         }
     }
 
+    /// The body of the frame that the last event came from, until bytes are received or the next
+    /// event is taken; then empty. Requests may be made meanwhile: so a consumer asks for more
+    /// before it looks through what came.
+    pub fn event_body(&self) -> &[u8] {
+        self.incoming.body()
+    }
+
     /// Takes the next whole frame and the request that it answers.
     fn take_reply(&mut self) -> Result<Option<(RequestId, Kind, FrameHeader)>, Violation> {
         let Some(header) = self.incoming.take_frame()? else { return Ok(None) };

@@ -1,0 +1,481 @@
+//! The producer: gathers records into batches, sends them, and tells what became of each.
+
+mod delivery;
+mod queue;
+mod record;
+mod reply;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use wire::batch::BatchBuilder;
+use wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use wire::{Acks, ErrorCode};
+
+pub use delivery::{Delivery, Outcome, Totals};
+pub use record::{Record, SentRecord};
+
+use crate::connection::{ConnectOptions, Connection, TopicMetadata};
+use crate::error::ClientError;
+use crate::limits::{OVERLOADED_PAUSE, PRODUCER_PUMP_INTERVAL, REPLY_GRACE};
+use crate::partitioner::{StickyPartitioner, partition_of_key};
+use crate::session::{ProduceOptions, SendError, ServerTiming};
+use crate::transport::{TcpTransport, Transport};
+use delivery::Deliveries;
+use queue::{Listed, PartitionQueue, Sealed};
+use reply::{BatchReply, next_reply};
+
+/// A producer's knobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducerOptions {
+    /// When the broker answers. Default: durable.
+    pub acks: Acks,
+    /// How long a batch waits for more records before it is sent. Default: 0, which sends at
+    /// once while the window has room and gathers while it has none.
+    pub linger: Duration,
+    /// A batch is full at this many bytes. Default: 64 KiB.
+    pub batch_bytes: usize,
+    /// A batch is full at this many records. Default: no bound but the broker's.
+    pub batch_records: u32,
+    /// How many batches may be on their way. Default: 8. A batch that the broker refuses as
+    /// overloaded is sent again only if that keeps the order: it fails if a later batch of its
+    /// partition got in. With 1 it never does.
+    pub in_flight_max: usize,
+    /// How long a batch may be on its way, tries included. Default: 30 s.
+    pub delivery_timeout: Duration,
+    /// Where keyless records begin; give producers of one topic different numbers.
+    pub first_partition: u32,
+}
+
+impl Default for ProducerOptions {
+    fn default() -> Self {
+        ProducerOptions {
+            acks: Acks::Durable,
+            linger: Duration::ZERO,
+            batch_bytes: 64 * 1024,
+            batch_records: BATCH_RECORDS_MAX,
+            in_flight_max: 8,
+            delivery_timeout: Duration::from_secs(30),
+            first_partition: 0,
+        }
+    }
+}
+
+/// Sends records to one topic, from one thread. It has no thread of its own: batches leave, and
+/// replies are read, during [`Producer::send`], [`Producer::poll`] and [`Producer::flush`].
+///
+/// ```no_run
+/// use pelton_client::{ConnectOptions, Producer, ProducerOptions, Record};
+///
+/// let connect = ConnectOptions::default();
+/// let options = ProducerOptions::default();
+/// let mut producer = Producer::connect("127.0.0.1:9600", "greetings", &connect, options)?;
+/// producer.send(&Record::value(b"hello"))?;
+/// producer.send(&Record::keyed(b"anna", b"hello again"))?;
+/// let totals = producer.flush()?;
+/// assert!(totals.all_well());
+/// # Ok::<(), pelton_client::ClientError>(())
+/// ```
+#[derive(Debug)]
+pub struct Producer<T: Transport = TcpTransport> {
+    connection: Connection<T>,
+    topic: TopicMetadata,
+    options: ProducerOptions,
+    sticky: StickyPartitioner,
+    queues: Vec<PartitionQueue>,
+    /// Partitions whose queue holds something.
+    active: Vec<u32>,
+    /// The partition of each request in flight, by its slot.
+    partitions_by_slot: Vec<u32>,
+    sealed_count: usize,
+    spares: Vec<BatchBuilder>,
+    deliveries: Deliveries,
+    pumped_at: Instant,
+    /// When bytes last came or went, or the first batch was sent after none was on its way.
+    progress_at: Instant,
+    closed: bool,
+}
+
+impl Producer<TcpTransport> {
+    /// Connects to `HOST:PORT` and looks the topic up.
+    ///
+    /// # Errors
+    /// No broker answers there, or it has no such topic.
+    pub fn connect(
+        address: &str,
+        topic: &str,
+        connect: &ConnectOptions,
+        options: ProducerOptions,
+    ) -> Result<Self, ClientError> {
+        Producer::new(Connection::connect(address, connect)?, topic, options)
+    }
+}
+
+impl<T: Transport> Producer<T> {
+    /// A producer on a connection of its own.
+    ///
+    /// # Errors
+    /// The broker has no such topic.
+    pub fn new(
+        mut connection: Connection<T>,
+        topic: &str,
+        mut options: ProducerOptions,
+    ) -> Result<Self, ClientError> {
+        let topic = connection.topic(topic)?;
+        let limits = connection.limits();
+        options.batch_bytes = options.batch_bytes.min(limits.batch_bytes_max);
+        options.batch_records = options.batch_records.clamp(1, BATCH_RECORDS_MAX);
+        options.in_flight_max = options.in_flight_max.clamp(1, limits.requests_in_flight_max);
+        let count = u32::try_from(topic.partitions.len()).expect("partitions are 32 bits");
+        let now = Instant::now();
+        Ok(Producer {
+            sticky: StickyPartitioner::new(count.max(1), options.first_partition),
+            queues: (0..count).map(|_| PartitionQueue::new()).collect(),
+            active: Vec::new(),
+            partitions_by_slot: vec![0; limits.requests_in_flight_max],
+            sealed_count: 0,
+            spares: Vec::new(),
+            deliveries: Deliveries::default(),
+            pumped_at: now,
+            progress_at: now,
+            closed: false,
+            connection,
+            topic,
+            options,
+        })
+    }
+
+    /// The topic.
+    pub const fn topic(&self) -> &TopicMetadata {
+        &self.topic
+    }
+
+    /// Takes a record: gives its partition and its index there. Waits while the window is full.
+    /// That it was taken does not say that it was sent: see [`Producer::flush`].
+    ///
+    /// # Errors
+    /// The record is too large or its partition does not exist: the producer goes on. The
+    /// connection is lost: the producer is closed and all its deliveries are told.
+    pub fn send(&mut self, record: &Record<'_>) -> Result<SentRecord, ClientError> {
+        if self.closed {
+            return Err(ClientError::ProducerClosed);
+        }
+        let now = Instant::now();
+        let timestamp_ms = record.timestamp_ms.unwrap_or_else(wall_clock_ms);
+        let mut partition = self.partition_of(record)?;
+        let bytes_max = self.connection.limits().batch_bytes_max.min(BATCH_BYTES_MAX);
+        let bytes = record.batch_bytes_alone();
+        if bytes > bytes_max {
+            return Err(ClientError::RecordTooLarge { bytes, bytes_max });
+        }
+        if self.is_full(partition, record.record_bytes_max()) {
+            self.seal(partition)?;
+            partition = self.partition_of(record)?;
+            if self.is_full(partition, record.record_bytes_max()) {
+                self.seal(partition)?;
+            }
+        }
+        let queue = &mut self.queues[index(partition)];
+        if queue.list() == Listed::Newly {
+            self.active.push(partition);
+        }
+        queue.open_mut().push_with_headers(timestamp_ms, record.key, record.value, record.headers);
+        let index = queue.pushed(now);
+        self.drive(now)?;
+        Ok(SentRecord { partition, index })
+    }
+
+    /// Sends what is due and reads replies, without waiting.
+    ///
+    /// # Errors
+    /// The connection is lost: the producer is closed and all its deliveries are told.
+    pub fn poll(&mut self) -> Result<(), ClientError> {
+        let now = Instant::now();
+        self.pump(now)?;
+        self.seal_due(now)
+    }
+
+    /// Sends everything and waits until nothing is on its way. Gives the totals since the
+    /// producer was made: look at [`Totals::all_well`], and at the deliveries for the rest.
+    ///
+    /// # Errors
+    /// The connection is lost: the producer is closed and all its deliveries are told.
+    pub fn flush(&mut self) -> Result<Totals, ClientError> {
+        if self.closed {
+            return Err(ClientError::ProducerClosed);
+        }
+        let is_open = |&&partition: &&u32| self.queues[index(partition)].opened_at().is_some();
+        let open: Vec<u32> = self.active.iter().filter(is_open).copied().collect();
+        for partition in open {
+            self.seal(partition)?;
+        }
+        while self.sealed_count > 0 || !self.connection.session_mut().outgoing().is_empty() {
+            self.wait()?;
+        }
+        Ok(self.deliveries.totals())
+    }
+
+    /// What became of records, oldest first; each delivery is given once. A caller that does not
+    /// read them loses the oldest beyond a bound; the totals stay exact.
+    pub fn next_delivery(&mut self) -> Option<Delivery> {
+        self.deliveries.pop()
+    }
+
+    /// Ends the producer and gives its connection; what was not flushed may never be sent.
+    pub fn into_connection(self) -> Connection<T> {
+        self.connection
+    }
+
+    /// Records by what became of them, since the producer was made.
+    pub const fn totals(&self) -> Totals {
+        self.deliveries.totals()
+    }
+
+    fn partition_of(&self, record: &Record<'_>) -> Result<u32, ClientError> {
+        let count = u32::try_from(self.queues.len()).expect("partitions are 32 bits");
+        match (record.partition, record.key) {
+            (Some(partition), _) if partition < count => Ok(partition),
+            (Some(partition), _) => Err(ClientError::NoSuchPartition { partition, count }),
+            (None, _) if count == 0 => Err(ClientError::NoSuchPartition { partition: 0, count }),
+            (None, Some(key)) => Ok(partition_of_key(key, count)),
+            (None, None) => Ok(self.sticky.current()),
+        }
+    }
+
+    fn is_full(&self, partition: u32, more_bytes: usize) -> bool {
+        let open = self.queues[index(partition)].open();
+        let bytes_full = open.len() + more_bytes > self.options.batch_bytes;
+        !open.is_empty() && (bytes_full || open.record_count() >= self.options.batch_records)
+    }
+
+    /// What every send does after its record is in: sends what is due, looks for replies.
+    fn drive(&mut self, now: Instant) -> Result<(), ClientError> {
+        if now - self.pumped_at >= PRODUCER_PUMP_INTERVAL {
+            self.pump(now)?;
+        }
+        self.seal_due(now)
+    }
+
+    /// Seals the batches that have lingered enough or are full, as far as the window has room.
+    fn seal_due(&mut self, now: Instant) -> Result<(), ClientError> {
+        for position in (0..self.active.len()).rev() {
+            if self.sealed_count >= self.options.in_flight_max {
+                break;
+            }
+            let Some(&partition) = self.active.get(position) else { continue };
+            let lingered = self.queues[index(partition)]
+                .opened_at()
+                .is_some_and(|at| now.saturating_duration_since(at) >= self.options.linger);
+            if lingered || self.is_full(partition, 0) {
+                self.seal(partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals a partition's open batch, waiting until the window has room, and sends it.
+    fn seal(&mut self, partition: u32) -> Result<(), ClientError> {
+        // Batches that nobody answers are bounded by what the socket has not taken yet.
+        let bytes_max = self.options.in_flight_max * self.options.batch_bytes;
+        while self.sealed_count >= self.options.in_flight_max
+            || self.connection.session_mut().outgoing().len() > bytes_max
+        {
+            self.wait()?;
+        }
+        let capacity = self.options.batch_bytes;
+        let spare = self.spares.pop().unwrap_or_else(|| BatchBuilder::with_capacity(capacity));
+        let now = Instant::now();
+        self.queues[index(partition)].seal(now, spare);
+        self.sealed_count += 1;
+        self.sticky.batch_sent(partition);
+        let result = self.transmit(partition, now);
+        self.close_on_error(result)
+    }
+
+    /// Sends and receives without waiting.
+    fn pump(&mut self, now: Instant) -> Result<(), ClientError> {
+        self.exchange(now, now)
+    }
+
+    /// Sends and receives, waiting for progress.
+    fn wait(&mut self) -> Result<(), ClientError> {
+        let now = Instant::now();
+        let limit = self.options.delivery_timeout + REPLY_GRACE;
+        let resume = |&partition: &u32| self.queues[index(partition)].resume_at();
+        let resume_at = self.active.iter().filter_map(resume).min();
+        let deadline = resume_at.unwrap_or(now + limit).min(now + limit);
+        self.exchange(now, deadline)
+    }
+
+    fn exchange(&mut self, now: Instant, deadline: Instant) -> Result<(), ClientError> {
+        if self.closed {
+            return Err(ClientError::ProducerClosed);
+        }
+        self.pumped_at = now;
+        let result = self.try_exchange(deadline);
+        self.close_on_error(result)
+    }
+
+    fn try_exchange(&mut self, deadline: Instant) -> Result<(), ClientError> {
+        let unsent_before = self.connection.session_mut().outgoing().len();
+        let count = if deadline > self.pumped_at {
+            self.connection.exchange(deadline)?
+        } else {
+            self.connection.send_now()?;
+            self.connection.receive_now()?
+        };
+        let now = Instant::now();
+        let unsent = self.connection.session_mut().outgoing().len();
+        if count > 0 || unsent < unsent_before {
+            self.progress_at = now;
+            while let Some(reply) = next_reply(&mut self.connection)? {
+                self.settle(now, &reply);
+            }
+        }
+        let limit = self.options.delivery_timeout + REPLY_GRACE;
+        let awaited = self.connection.session_mut().requests_in_flight() > 0 || unsent > 0;
+        if awaited && now.saturating_duration_since(self.progress_at) > limit {
+            return Err(ClientError::TimedOut { what: "answer to produce", after: limit });
+        }
+        for position in (0..self.active.len()).rev() {
+            let partition = self.active[position];
+            self.transmit(partition, now)?;
+            if self.queues[index(partition)].unlist_if_idle() {
+                self.active.swap_remove(position);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what may be sent of one partition.
+    fn transmit(&mut self, partition: u32, now: Instant) -> Result<(), ClientError> {
+        let timeout_ms = self.options.delivery_timeout.as_millis();
+        let options = ProduceOptions {
+            acks: self.options.acks,
+            timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
+            timing: ServerTiming::Omit,
+        };
+        let (session, transport) = self.connection.parts_mut();
+        let queue = &mut self.queues[index(partition)];
+        while let Some(sealed) = queue.next_to_send(now) {
+            if session.requests_in_flight() == 0 && session.outgoing().is_empty() {
+                self.progress_at = now;
+            }
+            let batch = sealed.batch.finish();
+            let write =
+                match session.produce_borrowed(&options, &self.topic.topic_id, partition, batch) {
+                    Err(SendError::WindowFull) => break,
+                    result => result?,
+                };
+            let count = transport
+                .send(&write.slices())
+                .map_err(|source| ClientError::Lost { source: Some(source) });
+            match write.sent(*count.as_ref().unwrap_or(&0)) {
+                Some(id) => {
+                    self.partitions_by_slot[id.slot()] = partition;
+                    queue.sent(id);
+                }
+                None => {
+                    let sealed = queue.take_sent();
+                    self.sealed_count -= 1;
+                    let outcome = Outcome::Unacknowledged;
+                    finish(&mut self.deliveries, &mut self.spares, partition, sealed, outcome);
+                }
+            }
+            count?;
+        }
+        Ok(())
+    }
+
+    /// Notes what the broker answered to one batch.
+    fn settle(&mut self, now: Instant, reply: &BatchReply) {
+        let partition = self.partitions_by_slot[reply.id.slot()];
+        let queue = &mut self.queues[index(partition)];
+        let outcome = match ErrorCode::from_u16(reply.code) {
+            Some(ErrorCode::None) => Outcome::Acked { base_offset: reply.base_offset },
+            Some(ErrorCode::StorageFailed | ErrorCode::TimedOut) => {
+                Outcome::InDoubt { detail: reply.sentence() }
+            }
+            Some(ErrorCode::Overloaded) => {
+                let pause = Duration::from_millis(u64::from(reply.retry_after_ms));
+                if queue.refused(reply.id, now + pause.max(OVERLOADED_PAUSE)) {
+                    return self.fail_overdue(partition, now);
+                }
+                let detail = String::from("overloaded, and a later batch went in before it");
+                Outcome::Failed { code: reply.code, detail }
+            }
+            _ => Outcome::Failed { code: reply.code, detail: reply.sentence() },
+        };
+        let sealed = queue.take(reply.id).expect("the session knows what is in flight");
+        let overtaken = match outcome {
+            Outcome::Acked { .. } => queue.acked(&sealed),
+            _ => Vec::new(),
+        };
+        self.sealed_count -= 1 + overtaken.len();
+        let (deliveries, spares) = (&mut self.deliveries, &mut self.spares);
+        for sealed in overtaken {
+            let detail = String::from("overloaded, and a later batch went in before it");
+            let outcome = Outcome::Failed { code: ErrorCode::Overloaded.number(), detail };
+            finish(deliveries, spares, partition, sealed, outcome);
+        }
+        finish(deliveries, spares, partition, sealed, outcome);
+    }
+
+    /// Gives up refused batches that have been on their way for too long.
+    fn fail_overdue(&mut self, partition: u32, now: Instant) {
+        let queue = &mut self.queues[index(partition)];
+        while let Some(sealed) = queue.take_overdue(now, self.options.delivery_timeout) {
+            self.sealed_count -= 1;
+            let detail = String::from("the broker stayed overloaded");
+            let outcome = Outcome::Failed { code: ErrorCode::Overloaded.number(), detail };
+            finish(&mut self.deliveries, &mut self.spares, partition, sealed, outcome);
+        }
+    }
+
+    /// Closes the producer if `result` is an error: what was sent is in doubt, the rest failed.
+    fn close_on_error(&mut self, result: Result<(), ClientError>) -> Result<(), ClientError> {
+        let Err(error) = result else { return Ok(()) };
+        self.closed = true;
+        let now = Instant::now();
+        for partition in std::mem::take(&mut self.active) {
+            let queue = &mut self.queues[index(partition)];
+            if !queue.open().is_empty() {
+                queue.seal(now, BatchBuilder::with_capacity(0));
+            }
+            while let Some((sealed, was_sent)) = queue.take_any() {
+                let outcome = if was_sent {
+                    Outcome::InDoubt { detail: error.to_string() }
+                } else {
+                    Outcome::Failed { code: 0, detail: format!("never sent: {error}") }
+                };
+                finish(&mut self.deliveries, &mut self.spares, partition, sealed, outcome);
+            }
+        }
+        self.sealed_count = 0;
+        Err(error)
+    }
+}
+
+fn finish(
+    deliveries: &mut Deliveries,
+    spares: &mut Vec<BatchBuilder>,
+    partition: u32,
+    sealed: Sealed,
+    outcome: Outcome,
+) {
+    let Sealed { mut batch, first_index, .. } = sealed;
+    let record_count = u64::from(batch.record_count());
+    deliveries.push(Delivery { partition, first_index, record_count, outcome });
+    batch.clear();
+    spares.push(batch);
+}
+
+fn index(partition: u32) -> usize {
+    usize::try_from(partition).expect("32 bits fit usize")
+}
+
+fn wall_clock_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
