@@ -1,4 +1,8 @@
 //! The process: threads, rings, files, sockets and configuration, with as little thought as
 //! possible. Every decision is the engine's.
 
+pub mod blocks;
+pub mod clock;
+pub mod config;
+pub mod directory;
 pub mod io;

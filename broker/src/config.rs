@@ -1,0 +1,140 @@
+//! What can be set about a broker, its defaults, and what makes no sense. Where the values come
+//! from (flags, environment, a file) is the command line's business.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Everything that can be set. Sizes are in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where everything that must last is kept. Made if it does not exist.
+    pub data_dir: PathBuf,
+    /// `HOST:PORT` to listen on; port 0 takes any free one.
+    pub listen: String,
+    /// The host that clients are told to connect to; `None`: that of `listen`.
+    pub advertised_host: Option<String>,
+    /// Listen on addresses that other machines can reach, though nobody is authenticated.
+    pub insecure_bind: bool,
+    /// CPUs to run shards on, one shard each; empty: one shard on the first CPU allowed.
+    pub cores: Vec<usize>,
+    /// How long a shard looks for more work after traffic before it parks, in microseconds. A
+    /// park and its wake-up cost about 40 µs on a virtual machine and 5 µs on bare metal.
+    pub spin_us: u64,
+    /// This much segment space is written with zeros before the broker is ready, so that large
+    /// runs go to blocks that have been written before. 0: none.
+    pub prepare_bytes: u64,
+    /// The shard's journal, all its files together.
+    pub journal_bytes: u64,
+    /// Length at which a new segment begins.
+    pub segment_bytes: u64,
+    /// Memory of one shard, all buffers together.
+    pub memory_bytes: u64,
+    /// Most connections at a time.
+    pub connections_max: u32,
+    /// Journal writes of one shard that may be under way at once.
+    pub commits_in_flight: u32,
+    /// What a partition gathers at this size or more is written straight to its segment.
+    pub direct_run_bytes_min: u64,
+    /// Most completions handled in one turn of the loop; the rest waits for the next.
+    pub turn_dones_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            data_dir: PathBuf::from("pelton-data"),
+            listen: "127.0.0.1:9600".to_owned(),
+            advertised_host: None,
+            insecure_bind: false,
+            cores: Vec::new(),
+            spin_us: 50,
+            prepare_bytes: 0,
+            journal_bytes: 128 * MIB,
+            segment_bytes: 256 * MIB,
+            memory_bytes: 256 * MIB,
+            connections_max: 16_384,
+            commits_in_flight: 3,
+            direct_run_bytes_min: 48 * KIB,
+            turn_dones_max: 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Why a broker cannot run with this: one sentence with the fix.
+    pub fn invalid(&self) -> Option<String> {
+        if let Err(sentence) = self.address() {
+            return Some(sentence);
+        }
+        if self.cores.len() > 1 {
+            return Some(format!(
+                "cores names {} CPUs, but several shards come later: name one",
+                self.cores.len()
+            ));
+        }
+        let bounds = [
+            ("spin-us", self.spin_us, 0, 1_000_000),
+            ("prepare-bytes", self.prepare_bytes, 0, 1 << 44),
+            ("journal-bytes", self.journal_bytes, 8 * MIB, 64 * 1024 * MIB),
+            ("segment-bytes", self.segment_bytes, 4 * MIB, 64 * 1024 * MIB),
+            ("memory-bytes", self.memory_bytes, 32 * MIB, 64 * 1024 * MIB),
+            ("connections-max", u64::from(self.connections_max), 1, 1 << 20),
+            ("commits-in-flight", u64::from(self.commits_in_flight), 1, 64),
+            ("direct-run-bytes-min", self.direct_run_bytes_min, 4 * KIB, 448 * KIB),
+            ("turn-dones-max", u64::try_from(self.turn_dones_max).unwrap_or(u64::MAX), 1, 65_536),
+        ];
+        bounds.into_iter().find_map(|(name, value, min, max)| {
+            (value < min || value > max)
+                .then(|| format!("{name} is {value}, but must be {min} to {max}: change it"))
+        })
+    }
+
+    /// The address to listen on, or why not, in one sentence with the fix.
+    pub fn address(&self) -> Result<SocketAddr, String> {
+        let listen = &self.listen;
+        let found = listen.to_socket_addrs().map(|mut all| all.next());
+        let Ok(Some(address)) = found else {
+            return Err(format!(
+                "listen is {listen:?}, which is no address: give HOST:PORT, as in 127.0.0.1:9600"
+            ));
+        };
+        if !address.ip().is_loopback() && !self.insecure_bind {
+            return Err(format!(
+                "{listen} can be reached by other machines and nobody would be authenticated: \
+                 listen on 127.0.0.1, or give --insecure-bind if the network is trusted"
+            ));
+        }
+        Ok(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(Config::default().invalid(), None);
+    }
+
+    #[test]
+    fn other_machines_are_kept_out_unless_told() {
+        let open = Config { listen: "0.0.0.0:9600".to_owned(), ..Config::default() };
+        assert!(open.invalid().expect("refused").contains("--insecure-bind"));
+        let told = Config { insecure_bind: true, ..open };
+        assert_eq!(told.invalid(), None);
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        let cores = Config { cores: vec![0, 1], ..Config::default() };
+        assert!(cores.invalid().expect("refused").contains("several shards come later"));
+        let listen = Config { listen: "9600".to_owned(), ..Config::default() };
+        assert!(listen.invalid().expect("refused").contains("HOST:PORT"));
+        let small = Config { memory_bytes: 1, ..Config::default() };
+        assert!(small.invalid().expect("refused").starts_with("memory-bytes is 1"));
+    }
+}

@@ -1,0 +1,284 @@
+//! The data directory: how its files are opened, created, adopted and deleted so that the result
+//! survives a power cut. Plain blocking calls, for recovery and for the maintenance thread.
+//! All files are opened for direct I/O; a file's bytes never enter the page cache.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use engine::layout::FilePath;
+use engine::port::{Fault, FileEntry};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::blocks::Blocks;
+
+/// What one zeroing write covers.
+const ZERO_BYTES: usize = 1 << 20;
+/// `rw-r--r--`
+const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
+
+/// The directory that holds everything that must last.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+/// An open file and its length in bytes.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file.
+    pub fd: OwnedFd,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// The fault of a failed system call.
+pub fn fault(errno: Errno) -> Fault {
+    Fault(errno.raw_os_error())
+}
+
+/// The fault of a failed call of the standard library.
+pub fn io_fault(error: &std::io::Error) -> Fault {
+    error.raw_os_error().map_or(Fault::EIO, Fault)
+}
+
+impl DataDir {
+    /// The directory at `root`, which exists.
+    pub const fn new(root: PathBuf) -> DataDir {
+        DataDir { root }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the file is.
+    pub fn locate(&self, path: &FilePath) -> PathBuf {
+        self.root.join(path.to_string())
+    }
+
+    /// Opens a file that exists.
+    pub fn open(&self, path: &FilePath) -> Result<Opened, Errno> {
+        open_at(&self.locate(path), OFlags::empty())
+    }
+
+    /// Creates a file with its directories, or empties it; durable when this returns.
+    pub fn create(&self, path: &FilePath) -> Result<Opened, Errno> {
+        let place = self.locate(path);
+        let parent = self.make_parent(&place)?;
+        let opened = open_at(&place, OFlags::CREATE | OFlags::TRUNC)?;
+        rustix::fs::fsync(&opened.fd)?;
+        sync_directory(&parent)?;
+        Ok(opened)
+    }
+
+    /// Renames `from` to `path`, making its directories; durable when this returns.
+    pub fn adopt(&self, from: &FilePath, path: &FilePath) -> Result<Opened, Errno> {
+        let (source, place) = (self.locate(from), self.locate(path));
+        let parent = self.make_parent(&place)?;
+        rustix::fs::rename(&source, &place)?;
+        let opened = open_at(&place, OFlags::empty())?;
+        sync_directory(&parent)?;
+        if let Some(old_parent) = source.parent() {
+            sync_directory(old_parent)?;
+        }
+        Ok(opened)
+    }
+
+    /// Deletes the files that exist among `paths`, and directories of streams that this leaves
+    /// empty; durable when this returns.
+    pub fn delete(&self, paths: &[FilePath]) -> Result<(), Errno> {
+        let mut parents = BTreeSet::new();
+        for path in paths {
+            let place = self.locate(path);
+            match rustix::fs::unlink(&place) {
+                Ok(()) => {}
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(errno) => return Err(errno),
+            }
+            parents.extend(place.parent().map(Path::to_path_buf));
+        }
+        for parent in parents {
+            sync_directory(&parent)?;
+            self.remove_if_empty(&parent);
+        }
+        Ok(())
+    }
+
+    /// Every file that a [`FilePath`] can name.
+    pub fn list(&self) -> std::io::Result<Vec<FileEntry>> {
+        let mut found = Vec::new();
+        let mut open = vec![self.root.clone()];
+        while let Some(directory) = open.pop() {
+            for entry in fs::read_dir(&directory)? {
+                let entry = entry?;
+                let place = entry.path();
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    open.push(place);
+                } else if kind.is_file()
+                    && let Some(path) = self.name(&place)
+                {
+                    found.push(FileEntry { path, bytes: entry.metadata()?.len() });
+                }
+            }
+        }
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    fn name(&self, place: &Path) -> Option<FilePath> {
+        FilePath::parse(place.strip_prefix(&self.root).ok()?.to_str()?)
+    }
+
+    /// Makes the directories above `place`, each durable in its own parent.
+    fn make_parent(&self, place: &Path) -> Result<PathBuf, Errno> {
+        let parent = place.parent().expect("a file of the data directory is in a directory");
+        let inside = parent.strip_prefix(&self.root).expect("it is under the root");
+        let mut directory = self.root.clone();
+        for part in inside {
+            let above = directory.clone();
+            directory.push(part);
+            match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o755)) {
+                Ok(()) => sync_directory(&above)?,
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(directory)
+    }
+
+    /// A partition's and a topic's directory go with their last file. That they are gone need
+    /// not be durable: an empty directory means nothing.
+    fn remove_if_empty(&self, directory: &Path) {
+        let streams = self.root.join("streams");
+        let mut directory = directory;
+        while directory != streams && directory.starts_with(&streams) {
+            let Some(parent) = directory.parent() else { return };
+            if rustix::fs::rmdir(directory).is_err() {
+                return;
+            }
+            directory = parent;
+        }
+    }
+}
+
+fn open_at(place: &Path, flags: OFlags) -> Result<Opened, Errno> {
+    let flags = flags | OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(place, flags, FILE_MODE)?;
+    let bytes = rustix::fs::fstat(&fd)?.st_size;
+    Ok(Opened { fd, bytes: u64::try_from(bytes).expect("lengths are not negative") })
+}
+
+/// Makes the entries of a directory durable.
+pub fn sync_directory(path: &Path) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::fsync(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Allocates blocks for `from..to`, extending the file; durable when this returns.
+pub fn reserve(fd: impl AsFd, from: u64, to: u64) -> Result<(), Errno> {
+    rustix::fs::fallocate(&fd, FallocateFlags::empty(), from, to - from)?;
+    rustix::fs::fsync(&fd)
+}
+
+/// Writes zeros over `from..to`, whole blocks; durable when this returns.
+pub fn zero(fd: impl AsFd, from: u64, to: u64) -> Result<(), Errno> {
+    if from >= to {
+        return rustix::fs::fsync(&fd);
+    }
+    // One allocation for the whole range keeps it in one extent where the file system can.
+    match rustix::fs::fallocate(&fd, FallocateFlags::empty(), from, to - from) {
+        Ok(()) | Err(Errno::OPNOTSUPP) => {}
+        Err(errno) => return Err(errno),
+    }
+    let zeros = Blocks::zeroed(ZERO_BYTES);
+    let mut at = from;
+    while at < to {
+        let left = usize::try_from(to - at).unwrap_or(usize::MAX).min(ZERO_BYTES);
+        write_all(&fd, &zeros.bytes()[..left], at)?;
+        at += u64::try_from(left).expect("usize fits u64");
+    }
+    rustix::fs::fsync(&fd)
+}
+
+/// Writes all of `bytes` at `position`.
+pub fn write_all(fd: impl AsFd, bytes: &[u8], position: u64) -> Result<(), Errno> {
+    let mut written = 0;
+    while written < bytes.len() {
+        let at = position + u64::try_from(written).expect("usize fits u64");
+        match rustix::io::pwrite(&fd, &bytes[written..], at) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => written += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Reads into all of `into` from `position`; fewer bytes only at the end of the file.
+pub fn read_all(fd: impl AsFd, into: &mut [u8], position: u64) -> Result<usize, Errno> {
+    let mut read = 0;
+    while read < into.len() {
+        let at = position + u64::try_from(read).expect("usize fits u64");
+        match rustix::io::pread(&fd, &mut into[read..], at) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        // A short read that is not whole blocks ends at the end of the file; going on from
+        // there would not be aligned.
+        if read % engine::frame::BLOCK_BYTES != 0 {
+            break;
+        }
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_created_adopted_listed_and_deleted() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::new(root.path().to_path_buf());
+        let spare = FilePath::Spare { number: 3 };
+        let segment = FilePath::Segment { topic: [7; 16], partition: 2, sequence: 1 };
+        let file = dir.create(&spare).expect("created");
+        zero(&file.fd, 0, 8192).expect("zeroed");
+        let adopted = dir.adopt(&spare, &segment).expect("adopted");
+        assert_eq!(adopted.bytes, 8192);
+        assert_eq!(dir.open(&spare).expect_err("renamed"), Errno::NOENT);
+        let mut block = Blocks::zeroed(4096);
+        block.bytes_mut().fill(9);
+        write_all(&adopted.fd, block.bytes(), 4096).expect("written");
+        let mut all = Blocks::zeroed(3 * 4096);
+        assert_eq!(read_all(&adopted.fd, all.bytes_mut(), 0), Ok(8192));
+        assert_eq!((all.bytes()[4095], all.bytes()[4096]), (0, 9));
+        fs::write(root.path().join("stranger"), "x").expect("written");
+        let listed = dir.list().expect("listed");
+        assert_eq!(listed, [FileEntry { path: segment.clone(), bytes: 8192 }]);
+        dir.delete(&[segment, spare]).expect("deleted");
+        assert_eq!(dir.list().expect("listed"), []);
+        let streams = root.path().join("streams");
+        assert_eq!(fs::read_dir(streams).expect("it stays").count(), 0);
+    }
+
+    #[test]
+    fn reserved_space_reads_as_zeros() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::new(root.path().to_path_buf());
+        let file = dir.create(&FilePath::Superblock).expect("created");
+        reserve(&file.fd, 0, 4096).expect("reserved");
+        let mut block = Blocks::zeroed(4096);
+        block.bytes_mut().fill(1);
+        assert_eq!(read_all(&file.fd, block.bytes_mut(), 0), Ok(4096));
+        assert!(block.bytes().iter().all(|byte| *byte == 0));
+    }
+}

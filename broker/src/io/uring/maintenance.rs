@@ -1,0 +1,204 @@
+//! The shard's maintenance thread: opening, creating, extending and deleting files, which block
+//! for milliseconds (directory syncs, allocation, zeroing) and so have no place on the shard.
+//! Results come back through a channel; an eventfd that is read on the ring says that there are
+//! some, so neither side polls.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
+use std::thread::{self, JoinHandle};
+
+use engine::layout::FilePath;
+use engine::port::{Fault, FileSlot, Fill, Open, Tag};
+use rustix::event::EventfdFlags;
+
+use crate::directory::{self, DataDir, Opened, fault};
+
+/// Jobs on their way to the thread; more wait on the shard's side.
+const JOBS_MAX: usize = 64;
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Open a file.
+    Open {
+        /// The number it will have.
+        file: FileSlot,
+        /// Which file.
+        path: FilePath,
+        /// How.
+        open: Open,
+    },
+    /// Allocate space.
+    Extend {
+        /// The file's number.
+        file: FileSlot,
+        /// The file.
+        fd: Arc<OwnedFd>,
+        /// First byte.
+        from: u64,
+        /// Byte behind the last.
+        to: u64,
+        /// How.
+        fill: Fill,
+    },
+    /// Delete files.
+    Delete {
+        /// The op's name.
+        tag: Tag,
+        /// Which.
+        paths: Vec<FilePath>,
+    },
+    /// Close a file: if it was deleted meanwhile, this frees its blocks. Nothing comes of it.
+    Close {
+        /// The file.
+        fd: Arc<OwnedFd>,
+    },
+}
+
+/// What came of a [`Job`].
+#[derive(Debug)]
+pub enum Finished {
+    /// Of `Open`.
+    Opened {
+        /// As asked.
+        file: FileSlot,
+        /// The file.
+        result: Result<Opened, Fault>,
+    },
+    /// Of `Extend`.
+    Extended {
+        /// As asked.
+        file: FileSlot,
+        /// As asked.
+        to: u64,
+        /// As asked.
+        fill: Fill,
+        /// Whether it held.
+        result: Result<(), Fault>,
+    },
+    /// Of `Delete`.
+    Deleted {
+        /// As asked.
+        tag: Tag,
+        /// Whether it held.
+        result: Result<(), Fault>,
+    },
+}
+
+/// The shard's end.
+#[derive(Debug)]
+pub struct Maintenance {
+    /// `None` only while it is dropped: closing the channel ends the thread.
+    jobs: Option<SyncSender<Job>>,
+    waiting: VecDeque<Job>,
+    finished: Receiver<Finished>,
+    bell: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Maintenance {
+    /// Starts the thread.
+    pub fn start(dir: DataDir) -> io::Result<Maintenance> {
+        let bell = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
+        let (jobs, inbox) = mpsc::sync_channel(JOBS_MAX);
+        // The shard drains this channel at every bell, and what it holds is bounded by the jobs.
+        let (outbox, finished) = mpsc::sync_channel(2 * JOBS_MAX);
+        let ring_bell = Arc::clone(&bell);
+        let thread = thread::Builder::new()
+            .name("maintenance".to_owned())
+            .spawn(move || work(&dir, &inbox, &outbox, &ring_bell))?;
+        let (jobs, thread) = (Some(jobs), Some(thread));
+        Ok(Maintenance { jobs, waiting: VecDeque::new(), finished, bell, thread })
+    }
+
+    /// The eventfd that is readable when something is finished.
+    pub fn bell(&self) -> &OwnedFd {
+        &self.bell
+    }
+
+    /// Hands a job over, never blocking.
+    pub fn push(&mut self, job: Job) {
+        self.waiting.push_back(job);
+        self.hand_over();
+    }
+
+    /// The next finished job.
+    pub fn pop(&mut self) -> Option<Finished> {
+        match self.finished.try_recv() {
+            Ok(finished) => {
+                self.hand_over();
+                Some(finished)
+            }
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => unreachable!("the thread lives until the drop"),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let jobs = self.jobs.as_ref().expect("only the drop takes it");
+        while let Some(job) = self.waiting.pop_front() {
+            match jobs.try_send(job) {
+                Ok(()) => {}
+                Err(TrySendError::Full(job)) => {
+                    self.waiting.push_front(job);
+                    return;
+                }
+                Err(TrySendError::Disconnected(_)) => unreachable!("the thread outlives this"),
+            }
+        }
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // Takes what is finished so that a full outbox cannot hold the thread up; ends when the
+        // thread has gone through its jobs.
+        while self.finished.recv().is_ok() {}
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported on stderr by its own thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(dir: &DataDir, inbox: &Receiver<Job>, outbox: &SyncSender<Finished>, bell: &OwnedFd) {
+    while let Ok(job) = inbox.recv() {
+        let Some(finished) = perform(dir, job) else { continue };
+        if outbox.send(finished).is_err() {
+            return;
+        }
+        // An eventfd's counter cannot overflow in steps of one, so this does not block.
+        let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
+    }
+}
+
+fn perform(dir: &DataDir, job: Job) -> Option<Finished> {
+    Some(match job {
+        Job::Open { file, path, open } => {
+            let result = match open {
+                Open::Existing => dir.open(&path),
+                Open::Create => dir.create(&path),
+                Open::Adopt { from } => dir.adopt(&from, &path),
+            };
+            Finished::Opened { file, result: result.map_err(fault) }
+        }
+        Job::Extend { file, fd, from, to, fill } => {
+            let result = match fill {
+                Fill::Reserve => directory::reserve(&*fd, from, to),
+                Fill::Zero => directory::zero(&*fd, from, to),
+            };
+            Finished::Extended { file, to, fill, result: result.map_err(fault) }
+        }
+        Job::Delete { tag, paths } => {
+            Finished::Deleted { tag, result: dir.delete(&paths).map_err(fault) }
+        }
+        Job::Close { fd } => {
+            drop(fd);
+            return None;
+        }
+    })
+}

@@ -1,0 +1,184 @@
+//! The files: their places in the ring's file table, and the writes, reads and flushes open on
+//! them.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use engine::pool::{FillBuf, Slice};
+use engine::port::{Done, Extent, FileSlot, Sync, Tag};
+use io_uring::types::{Fixed, FsyncFlags};
+use io_uring::{Submitter, opcode, squeue};
+
+use super::arena::Memory;
+use super::conns::Completion;
+use super::token::{Kind, Token};
+
+#[derive(Debug)]
+enum Pending {
+    Write { tag: Tag },
+    Read { tag: Tag, buf: FillBuf },
+    Flush { tag: Tag },
+}
+
+/// The open files and what is under way on them.
+#[derive(Debug)]
+pub struct Storage {
+    /// Place of file 0 in the ring's file table.
+    base: u32,
+    capacity: usize,
+    files: Vec<Option<Arc<OwnedFd>>>,
+    pending: Vec<Option<Pending>>,
+    free: Vec<u32>,
+}
+
+/// A write as the engine asked for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Write {
+    /// File.
+    pub file: FileSlot,
+    /// The op's name.
+    pub tag: Tag,
+    /// What.
+    pub slice: Slice,
+    /// Where.
+    pub position: u64,
+    /// What its completion promises.
+    pub sync: Sync,
+    /// What lies there now.
+    pub extent: Extent,
+}
+
+impl Storage {
+    /// A table for at most `capacity` files at `base` of the ring's file table.
+    pub const fn new(base: u32, capacity: usize) -> Storage {
+        Storage { base, capacity, files: Vec::new(), pending: Vec::new(), free: Vec::new() }
+    }
+
+    /// Writes.
+    pub fn write(&mut self, memory: &Memory, write: Write) -> squeue::Entry {
+        let fd = self.fixed(write.file);
+        let token = self.track(Pending::Write { tag: write.tag });
+        let span = memory.span(write.slice);
+        let flags = match write.sync {
+            Sync::Written => 0,
+            Sync::Durable => libc::RWF_DSYNC,
+        };
+        let entry = match span.buffer {
+            Some(buffer) => opcode::WriteFixed::new(fd, span.address, span.len, buffer)
+                .offset(write.position)
+                .rw_flags(flags)
+                .build(),
+            None => opcode::Write::new(fd, span.address, span.len)
+                .offset(write.position)
+                .rw_flags(flags)
+                .build(),
+        };
+        let entry = match write.extent {
+            Extent::Written => entry,
+            Extent::Fresh => entry.flags(squeue::Flags::ASYNC),
+        };
+        entry.user_data(token)
+    }
+
+    /// Reads into the first `len` bytes of a buffer.
+    pub fn read(
+        &mut self,
+        memory: &Memory,
+        file: FileSlot,
+        tag: Tag,
+        buf: FillBuf,
+        position: u64,
+        len: u32,
+    ) -> squeue::Entry {
+        let whole = buf.slice();
+        assert!(len <= whole.len, "inside the buffer");
+        let span = memory.span(Slice { offset: whole.offset, len });
+        let fd = self.fixed(file);
+        let token = self.track(Pending::Read { tag, buf });
+        let entry = match span.buffer {
+            Some(buffer) => opcode::ReadFixed::new(fd, span.address, span.len, buffer)
+                .offset(position)
+                .build(),
+            None => opcode::Read::new(fd, span.address, span.len).offset(position).build(),
+        };
+        entry.user_data(token)
+    }
+
+    /// Makes completed writes durable.
+    pub fn flush(&mut self, file: FileSlot, tag: Tag) -> squeue::Entry {
+        let fd = self.fixed(file);
+        let token = self.track(Pending::Flush { tag });
+        opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build().user_data(token)
+    }
+
+    /// One of these completed.
+    pub fn completed(&mut self, completion: Completion, dones: &mut Vec<Done>) {
+        let index = completion.token.index;
+        let pending = self.pending[usize::try_from(index).expect("u32 fits usize")].take();
+        self.free.push(index);
+        let result = completion.count();
+        dones.push(match pending.expect("each completes once") {
+            Pending::Write { tag } => Done::Wrote { tag, result },
+            Pending::Read { tag, buf } => Done::Read { tag, buf, result },
+            Pending::Flush { tag } => Done::Flushed { tag, result: result.map(drop) },
+        });
+    }
+
+    /// Puts an opened file into the ring's file table.
+    pub fn install(
+        &mut self,
+        submitter: &Submitter<'_>,
+        file: FileSlot,
+        fd: OwnedFd,
+    ) -> io::Result<()> {
+        let index = usize::try_from(file.0).expect("u32 fits usize");
+        assert!(index < self.capacity, "file numbers are below files_max");
+        submitter.register_files_update(self.base + file.0, &[fd.as_raw_fd()])?;
+        if index >= self.files.len() {
+            self.files.resize_with(index + 1, || None);
+        }
+        let previous = self.files[index].replace(Arc::new(fd));
+        assert!(previous.is_none(), "the number was free");
+        Ok(())
+    }
+
+    /// Takes a file out of the ring's file table. Whoever drops the descriptor that is returned
+    /// may have to free the blocks of a deleted file.
+    pub fn remove(
+        &mut self,
+        submitter: &Submitter<'_>,
+        file: FileSlot,
+    ) -> io::Result<Arc<OwnedFd>> {
+        let index = usize::try_from(file.0).expect("u32 fits usize");
+        let fd = self.files[index].take().expect("the file is open");
+        submitter.register_files_update(self.base + file.0, &[-1])?;
+        Ok(fd)
+    }
+
+    /// The descriptor, for the maintenance thread.
+    pub fn descriptor(&self, file: FileSlot) -> Arc<OwnedFd> {
+        let index = usize::try_from(file.0).expect("u32 fits usize");
+        Arc::clone(self.files[index].as_ref().expect("the file is open"))
+    }
+
+    fn fixed(&self, file: FileSlot) -> Fixed {
+        let index = usize::try_from(file.0).expect("u32 fits usize");
+        assert!(self.files.get(index).is_some_and(Option::is_some), "an op names an open file");
+        Fixed(self.base + file.0)
+    }
+
+    fn track(&mut self, pending: Pending) -> u64 {
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.pending[usize::try_from(index).expect("u32 fits usize")] = Some(pending);
+                index
+            }
+            None => {
+                self.pending.push(Some(pending));
+                u32::try_from(self.pending.len() - 1).expect("few operations are open at once")
+            }
+        };
+        Token { kind: Kind::Storage, generation: 0, index }.user_data()
+    }
+}

@@ -1,0 +1,1 @@
+//! The ring against real files and sockets.
