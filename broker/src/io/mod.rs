@@ -5,6 +5,7 @@ use std::io;
 
 use engine::port::{Done, Now, OpBatch, Time};
 
+pub mod sim;
 pub mod uring;
 
 /// When a [`Io::wait`] with nothing to report may come back.

@@ -1,0 +1,408 @@
+//! The simulated disk: named files, mutations in flight, and what a power loss leaves. The same
+//! state serves a running shard (through [`super::SimIo`]) and recovery (through
+//! [`engine::port::Disk`]).
+//!
+//! Mutations are numbered from 1 over the disk's whole life, so that a plan can cut the power at
+//! any of them, or make it fail. Reads are numbered by themselves.
+
+use std::collections::BTreeMap;
+
+use engine::frame::BLOCK_BYTES;
+use engine::layout::FilePath;
+use engine::port::{Disk, Fault, FileEntry, Fill, Open, Sync};
+
+use super::file::{SimFile, Survival};
+use super::rng::Rng;
+
+/// What an op on a number that names no open file gets.
+pub const EBADF: Fault = Fault(9);
+/// What an op that is not aligned gets.
+pub const EINVAL: Fault = Fault(22);
+
+/// Whether the device keeps its word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Honesty {
+    /// What is done as durable survives.
+    #[default]
+    Honest,
+    /// Durable writes and flushes may be lost. No broker can be right on such a device: the
+    /// laws must notice.
+    Lying,
+}
+
+/// How an op goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// It fails; any part of a write may have happened.
+    Fault(Fault),
+    /// A write writes only its front.
+    Short,
+}
+
+/// What goes wrong, and when.
+#[derive(Debug, Clone, Default)]
+pub struct FaultPlan {
+    /// The power goes as this mutation is submitted.
+    pub power_loss_at: Option<u64>,
+    /// These mutations go wrong.
+    pub mutations: BTreeMap<u64, Failure>,
+    /// These reads fail.
+    pub reads: BTreeMap<u64, Fault>,
+    /// Whether durable means durable.
+    pub honesty: Honesty,
+}
+
+/// The number of an open file within the disk; a name may move on to another.
+pub(super) type Inode = u64;
+
+/// A mutation on its way.
+#[derive(Debug, Clone)]
+pub(super) enum Mutation {
+    Write { inode: Inode, position: usize, bytes: Vec<u8>, sync: Sync },
+    Flush { inode: Inode, upto: u64 },
+    Open { path: FilePath, open: Open },
+    Extend { inode: Inode, from: usize, to: usize, fill: Fill },
+    Delete { paths: Vec<FilePath> },
+}
+
+/// Files, and everything that may yet happen to them.
+#[derive(Debug)]
+pub struct SimDisk {
+    rng: Rng,
+    plan: FaultPlan,
+    names: BTreeMap<FilePath, Inode>,
+    /// Deleted, but the directory may not know it yet.
+    deleted: BTreeMap<FilePath, Inode>,
+    files: BTreeMap<Inode, SimFile>,
+    inodes: u64,
+    in_flight: BTreeMap<u64, Mutation>,
+    mutations: u64,
+    /// Counts effects in their own order, which need not be that of submission.
+    effects: u64,
+    reads: u64,
+    is_off: bool,
+}
+
+impl SimDisk {
+    /// An empty disk whose accidents are those of this seed.
+    pub fn new(seed: u64) -> SimDisk {
+        SimDisk {
+            rng: Rng::new(seed),
+            plan: FaultPlan::default(),
+            names: BTreeMap::new(),
+            deleted: BTreeMap::new(),
+            files: BTreeMap::new(),
+            inodes: 0,
+            in_flight: BTreeMap::new(),
+            mutations: 0,
+            effects: 0,
+            reads: 0,
+            is_off: false,
+        }
+    }
+
+    /// What goes wrong from now on.
+    pub const fn plan(&mut self) -> &mut FaultPlan {
+        &mut self.plan
+    }
+
+    /// How many mutations have been submitted so far.
+    pub const fn mutations(&self) -> u64 {
+        self.mutations
+    }
+
+    /// How many reads have been submitted so far.
+    pub const fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// Whether the power is gone: nothing works until [`SimDisk::power_on`].
+    pub const fn is_off(&self) -> bool {
+        self.is_off
+    }
+
+    /// The files that names lead to, with what reads see of them.
+    pub fn files(&self) -> impl Iterator<Item = (&FilePath, &[u8])> {
+        self.names.iter().map(|(path, inode)| (path, self.files[inode].bytes()))
+    }
+
+    /// Changes a file's stable content behind everybody's back. Only after [`SimDisk::power_on`]
+    /// and before the next mutation.
+    ///
+    /// # Panics
+    /// If there is no such file.
+    pub fn edit(&mut self, path: &FilePath, change: impl FnOnce(&mut Vec<u8>)) {
+        let file = self.files.get_mut(&self.names[path]).expect("a name leads to a file");
+        let mut bytes = file.bytes().to_vec();
+        change(&mut bytes);
+        *file = SimFile::stable(bytes);
+    }
+
+    /// Cuts the power, if it is not gone already, and turns it on again: everything that was in
+    /// flight has happened, or not, or in part, and all that was not synced is at risk. The
+    /// plan's power loss is used up.
+    pub fn power_on(&mut self) {
+        self.is_off = false;
+        self.plan.power_loss_at = None;
+        for mutation in std::mem::take(&mut self.in_flight).into_values() {
+            self.interrupt(mutation);
+        }
+        let survival = match self.rng.below(5) {
+            0 => Survival::Nothing,
+            1 => Survival::Everything,
+            2 => Survival::UpTo(self.effects.saturating_sub(self.rng.below(16))),
+            _ => Survival::Mixed,
+        };
+        for (path, inode) in std::mem::take(&mut self.deleted) {
+            if self.rng.one_in(2) {
+                self.names.entry(path).or_insert(inode);
+            }
+        }
+        let names = &self.names;
+        self.files.retain(|inode, _| names.values().any(|named| named == inode));
+        for file in self.files.values_mut() {
+            file.power_loss(survival, &mut self.rng);
+        }
+    }
+
+    /// The power went while this was on its way. What a write left behind is at risk like any
+    /// unsynced bytes; a change of names has happened or not.
+    fn interrupt(&mut self, mutation: Mutation) {
+        self.effects += 1;
+        let effect = self.effects;
+        match mutation {
+            Mutation::Write { inode, position, bytes, .. } => {
+                self.file(inode).write_cached(effect, position, &bytes);
+            }
+            Mutation::Extend { inode, from, to, fill: Fill::Zero } => {
+                self.file(inode).write_cached(effect, from, &vec![0; to - from]);
+            }
+            Mutation::Extend { inode, to, fill: Fill::Reserve, .. } => {
+                self.file(inode).extend_cached(effect, to);
+            }
+            Mutation::Flush { .. } => {}
+            Mutation::Open { path, open } => {
+                if self.rng.one_in(2) {
+                    let _ = self.open(&path, &open);
+                }
+            }
+            Mutation::Delete { paths } => {
+                for path in paths {
+                    if self.rng.one_in(2) {
+                        self.names.remove(&path);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Submits a mutation; its number is for [`SimDisk::complete`].
+    pub(super) fn begin(&mut self, mutation: Mutation) -> u64 {
+        self.assert_alone(&mutation);
+        self.mutations += 1;
+        self.is_off |= self.plan.power_loss_at == Some(self.mutations);
+        self.in_flight.insert(self.mutations, mutation);
+        self.mutations
+    }
+
+    /// A flush submitted now covers all effects up to this one: those of what is done.
+    pub(super) const fn effects(&self) -> u64 {
+        self.effects
+    }
+
+    /// Ends a mutation: its effect is there. Gives the bytes written, the length of the file
+    /// opened, or nothing of interest.
+    pub(super) fn complete(&mut self, number: u64) -> Result<u64, Fault> {
+        let mutation = self.in_flight.remove(&number).expect("every mutation ends once");
+        match self.plan.mutations.remove(&number) {
+            None => self.perform(mutation),
+            Some(Failure::Fault(fault)) => {
+                match mutation {
+                    Mutation::Flush { inode, upto } => self.file(inode).flush_failed(upto),
+                    // Names are changed or not, as after a power loss.
+                    mutation => self.interrupt(mutation),
+                }
+                Err(fault)
+            }
+            Some(Failure::Short) => {
+                let Mutation::Write { inode, position, mut bytes, sync } = mutation else {
+                    return self.perform(mutation);
+                };
+                bytes.truncate(self.rng.index(bytes.len() / BLOCK_BYTES) * BLOCK_BYTES);
+                self.perform(Mutation::Write { inode, position, bytes, sync })
+            }
+        }
+    }
+
+    fn perform(&mut self, mutation: Mutation) -> Result<u64, Fault> {
+        self.effects += 1;
+        let effect = self.effects;
+        let is_honest = self.plan.honesty == Honesty::Honest;
+        match mutation {
+            Mutation::Write { inode, position, bytes, sync } => {
+                match sync {
+                    Sync::Durable if is_honest => self.file(inode).write_stable(position, &bytes),
+                    _ => self.file(inode).write_cached(effect, position, &bytes),
+                }
+                Ok(as_u64(bytes.len()))
+            }
+            Mutation::Flush { inode, upto } => {
+                if is_honest {
+                    self.file(inode).flush(upto);
+                }
+                Ok(0)
+            }
+            Mutation::Open { path, open } => self.open(&path, &open),
+            Mutation::Extend { inode, from, to, fill } => {
+                match fill {
+                    Fill::Reserve => self.file(inode).extend_cached(effect, to),
+                    Fill::Zero => self.file(inode).write_stable(from, &vec![0; to - from]),
+                }
+                Ok(0)
+            }
+            Mutation::Delete { paths } => {
+                for path in paths {
+                    if let Some(inode) = self.names.remove(&path) {
+                        self.deleted.insert(path, inode);
+                    }
+                }
+                Ok(0)
+            }
+        }
+    }
+
+    fn open(&mut self, path: &FilePath, open: &Open) -> Result<u64, Fault> {
+        match open {
+            Open::Existing => {}
+            Open::Create => self.name_new(path, Vec::new()),
+            Open::Adopt { from } => {
+                let inode = self.names.remove(from).ok_or(Fault::ENOENT)?;
+                self.names.insert(path.clone(), inode);
+                self.deleted.remove(path);
+            }
+        }
+        let inode = self.names.get(path).ok_or(Fault::ENOENT)?;
+        Ok(as_u64(self.files[inode].bytes().len()))
+    }
+
+    fn name_new(&mut self, path: &FilePath, bytes: Vec<u8>) {
+        self.inodes += 1;
+        self.names.insert(path.clone(), self.inodes);
+        self.deleted.remove(path);
+        self.files.insert(self.inodes, SimFile::stable(bytes));
+    }
+
+    /// The file that a name leads to.
+    pub(super) fn inode(&self, path: &FilePath) -> Option<Inode> {
+        self.names.get(path).copied()
+    }
+
+    /// A read as an op: numbered, and it may fail.
+    pub(super) fn read_at(
+        &mut self,
+        inode: Inode,
+        position: usize,
+        len: usize,
+    ) -> Result<&[u8], Fault> {
+        self.reads += 1;
+        if let Some(fault) = self.plan.reads.remove(&self.reads) {
+            return Err(fault);
+        }
+        let bytes = self.file(inode).bytes();
+        let start = position.min(bytes.len());
+        Ok(&bytes[start..bytes.len().min(position + len)])
+    }
+
+    fn file(&mut self, inode: Inode) -> &mut SimFile {
+        self.files.get_mut(&inode).expect("open and named files are kept")
+    }
+
+    /// Two writes in flight to the same bytes have no defined outcome on any device.
+    fn assert_alone(&self, mutation: &Mutation) {
+        let Some(new) = target(mutation) else { return };
+        for other in self.in_flight.values().filter_map(target) {
+            let apart = new.0 != other.0 || new.2 <= other.1 || other.2 <= new.1;
+            assert!(apart, "two writes in flight overlap: {new:?} and {other:?}");
+        }
+    }
+
+    /// A whole mutation as recovery makes it: submitted and waited for.
+    fn plain(&mut self, mutation: Mutation) -> Result<u64, Fault> {
+        let number = self.begin(mutation);
+        if self.is_off { Err(Fault::EIO) } else { self.complete(number) }
+    }
+
+    fn named(&self, path: &FilePath) -> Result<Inode, Fault> {
+        if self.is_off { Err(Fault::EIO) } else { self.inode(path).ok_or(Fault::ENOENT) }
+    }
+}
+
+impl Disk for SimDisk {
+    fn list(&mut self) -> Result<Vec<FileEntry>, Fault> {
+        if self.is_off {
+            return Err(Fault::EIO);
+        }
+        let entry = |(path, bytes): (&FilePath, &[u8])| FileEntry {
+            path: path.clone(),
+            bytes: as_u64(bytes.len()),
+        };
+        Ok(self.files().map(entry).collect())
+    }
+
+    fn read(&mut self, path: &FilePath, position: u64, into: &mut [u8]) -> Result<usize, Fault> {
+        let inode = self.named(path)?;
+        let position = aligned(position, into.len())?;
+        let bytes = self.read_at(inode, position, into.len())?;
+        into[..bytes.len()].copy_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn write(&mut self, path: &FilePath, position: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let inode = self.named(path)?;
+        let position = aligned(position, bytes.len())?;
+        let (bytes, sync) = (bytes.to_vec(), Sync::Durable);
+        let want = as_u64(bytes.len());
+        let written = self.plain(Mutation::Write { inode, position, bytes, sync })?;
+        if written == want { Ok(()) } else { Err(Fault::EIO) }
+    }
+
+    fn create(&mut self, path: &FilePath, bytes: u64) -> Result<(), Fault> {
+        let to = aligned(bytes, 0)?;
+        if self.is_off {
+            return Err(Fault::EIO);
+        }
+        self.plain(Mutation::Open { path: path.clone(), open: Open::Create })?;
+        let inode = self.named(path)?;
+        self.plain(Mutation::Extend { inode, from: 0, to, fill: Fill::Zero })?;
+        Ok(())
+    }
+
+    fn delete(&mut self, path: &FilePath) -> Result<(), Fault> {
+        self.named(path)?;
+        self.plain(Mutation::Delete { paths: vec![path.clone()] })?;
+        self.deleted.remove(path);
+        Ok(())
+    }
+}
+
+/// The position, if it and the length are whole blocks.
+pub(super) fn aligned(position: u64, len: usize) -> Result<usize, Fault> {
+    let position = usize::try_from(position).map_err(|_| EINVAL)?;
+    let is_aligned = position.is_multiple_of(BLOCK_BYTES) && len.is_multiple_of(BLOCK_BYTES);
+    if is_aligned { Ok(position) } else { Err(EINVAL) }
+}
+
+/// What a mutation writes to: file, first byte, byte behind the last.
+const fn target(mutation: &Mutation) -> Option<(Inode, usize, usize)> {
+    match mutation {
+        Mutation::Write { inode, position, bytes, .. } => {
+            Some((*inode, *position, *position + bytes.len()))
+        }
+        Mutation::Extend { inode, from, to, fill: Fill::Zero } => Some((*inode, *from, *to)),
+        _ => None,
+    }
+}
+
+pub(super) fn as_u64(len: usize) -> u64 {
+    u64::try_from(len).expect("lengths in memory fit 64 bits")
+}

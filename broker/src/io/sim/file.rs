@@ -1,0 +1,220 @@
+//! One simulated file: what reads see, and what a power loss may leave of it.
+//!
+//! Every 512-byte sector has its stable content and the newer versions that no flush covers yet.
+//! A power loss picks one of them, sector by sector: so writes are lost, torn and reordered, but
+//! never mixed within a sector.
+
+use std::collections::BTreeMap;
+
+use super::rng::Rng;
+
+/// The unit that a power loss does not tear.
+pub const SECTOR_BYTES: usize = 512;
+
+type Sector = [u8; SECTOR_BYTES];
+
+/// How a power loss picks among the versions of unsynced sectors.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Survival {
+    /// Nothing that was not synced.
+    Nothing,
+    /// Everything.
+    Everything,
+    /// All writes up to this number, none after.
+    UpTo(u64),
+    /// Each sector by itself.
+    Mixed,
+}
+
+#[derive(Debug, Clone)]
+struct Version {
+    write: u64,
+    bytes: Box<Sector>,
+}
+
+/// A file's content. Writes are numbered by the disk, in the order of their effect.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SimFile {
+    /// What reads see.
+    current: Vec<u8>,
+    /// What survives whatever happens.
+    stable: Vec<u8>,
+    /// Newer contents of sectors that may survive, oldest first.
+    versions: BTreeMap<usize, Vec<Version>>,
+    /// Lengths that may survive, with the write that made them.
+    lengths: Vec<(u64, usize)>,
+}
+
+impl SimFile {
+    /// A file with this stable content.
+    pub(super) fn stable(bytes: Vec<u8>) -> SimFile {
+        SimFile { current: bytes.clone(), stable: bytes, ..SimFile::default() }
+    }
+
+    /// What reads see.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.current
+    }
+
+    /// Writes into cache: a power loss may forget it.
+    pub(super) fn write_cached(&mut self, write: u64, position: usize, bytes: &[u8]) {
+        self.put_current(position, bytes);
+        let end = position + bytes.len();
+        if end > self.stable.len() {
+            self.lengths.push((write, end));
+        }
+        for (sector, bytes) in sectors(position, bytes) {
+            let version = Version { write, bytes: Box::new(*bytes) };
+            self.versions.entry(sector).or_default().push(version);
+        }
+    }
+
+    /// Writes to stable storage.
+    pub(super) fn write_stable(&mut self, position: usize, bytes: &[u8]) {
+        self.put_current(position, bytes);
+        let end = position + bytes.len();
+        if end > self.stable.len() {
+            self.stable.resize(end, 0);
+        }
+        self.stable[position..end].copy_from_slice(bytes);
+        for (sector, _) in sectors(position, bytes) {
+            self.versions.remove(&sector);
+        }
+    }
+
+    /// Makes the file at least `len` bytes long; the length is cached.
+    pub(super) fn extend_cached(&mut self, write: u64, len: usize) {
+        if len > self.current.len() {
+            self.current.resize(len, 0);
+            self.lengths.push((write, len));
+        }
+    }
+
+    /// Makes everything up to write number `upto` stable.
+    pub(super) fn flush(&mut self, upto: u64) {
+        self.settle_length(|write| write <= upto);
+        let stable = &mut self.stable;
+        self.versions.retain(|&sector, versions| {
+            let covered = versions.partition_point(|version| version.write <= upto);
+            if let Some(version) = versions[..covered].last() {
+                put_sector(stable, sector, &version.bytes);
+            }
+            versions.drain(..covered);
+            !versions.is_empty()
+        });
+        self.lengths.retain(|&(write, _)| write > upto);
+    }
+
+    /// A flush failed: the cache forgets that these writes are dirty, so that no later flush
+    /// covers them.
+    pub(super) fn flush_failed(&mut self, upto: u64) {
+        self.versions.retain(|_, versions| {
+            versions.retain(|version| version.write > upto);
+            !versions.is_empty()
+        });
+    }
+
+    /// The power goes: what survives is all there is.
+    pub(super) fn power_loss(&mut self, survival: Survival, rng: &mut Rng) {
+        match survival {
+            Survival::Nothing => {}
+            Survival::Everything => self.flush(u64::MAX),
+            Survival::UpTo(write) => self.flush(write),
+            Survival::Mixed => {
+                let cut = match self.lengths.len() {
+                    0 => 0,
+                    count => self.lengths[rng.index(count)].0 - rng.below(2),
+                };
+                self.settle_length(|write| write <= cut);
+                for (&sector, versions) in &self.versions {
+                    let pick = rng.index(versions.len() + 1);
+                    if let Some(version) = versions.get(pick) {
+                        put_sector(&mut self.stable, sector, &version.bytes);
+                    }
+                }
+            }
+        }
+        *self = SimFile::stable(std::mem::take(&mut self.stable));
+    }
+
+    fn settle_length(&mut self, covers: impl Fn(u64) -> bool) {
+        let lengths = self.lengths.iter().filter(|&&(write, _)| covers(write));
+        let len = lengths.map(|&(_, len)| len).max().unwrap_or(0);
+        if len > self.stable.len() {
+            self.stable.resize(len, 0);
+        }
+    }
+
+    fn put_current(&mut self, position: usize, bytes: &[u8]) {
+        let end = position + bytes.len();
+        if end > self.current.len() {
+            self.current.resize(end, 0);
+        }
+        self.current[position..end].copy_from_slice(bytes);
+    }
+}
+
+/// The sectors of a write, which is aligned.
+fn sectors(position: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, &Sector)> {
+    assert!(position.is_multiple_of(SECTOR_BYTES), "writes are aligned");
+    let (sectors, rest) = bytes.as_chunks::<SECTOR_BYTES>();
+    assert!(rest.is_empty(), "writes are whole sectors");
+    (position / SECTOR_BYTES..).zip(sectors)
+}
+
+/// A sector beyond the length that survived is lost with it.
+fn put_sector(stable: &mut [u8], sector: usize, bytes: &Sector) {
+    let position = sector * SECTOR_BYTES;
+    if let Some(target) = stable.get_mut(position..position + SECTOR_BYTES) {
+        target.copy_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Sector = [1; SECTOR_BYTES];
+    const B: Sector = [2; SECTOR_BYTES];
+
+    #[test]
+    fn a_flush_covers_what_was_written_before_it_and_no_more() {
+        let mut file = SimFile::stable(vec![0; 1024]);
+        file.write_cached(1, 0, &A);
+        file.write_cached(2, 512, &B);
+        file.write_cached(3, 0, &B);
+        file.flush(2);
+        file.power_loss(Survival::Nothing, &mut Rng::new(1));
+        assert_eq!(file.bytes(), [A, B].concat());
+    }
+
+    #[test]
+    fn unsynced_lengths_and_bytes_may_be_lost_and_stable_ones_not() {
+        let outcomes: std::collections::BTreeSet<Vec<u8>> = (0..64)
+            .map(|seed| {
+                let mut file = SimFile::stable(vec![0; 512]);
+                file.write_stable(0, &A);
+                file.write_cached(1, 0, &B);
+                file.write_cached(2, 512, &B);
+                file.power_loss(Survival::Mixed, &mut Rng::new(seed));
+                file.bytes().to_vec()
+            })
+            .collect();
+        let zero = [0; SECTOR_BYTES];
+        for expected in [A.to_vec(), B.to_vec(), [A, zero].concat(), [A, B].concat()] {
+            assert!(outcomes.contains(&expected), "every outcome comes about");
+        }
+        assert!(outcomes.iter().all(|bytes| bytes[0] != 0), "what was stable stays");
+    }
+
+    #[test]
+    fn a_failed_flush_is_never_made_good_by_a_later_one() {
+        let mut file = SimFile::stable(vec![0; 512]);
+        file.write_cached(1, 0, &A);
+        file.flush_failed(1);
+        file.flush(1);
+        assert_eq!(file.bytes(), A, "reads still see it");
+        file.power_loss(Survival::Everything, &mut Rng::new(1));
+        assert_eq!(file.bytes(), [0; SECTOR_BYTES]);
+    }
+}

@@ -1,0 +1,183 @@
+//! File ops of the simulated backend: each takes its time, in no particular order.
+
+use engine::layout::FilePath;
+use engine::pool::{FillBuf, Slice};
+use engine::port::{Done, Fault, FileSlot, Fill, Op, Tag};
+
+use super::disk::{EBADF, EINVAL, Inode, Mutation, aligned};
+use super::{Event, SimIo};
+
+/// A file op on its way. Those that change the disk carry their number there.
+#[derive(Debug)]
+pub(super) enum FileOp {
+    Write {
+        tag: Tag,
+        number: u64,
+        slice: Slice,
+        bytes_hash: u32,
+    },
+    Read {
+        tag: Tag,
+        inode: Inode,
+        buf: FillBuf,
+        position: usize,
+        len: usize,
+    },
+    Flush {
+        tag: Tag,
+        number: u64,
+    },
+    Open {
+        file: FileSlot,
+        path: FilePath,
+        number: u64,
+    },
+    Extend {
+        file: FileSlot,
+        to: u64,
+        fill: Fill,
+        number: u64,
+    },
+    Delete {
+        tag: Tag,
+        number: u64,
+    },
+    /// It never got to the disk.
+    Refused(Done),
+}
+
+impl SimIo {
+    pub(super) fn submit_file(&mut self, op: Op) {
+        let (ns, op) = match op {
+            Op::Write { file, tag, slice, position, sync, .. } => {
+                let bytes = self.slice_bytes(slice);
+                self.trace.bytes(&bytes);
+                let bytes_hash = wire::crc::crc32c(&bytes);
+                match self.place(file, position, bytes.len()) {
+                    Ok((inode, position)) => {
+                        let write = Mutation::Write { inode, position, bytes, sync };
+                        let number = self.disk.begin(write);
+                        (200_000, FileOp::Write { tag, number, slice, bytes_hash })
+                    }
+                    Err(fault) => (10_000, refused(Done::Wrote { tag, result: Err(fault) })),
+                }
+            }
+            Op::Read { file, tag, mut buf, position, len } => {
+                let len = usize::try_from(len).expect("u32 fits usize");
+                match self.place(file, position, len) {
+                    Ok((inode, position)) => {
+                        self.poison(&mut buf, 0, len);
+                        (100_000, FileOp::Read { tag, inode, buf, position, len })
+                    }
+                    Err(fault) => (10_000, refused(Done::Read { tag, buf, result: Err(fault) })),
+                }
+            }
+            Op::Flush { file, tag } => match self.slots.get(&file) {
+                Some(&inode) => {
+                    let upto = self.disk.effects();
+                    let number = self.disk.begin(Mutation::Flush { inode, upto });
+                    (300_000, FileOp::Flush { tag, number })
+                }
+                None => (10_000, refused(Done::Flushed { tag, result: Err(EBADF) })),
+            },
+            Op::FileOpen { file, path, open } => {
+                assert!(!self.slots.contains_key(&file), "{file:?} is open already");
+                let number = self.disk.begin(Mutation::Open { path: path.clone(), open });
+                (500_000, FileOp::Open { file, path, number })
+            }
+            Op::FileExtend { file, from, to, fill } => self.submit_extend(file, from, to, fill),
+            Op::FileClose { file } => {
+                assert!(self.slots.remove(&file).is_some(), "{file:?} is not open");
+                return;
+            }
+            Op::FilesDelete { tag, paths } => {
+                let number = self.disk.begin(Mutation::Delete { paths });
+                (500_000, FileOp::Delete { tag, number })
+            }
+            other => unreachable!("not a file op: {other:?}"),
+        };
+        // Now and then a device takes its time.
+        let ns = if self.rng.one_in(32) { ns * 20 } else { ns };
+        self.schedule(ns, Event::File(op));
+    }
+
+    fn submit_extend(&mut self, file: FileSlot, from: u64, to: u64, fill: Fill) -> (u64, FileOp) {
+        let refused = |fault| {
+            let done = Done::FileExtended { file, to, fill, result: Err(fault) };
+            (10_000, FileOp::Refused(done))
+        };
+        let inode = match self.place(file, from, 0) {
+            Ok((inode, _)) => inode,
+            Err(fault) => return refused(fault),
+        };
+        match (usize::try_from(from), usize::try_from(to)) {
+            (Ok(start), Ok(end)) if start <= end && end.is_multiple_of(super::SECTOR_BYTES) => {
+                let extend = Mutation::Extend { inode, from: start, to: end, fill };
+                let number = self.disk.begin(extend);
+                (1_000_000, FileOp::Extend { file, to, fill, number })
+            }
+            _ => refused(EINVAL),
+        }
+    }
+
+    /// The open file behind a number, and the position if it is aligned.
+    fn place(&self, file: FileSlot, position: u64, len: usize) -> Result<(Inode, usize), Fault> {
+        let inode = *self.slots.get(&file).ok_or(EBADF)?;
+        Ok((inode, aligned(position, len)?))
+    }
+
+    pub(super) fn file_op_ended(&mut self, op: FileOp, dones: &mut Vec<Done>) {
+        let done = match op {
+            FileOp::Write { tag, number, slice, bytes_hash } => {
+                let bytes = self.slice_bytes(slice);
+                let is_same = wire::crc::crc32c(&bytes) == bytes_hash;
+                assert!(is_same, "{slice:?} was changed while {tag:?} wrote it");
+                let written = |bytes| u32::try_from(bytes).expect("no longer than the slice");
+                Done::Wrote { tag, result: self.disk.complete(number).map(written) }
+            }
+            FileOp::Read { tag, inode, mut buf, position, len } => {
+                let result = self.disk.read_at(inode, position, len).map(|bytes| {
+                    self.arena.copy_in(&mut buf, 0, bytes);
+                    self.trace.bytes(bytes);
+                    u32::try_from(bytes.len()).expect("no longer than the buffer")
+                });
+                Done::Read { tag, buf, result }
+            }
+            FileOp::Flush { tag, number } => {
+                Done::Flushed { tag, result: self.disk.complete(number).map(drop) }
+            }
+            FileOp::Open { file, path, number } => {
+                let result = self.disk.complete(number);
+                if result.is_ok() {
+                    let inode = self.disk.inode(&path).expect("it was just opened");
+                    self.slots.insert(file, inode);
+                }
+                Done::FileOpened { file, result }
+            }
+            FileOp::Extend { file, to, fill, number } => {
+                let result = self.disk.complete(number).map(drop);
+                Done::FileExtended { file, to, fill, result }
+            }
+            FileOp::Delete { tag, number } => {
+                Done::FilesDeleted { tag, result: self.disk.complete(number).map(drop) }
+            }
+            FileOp::Refused(done) => done,
+        };
+        dones.push(done);
+    }
+
+    pub(super) fn slice_bytes(&self, slice: Slice) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(slice.len).expect("u32 fits usize")];
+        self.arena.copy_out(slice, &mut bytes);
+        bytes
+    }
+
+    /// What a buffer held before it was given away is nobody's business any more.
+    pub(super) fn poison(&self, buf: &mut FillBuf, at: u32, len: usize) {
+        self.arena.copy_in(buf, at, &vec![0xa5; len]);
+    }
+}
+
+const fn refused(done: Done) -> FileOp {
+    FileOp::Refused(done)
+}
