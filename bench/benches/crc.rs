@@ -1,4 +1,4 @@
-//! CRC32C: the implementation in use against its rival, over the sizes that frames and batches have.
+//! CRC32C: the implementation in use against its rival, over the sizes of frames and batches.
 
 use std::hint::black_box;
 
