@@ -10,5 +10,6 @@ pub mod integrity;
 pub mod latency;
 pub mod payload;
 pub mod report;
+pub mod run;
 pub mod schedule;
 pub mod validity;

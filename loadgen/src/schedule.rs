@@ -53,6 +53,16 @@ impl Schedule {
         self.next_ns
     }
 
+    /// When the record after `ahead` others is due.
+    #[must_use]
+    pub fn due_ns(&self, ahead: u64) -> u64 {
+        let whole = self.next_ns.saturating_add(self.step_ns.saturating_mul(ahead));
+        let parts =
+            u128::from(self.step_remainder) * u128::from(ahead) + u128::from(self.remainder);
+        let carried = u64::try_from(parts / u128::from(self.rate)).unwrap_or(u64::MAX);
+        whole.saturating_add(carried)
+    }
+
     /// Takes the next record if it is due at `now_ns`: its intended time.
     #[inline]
     pub fn take_due(&mut self, now_ns: u64) -> Option<u64> {
@@ -88,9 +98,11 @@ mod tests {
         ) {
             let index = pick % producers;
             let mut schedule = Schedule::new(start, rate, producers, index);
+            let ahead = schedule.clone();
             for k in 0..500u128 {
                 let global = k * u128::from(producers) + u128::from(index);
                 let due = u128::from(start) + global * u128::from(SECOND_NS) / u128::from(rate);
+                prop_assert_eq!(u128::from(ahead.due_ns(u64::try_from(k).expect("small"))), due);
                 prop_assert_eq!(schedule.take_due(u64::MAX).map(u128::from), Some(due));
             }
         }

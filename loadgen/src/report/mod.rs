@@ -9,7 +9,7 @@ mod terminal;
 
 pub use environment::Environment;
 pub use table::render_set;
-pub use terminal::render_run;
+pub use terminal::{render_floor, render_run};
 
 use crate::floor::{DiskOperation, Floor};
 use crate::integrity::{Counts, IntegrityVerdict};
@@ -275,6 +275,8 @@ pub struct Integrity {
     pub unexpected: Option<u64>,
     /// Batches whose offsets did not rise.
     pub offsets_back: Option<u64>,
+    /// Passes that ended before the last record: nothing beyond is known to be there.
+    pub passes_cut_short: Option<u64>,
     /// Records that were read for the check.
     pub checked_records: Option<u64>,
     /// Why it was not checked.
@@ -295,6 +297,7 @@ impl Integrity {
             in_doubt_found: Some(counts.in_doubt_found),
             unexpected: Some(counts.unexpected),
             offsets_back: Some(counts.offsets_back),
+            passes_cut_short: None,
             checked_records: Some(checked_records),
             not_checked_because: None,
         }
@@ -313,6 +316,7 @@ impl Integrity {
             in_doubt_found: None,
             unexpected: None,
             offsets_back: None,
+            passes_cut_short: None,
             checked_records: None,
             not_checked_because: Some(because.into()),
         }

@@ -51,6 +51,19 @@ pub fn render_run(run: &Run) -> String {
     text
 }
 
+/// The machine's limits in two lines.
+#[must_use]
+pub fn render_floor(floor: &FloorFigures) -> String {
+    let mut text = String::new();
+    floor_lines(floor, &mut |name, value| {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        write!(text, "{name:<12} {value}").expect("writing to a string does not fail");
+    });
+    text
+}
+
 fn load_line(run: &Run) -> String {
     let options = &run.options;
     let rate = match run.load.offered_records_per_s {

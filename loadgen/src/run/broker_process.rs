@@ -1,0 +1,243 @@
+//! A broker as a child process of the run, on cores and a data directory of its own.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::RunError;
+use crate::cores::pin_to;
+use crate::report::Environment;
+
+/// How long a broker may take to be ready (preparing space may take long).
+const READY_WAIT_MAX: Duration = Duration::from_secs(120);
+/// How long it may take to finish after SIGTERM before it is killed.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
+/// Lines of its log that are kept for an error message.
+const LOG_LINES_MAX: usize = 20;
+/// `USER_HZ`: the unit of times in `/proc/PID/stat`, 100 on every Linux.
+const USER_TICK_NS: u64 = 10_000_000;
+
+/// A running broker. Dropping it stops the process, then removes its data.
+pub(super) struct BrokerProcess {
+    child: Child,
+    address: String,
+    log: Arc<Mutex<VecDeque<String>>>,
+    data_dir: TempDir,
+}
+
+impl BrokerProcess {
+    /// Starts `serve` of this executable on `cores`, with a fresh directory under `root` (or
+    /// where temporary data belongs), and waits until it listens.
+    pub(super) fn start(
+        root: Option<&Path>,
+        cores: &[usize],
+        flags: &[String],
+        abort: &AtomicBool,
+    ) -> Result<Self, RunError> {
+        let root = root.map_or_else(default_root, Path::to_path_buf);
+        let data_dir = tempfile::Builder::new()
+            .prefix("pelton-bench-")
+            .tempdir_in(&root)
+            .map_err(|error| RunError::Setup(format!("no data in {}: {error}", root.display())))?;
+        let executable = std::env::current_exe()
+            .map_err(|error| RunError::Setup(format!("own executable unknown: {error}")))?;
+        let mut command = Command::new(executable);
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(data_dir.path())
+            .args(["--listen", "127.0.0.1:0"])
+            .args(flags.iter().map(|flag| format!("--{flag}")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            // An interrupt from the terminal is for the run; the run then stops its broker.
+            .process_group(0);
+        let mut child = spawn_on(cores, command)
+            .map_err(|error| RunError::Setup(format!("the broker did not start: {error}")))?;
+        let log = Arc::new(Mutex::new(VecDeque::new()));
+        let stderr = child.stderr.take().expect("it is piped");
+        let ready = follow(stderr, Arc::clone(&log));
+        let mut broker = Self { child, address: String::new(), log, data_dir };
+        broker.address = broker.await_ready(&ready, abort)?;
+        Ok(broker)
+    }
+
+    /// HOST:PORT.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where its data lies.
+    pub(super) fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// What it has used so far.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::of(self.child.id())
+    }
+
+    /// The end of its log.
+    pub(super) fn log(&self) -> String {
+        let log = self.log.lock().expect("the reader does not panic");
+        log.iter().map(|line| format!("\n  | {line}")).collect()
+    }
+
+    fn await_ready(
+        &mut self,
+        ready: &Receiver<String>,
+        abort: &AtomicBool,
+    ) -> Result<String, RunError> {
+        let end = Instant::now() + READY_WAIT_MAX;
+        loop {
+            match ready.recv_timeout(POLL * 4) {
+                Ok(address) => return Ok(address),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.child.wait().map_or("unknown".into(), |s| s.to_string());
+                    let log = self.log();
+                    return Err(RunError::Setup(format!("the broker ended ({status}){log}")));
+                }
+            }
+            if abort.load(Ordering::Relaxed) {
+                return Err(RunError::Interrupted);
+            }
+            if Instant::now() >= end {
+                let log = self.log();
+                return Err(RunError::Setup(format!("the broker is not ready in time{log}")));
+            }
+        }
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        if let Ok(pid) = i32::try_from(self.child.id())
+            && let Some(pid) = Pid::from_raw(pid)
+            && matches!(self.child.try_wait(), Ok(None))
+        {
+            // Fails only if it has just ended.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let end = Instant::now() + STOP_WAIT_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= end {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// Spawns from a thread that is pinned to `cores`: a child inherits the affinity of the thread
+/// that makes it.
+fn spawn_on(cores: &[usize], mut command: Command) -> io::Result<Child> {
+    std::thread::scope(|scope| {
+        scope
+            .spawn(move || {
+                pin_to(cores)?;
+                command.spawn()
+            })
+            .join()
+            .expect("spawning does not panic")
+    })
+}
+
+/// Reads the log for ever, so that the broker never blocks on it; sends the address it listens on.
+fn follow(stderr: ChildStderr, log: Arc<Mutex<VecDeque<String>>>) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some((_, address)) = line.split_once("ready listen=") {
+                let address = address.split_whitespace().next().unwrap_or_default();
+                // Nobody listens any more once the broker is known to be ready.
+                let _ = sender.send(address.to_owned());
+            }
+            let mut log = log.lock().expect("no holder panics");
+            if log.len() == LOG_LINES_MAX {
+                log.pop_front();
+            }
+            log.push_back(line);
+        }
+    });
+    receiver
+}
+
+/// The first usual place for temporary data that is on a disk; the first of all if none is.
+fn default_root() -> PathBuf {
+    let places = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from(".")];
+    let on_disk = places.iter().find(|place| {
+        place.is_dir() && Environment::read(Some(place)).memory_file_system() == Some(false)
+    });
+    on_disk.unwrap_or(&places[0]).clone()
+}
+
+/// What a process has used since it began. `None` is unknown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    /// CPU time, all threads.
+    pub(super) cpu_ns: Option<u64>,
+    /// Largest resident set.
+    pub(super) rss_bytes_max: Option<u64>,
+    /// Bytes sent to storage.
+    pub(super) disk_bytes_written: Option<u64>,
+}
+
+impl Usage {
+    fn of(pid: u32) -> Self {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        Self {
+            cpu_ns: read("stat").as_deref().and_then(cpu_ns_of),
+            rss_bytes_max: read("status").as_deref().and_then(|status| {
+                number_after(status, "VmHWM:").map(|kibibytes| kibibytes * 1024)
+            }),
+            disk_bytes_written: read("io")
+                .as_deref()
+                .and_then(|io| number_after(io, "write_bytes:")),
+        }
+    }
+}
+
+/// User and system time of `/proc/PID/stat`, whose second field may hold anything in brackets.
+fn cpu_ns_of(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    let user = times.next()?.ok()?;
+    let system = times.next()?.ok()?;
+    Some((user + system) * USER_TICK_NS)
+}
+
+fn number_after(table: &str, name: &str) -> Option<u64> {
+    let line = table.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_of_this_process_is_known() {
+        let usage = Usage::of(std::process::id());
+        assert!(usage.cpu_ns.is_some() && usage.rss_bytes_max > Some(1 << 16));
+    }
+
+    #[test]
+    fn a_name_with_brackets_does_not_shift_the_fields() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 2 3 4 150 50 0 0 20 0";
+        assert_eq!(cpu_ns_of(stat), Some(2_000_000_000));
+        assert_eq!(number_after("a: 1\nwrite_bytes: 42\n", "write_bytes:"), Some(42));
+    }
+}

@@ -1,0 +1,388 @@
+//! A generator thread: many connections, one loop.
+
+use client::session::Event;
+use client::transport::{Received, TcpTransport, Transport};
+use client::{ClientError, ConnectOptions, Connection};
+use rustix::event::epoll;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{io, mem};
+
+use super::consumer::{Consumer, Proof};
+use super::producer::{Answer, Bench, Producer};
+use super::tally::{EffortMeter, Tally, Window};
+use super::template::BatchTemplate;
+use super::work::{Replay, Signals, Waiting, Work};
+use crate::clock::monotonic_ns;
+use crate::integrity::{Coverage, Pass};
+
+/// The longest sleep, so that aborts and ends are noticed.
+const SLEEP_NS_MAX: u64 = 20_000_000;
+const EVENTS_MAX: usize = 256;
+
+/// Which producers and consumers a thread runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Share {
+    pub(super) producers: Vec<u32>,
+    pub(super) consumers: Vec<u32>,
+}
+
+/// What a thread leaves behind.
+pub(super) struct Yield {
+    pub(super) tally: Tally,
+    /// Passes to be audited against the joint ledger.
+    pub(super) passes: Vec<(Pass, Coverage)>,
+}
+
+/// One connection with its role.
+struct Lane {
+    connection: Connection<TcpTransport>,
+    role: Role,
+    /// The socket may have bytes: it was not seen empty since it last said so.
+    readable: bool,
+    alive: bool,
+}
+
+enum Role {
+    Producer(Producer),
+    Consumer(Consumer),
+}
+
+/// A connected thread that waits for its window.
+pub(super) struct Generator<'a> {
+    work: &'a Work<'a>,
+    signals: &'a Signals<'a>,
+    share: Share,
+    connections: Vec<Connection<TcpTransport>>,
+    epoll: OwnedFd,
+}
+
+impl<'a> Generator<'a> {
+    /// Connects everything of `share`.
+    pub(super) fn connect(
+        work: &'a Work<'a>,
+        signals: &'a Signals<'a>,
+        share: Share,
+    ) -> Result<Self, ClientError> {
+        let options = ConnectOptions {
+            client_name: "pelton-bench".to_owned(),
+            request_timeout: Duration::from_secs(10),
+            ..ConnectOptions::default()
+        };
+        let lost = |error: rustix::io::Errno| ClientError::Lost { source: Some(error.into()) };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(lost)?;
+        let count = share.producers.len() + share.consumers.len();
+        let mut connections = Vec::with_capacity(count);
+        for index in 0..count {
+            let mut connection = Connection::connect(work.address, &options)?;
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+            let data = epoll::EventData::new_u64(index as u64);
+            epoll::add(&epoll, connection.parts_mut().1, data, flags).map_err(lost)?;
+            connections.push(connection);
+        }
+        Ok(Self { work, signals, share, connections, epoll })
+    }
+
+    /// Runs the load from the window's start to its end and until all is answered and read.
+    pub(super) fn run(self, window: Window) -> io::Result<Yield> {
+        // Sleeps must end when a record is due, not up to 50 us later.
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        let Self { work, signals, share, connections, epoll } = self;
+        let producers = share
+            .producers
+            .iter()
+            .map(|&index| Role::Producer(Producer::new(work, &window, index)));
+        let consumers =
+            share.consumers.iter().map(|&index| Role::Consumer(Consumer::new(work, index)));
+        let lanes = connections
+            .into_iter()
+            .zip(producers.chain(consumers))
+            .map(|(connection, role)| Lane { connection, role, readable: true, alive: true })
+            .collect();
+        let mut state = Loop {
+            work,
+            signals,
+            window,
+            lanes,
+            template: BatchTemplate::new(work.value_len, work.seed, work.batch),
+            tally: Tally::new(work.partitions, work.producers),
+            wall_offset_ns: wall_offset_ns(),
+            producing: true,
+        };
+        let effort = state.run(&epoll)?;
+        Ok(state.finish(effort))
+    }
+}
+
+struct Loop<'a> {
+    work: &'a Work<'a>,
+    signals: &'a Signals<'a>,
+    window: Window,
+    lanes: Vec<Lane>,
+    template: BatchTemplate,
+    tally: Tally,
+    wall_offset_ns: u64,
+    producing: bool,
+}
+
+impl Loop<'_> {
+    fn run(&mut self, epoll: &OwnedFd) -> io::Result<EffortMeter> {
+        let mut meter = EffortMeter::default();
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        // A single connection is asked directly: that saves a call per round.
+        let direct = self.work.waiting == Waiting::BusyPoll && self.lanes.len() == 1;
+        loop {
+            let begin_ns = monotonic_ns();
+            meter.at(begin_ns, &self.window);
+            let mut moved = false;
+            for index in 0..self.lanes.len() {
+                self.lanes[index].readable |= direct;
+                moved |= self.step(index, begin_ns);
+            }
+            if self.is_finished(begin_ns) || self.signals.aborted() {
+                return Ok(meter);
+            }
+            if moved {
+                meter.busy(begin_ns, monotonic_ns());
+            }
+            let timeout_ns = match (moved, self.work.waiting) {
+                (true, _) => 0,
+                (false, Waiting::BusyPoll) => {
+                    rustix::thread::sched_yield();
+                    0
+                }
+                (false, Waiting::Park) => self.sleep_ns(begin_ns),
+            };
+            if !direct {
+                self.wait(epoll, &mut events, timeout_ns)?;
+            }
+        }
+    }
+
+    /// Receives, handles and sends on one connection. True if anything moved.
+    fn step(&mut self, index: usize, now_ns: u64) -> bool {
+        if !self.lanes[index].alive {
+            return false;
+        }
+        match self.try_step(index, now_ns) {
+            Ok(moved) => moved,
+            Err(error) => {
+                self.tally.error(match error.error_code() {
+                    Some(code) => code.name(),
+                    None => "connection_lost",
+                });
+                self.bury(index);
+                true
+            }
+        }
+    }
+
+    fn try_step(&mut self, index: usize, mut now_ns: u64) -> Result<bool, ClientError> {
+        let Self { work, signals, window, lanes, template, tally, .. } = self;
+        let Lane { connection, role, readable, .. } = &mut lanes[index];
+        let mut moved = false;
+        if *readable {
+            let received = receive(connection, readable)?;
+            if received > 0 {
+                moved = true;
+                now_ns = monotonic_ns();
+            }
+        }
+        let progress = signals.progress;
+        match role {
+            Role::Producer(producer) => {
+                let mut bench = Bench {
+                    work,
+                    window: *window,
+                    template,
+                    tally,
+                    progress,
+                    wall_offset_ns: self.wall_offset_ns,
+                };
+                if moved {
+                    handle_answers(connection, producer, &mut bench, now_ns)?;
+                }
+                connection.send_now()?;
+                moved |= producer.pump(connection, &mut bench, now_ns)? > 0;
+            }
+            Role::Consumer(consumer) => {
+                if moved {
+                    handle_batches(connection, consumer, work, signals, tally)?;
+                }
+                connection.send_now()?;
+                consumer.pump(connection, work, signals)?;
+                let mut proof = Proof { work, window: *window, tally, progress };
+                consumer.digest(&mut proof, now_ns);
+            }
+        }
+        Ok(moved)
+    }
+
+    fn bury(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        lane.alive = false;
+        if let Role::Producer(producer) = &mut lane.role {
+            producer.give_up(&mut self.tally, &self.window);
+        }
+    }
+
+    fn is_finished(&mut self, now_ns: u64) -> bool {
+        let time_is_up = now_ns >= self.window.drain_ns;
+        if self.producing && (time_is_up || self.producers_done(now_ns)) {
+            self.producing = false;
+            self.signals.producing_ended(&self.tally.ends);
+        }
+        if time_is_up {
+            return true;
+        }
+        let repeats = matches!(self.work.replay, Replay::Repeat(_));
+        !self.producing
+            && self.lanes.iter().all(|lane| match &lane.role {
+                Role::Consumer(consumer) if lane.alive => {
+                    consumer.is_done() || repeats && now_ns >= self.window.close_ns
+                }
+                Role::Consumer(_) | Role::Producer(_) => true,
+            })
+    }
+
+    fn producers_done(&self, now_ns: u64) -> bool {
+        // Cheap in the common case: no producer is done before the window closes, unless its
+        // records are counted.
+        if now_ns < self.window.close_ns && self.work.records_per_producer_max.is_none() {
+            let only_consumers =
+                self.lanes.iter().all(|lane| matches!(lane.role, Role::Consumer(_)) || !lane.alive);
+            return only_consumers;
+        }
+        self.lanes.iter().all(|lane| match &lane.role {
+            Role::Producer(producer) => !lane.alive || producer.is_done(&self.window, now_ns),
+            Role::Consumer(_) => true,
+        })
+    }
+
+    /// How long nothing can happen but an event.
+    fn sleep_ns(&mut self, now_ns: u64) -> u64 {
+        let Self { work, signals, window, lanes, template, tally, .. } = self;
+        let bench = Bench {
+            work,
+            window: *window,
+            template,
+            tally,
+            progress: signals.progress,
+            wall_offset_ns: self.wall_offset_ns,
+        };
+        let wakes = lanes.iter().filter(|lane| lane.alive).map(|lane| match &lane.role {
+            // A socket that takes no more bytes says so when it does again.
+            Role::Producer(producer) => producer.wakes_at(&bench),
+            Role::Consumer(_) => u64::MAX,
+        });
+        let next = wakes.min().unwrap_or(u64::MAX).max(now_ns);
+        (next - now_ns).min(SLEEP_NS_MAX)
+    }
+
+    fn wait(
+        &mut self,
+        epoll: &OwnedFd,
+        events: &mut Vec<epoll::Event>,
+        timeout_ns: u64,
+    ) -> io::Result<()> {
+        let timeout = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::try_from(timeout_ns).expect("at most SLEEP_NS_MAX"),
+        };
+        events.clear();
+        let spare = rustix::buffer::spare_capacity(events);
+        match epoll::wait(epoll, spare, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in events.iter() {
+            let index = usize::try_from(event.data.u64()).expect("an index of a lane");
+            let input = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+            // Copied first: the kernel's struct is packed.
+            let flags = event.flags;
+            self.lanes[index].readable |= flags.intersects(input);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, meter: EffortMeter) -> Yield {
+        self.tally.effort = meter.finish();
+        let mut passes = Vec::new();
+        for lane in mem::take(&mut self.lanes) {
+            match lane.role {
+                Role::Producer(mut producer) => producer.give_up(&mut self.tally, &self.window),
+                Role::Consumer(consumer) => passes.extend(consumer.finish(self.signals)),
+            }
+        }
+        if self.producing {
+            self.signals.producing_ended(&self.tally.ends);
+        }
+        Yield { tally: self.tally, passes }
+    }
+}
+
+/// Receives once. A read that does not fill its space has emptied the socket.
+fn receive(
+    connection: &mut Connection<TcpTransport>,
+    readable: &mut bool,
+) -> Result<usize, ClientError> {
+    let (session, transport) = connection.parts_mut();
+    let space = session.receive_space();
+    let room = space.len();
+    let received = transport.receive(space);
+    match received.map_err(|source| ClientError::Lost { source: Some(source) })? {
+        Received::Closed => Err(ClientError::Lost { source: None }),
+        Received::Nothing => {
+            *readable = false;
+            Ok(0)
+        }
+        Received::Bytes(count) => {
+            session.received(count);
+            *readable = count == room;
+            Ok(count)
+        }
+    }
+}
+
+fn handle_answers(
+    connection: &mut Connection<TcpTransport>,
+    producer: &mut Producer,
+    bench: &mut Bench<'_>,
+    now_ns: u64,
+) -> Result<(), ClientError> {
+    while let Some(event) = connection.session_mut().next_event()? {
+        let (id, answer) = match event {
+            Event::Produced(id, reply) => match reply.entries {
+                [entry] if entry.error.get() == 0 => (id, Answer::Acked(entry.base_offset.get())),
+                [entry, ..] => (id, Answer::Refused(entry.error.get())),
+                [] => (id, Answer::Refused(u16::MAX)),
+            },
+            Event::Refused(id, refusal) => (id, Answer::Refused(refusal.code)),
+            _ => continue,
+        };
+        producer.answered(bench, id, &answer, now_ns);
+    }
+    Ok(())
+}
+
+fn handle_batches(
+    connection: &mut Connection<TcpTransport>,
+    consumer: &mut Consumer,
+    work: &Work<'_>,
+    signals: &Signals<'_>,
+    tally: &mut Tally,
+) -> Result<(), ClientError> {
+    while let Some(event) = connection.session_mut().next_event()? {
+        match event {
+            Event::Fetched(_, reply) => consumer.take(&reply, work, signals, tally),
+            Event::Refused(_, refusal) => consumer.refused(refusal.error_code(), tally),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn wall_offset_ns() -> u64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).saturating_sub(monotonic_ns())
+}

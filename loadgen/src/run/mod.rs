@@ -1,0 +1,166 @@
+//! `pelton bench run`: one load against one broker, measured.
+//!
+//! [`BenchArgs`] are the flags; [`bench`] does what they say and gives the exit code. A run makes
+//! its topic, loads it from generator threads that multiplex many connections each, and reads
+//! everything back to prove that nothing was lost.
+
+mod broker_process;
+mod cell;
+mod consumer;
+mod generator;
+mod launch;
+mod options;
+mod producer;
+mod progress_line;
+mod result;
+mod set;
+mod site;
+mod tally;
+mod template;
+mod topic;
+mod work;
+
+pub use options::{AcksChoice, BatchSize, Rate, RunArgs, TargetChoice};
+pub use set::SetArgs;
+
+use clap::{Args, Subcommand};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::{fmt, io};
+
+use crate::integrity::IntegrityVerdict;
+use crate::report::Run;
+use site::Site;
+
+/// Everything went as asked.
+pub const EXIT_OK: u8 = 0;
+/// The run could not be made or finished.
+pub const EXIT_ERROR: u8 = 1;
+/// The flags make no sense.
+pub const EXIT_USAGE: u8 = 2;
+/// Records were lost, duplicated, reordered or corrupted.
+pub const EXIT_INTEGRITY: u8 = 4;
+
+/// Measures this machine's limits and the broker beside them
+#[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    command: Option<BenchCommand>,
+    #[command(flatten)]
+    set: SetArgs,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum BenchCommand {
+    /// Measures one load
+    Run(Box<RunArgs>),
+}
+
+/// Why there is no result.
+#[derive(Debug)]
+pub enum RunError {
+    /// The broker or its directory could not be set up. The sentence says how.
+    Setup(String),
+    /// The broker refused, or the connection to it failed.
+    Client(client::ClientError),
+    /// A system call failed.
+    Io(io::Error),
+    /// SIGINT or SIGTERM came.
+    Interrupted,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(sentence) => f.write_str(sentence),
+            Self::Client(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl From<io::Error> for RunError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<client::ClientError> for RunError {
+    fn from(error: client::ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+/// Does what `args` say; gives the process's exit code.
+#[must_use]
+pub fn bench(args: &BenchArgs) -> u8 {
+    let outcome = match &args.command {
+        Some(BenchCommand::Run(run)) => match run.invalid() {
+            Some(reason) => {
+                eprintln!("error: {reason}");
+                return EXIT_USAGE;
+            }
+            None => run_once(run),
+        },
+        None => set::run(&args.set),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        EXIT_ERROR
+    })
+}
+
+fn run_once(args: &RunArgs) -> Result<u8, RunError> {
+    let mut site = Site::open(args, abort_on_signals()?)?;
+    site.floor_slice(&site::FIRST_SLICE);
+    let run = cell::measure(&mut site, args, &cell::Label::default());
+    site.floor_slice(&site::LAST_SLICE);
+    let mut run = run?;
+    site.add_floor(&mut run);
+    drop(site);
+    write_json(args.json.as_deref(), &run)?;
+    if !args.quiet {
+        print!("{}", crate::report::render_run(&run));
+    }
+    Ok(exit_code(&run))
+}
+
+fn exit_code(run: &Run) -> u8 {
+    let records = run.load.acked_records.max(run.load.consumed_records);
+    match run.integrity.verdict {
+        IntegrityVerdict::Failed => EXIT_INTEGRITY,
+        // Nothing was measured: whatever went wrong stands in the result's errors.
+        IntegrityVerdict::Ok | IntegrityVerdict::NotChecked if records.unwrap_or(0) == 0 => {
+            EXIT_ERROR
+        }
+        IntegrityVerdict::Ok | IntegrityVerdict::NotChecked => EXIT_OK,
+    }
+}
+
+fn write_json<T: serde::Serialize>(path: Option<&Path>, result: &T) -> Result<(), RunError> {
+    let Some(path) = path else { return Ok(()) };
+    let mut text = serde_json::to_string_pretty(result).map_err(io::Error::from)?;
+    text.push('\n');
+    if path == Path::new("-") {
+        print!("{text}");
+        return Ok(());
+    }
+    std::fs::write(path, text)
+        .map_err(|error| RunError::Setup(format!("cannot write {}: {error}", path.display())))
+}
+
+/// A flag that SIGINT and SIGTERM set, so that the run ends in order and removes what it made.
+fn abort_on_signals() -> io::Result<Arc<AtomicBool>> {
+    let abort = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second signal ends the process at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&abort))?;
+        signal_hook::flag::register(signal, Arc::clone(&abort))?;
+    }
+    Ok(abort)
+}

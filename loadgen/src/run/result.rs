@@ -1,0 +1,237 @@
+//! Turns what was measured into the result.
+
+use std::collections::BTreeMap;
+use wire::Acks;
+
+use super::broker_process::Usage;
+use super::options::{AcksChoice, BatchSize, Rate, RunArgs};
+use super::site::Site;
+use super::tally::Tally;
+use crate::integrity::{Counts, IntegrityVerdict};
+use crate::latency::{Latencies, Summary};
+use crate::report::{
+    Durability, Efficiency, FloorFigures, Integrity, LatencySet, Load, RUN_SCHEMA, Run, RunOptions,
+    Tool, Validity,
+};
+use crate::validity::{
+    CpuTimes, Reason, client_limited, noisy_host, overloaded, starved_completion_worker,
+};
+
+/// Without a measured limit, a run that moves more than this is not starved of completions.
+const STARVED_BYTES_PER_S_MAX: u64 = 100_000_000;
+
+/// Everything a run has measured.
+pub(super) struct Measured<'a> {
+    pub(super) args: &'a RunArgs,
+    pub(super) consumers: u32,
+    pub(super) window_ns: u64,
+    pub(super) tally: &'a Tally,
+    /// At the opening and the closing of the window.
+    pub(super) usage: [Usage; 2],
+    pub(super) counters: [BTreeMap<String, u64>; 2],
+    pub(super) cpu: [Option<CpuTimes>; 2],
+    pub(super) checked: Checked,
+}
+
+/// What reading back found.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) counts: Counts,
+    pub(super) records: u64,
+    pub(super) in_doubt: u64,
+    pub(super) passes_cut_short: u64,
+    pub(super) read_errors: u64,
+}
+
+/// Builds the result; its limits are those measured so far.
+pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
+    let Measured { args, tally, .. } = measured;
+    let closed_loop = args.rate == Rate::Max;
+    let load = load(measured);
+    let efficiency = efficiency(measured, &load);
+    let integrity = integrity(measured);
+    let floor = site.floor_figures();
+    let reasons = reasons(measured, &load, &integrity, &floor);
+    let started = jiff::Timestamp::now();
+    Run {
+        schema: RUN_SCHEMA.to_owned(),
+        tool: Tool {
+            name: "pelton bench".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        command: std::env::args().collect(),
+        started_utc: Some(started.to_string()),
+        seed: args.seed,
+        target: site.target(),
+        env: site.environment.clone(),
+        durability: durability(args.acks, site.environment.memory_file_system()),
+        options: options(args, measured.consumers),
+        load,
+        latency_ns: LatencySet {
+            response: summary(&tally.response),
+            service: summary(&tally.service),
+            e2e: summary(&tally.e2e),
+            closed_loop,
+        },
+        floor,
+        efficiency,
+        integrity,
+        validity: Validity::of(&reasons),
+    }
+}
+
+fn summary(latencies: &Latencies) -> Option<Summary> {
+    (latencies.count() > 0).then(|| latencies.summary())
+}
+
+fn load(measured: &Measured<'_>) -> Load {
+    let Measured { args, tally, window_ns, .. } = measured;
+    let per_s = |records: u64| {
+        let rate = u128::from(records) * 1_000_000_000 / u128::from(*window_ns).max(1);
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    };
+    let produces = args.producers > 0 && args.preload.is_none();
+    let consumes = measured.consumers > 0;
+    let acked = produces.then_some(tally.acked_records);
+    let consumed = consumes.then_some(tally.consumed_records);
+    Load {
+        offered_records_per_s: match args.rate {
+            Rate::PerSecond(rate) if produces => Some(rate),
+            Rate::PerSecond(_) | Rate::Max => None,
+        },
+        achieved_records_per_s: acked.map(per_s),
+        acked_records: acked,
+        consumed_records: consumed,
+        consumed_records_per_s: consumed.map(per_s),
+        bytes_per_s: acked
+            .or(consumed)
+            .map(|records| per_s(records).saturating_mul(u64::from(args.size))),
+        errors: tally.errors.clone(),
+        window_ns: Some(*window_ns),
+    }
+}
+
+fn efficiency(measured: &Measured<'_>, load: &Load) -> Efficiency {
+    let [before, after] = &measured.usage;
+    let difference = |before: Option<u64>, after: Option<u64>| after?.checked_sub(before?);
+    let cpu_ns = difference(before.cpu_ns, after.cpu_ns);
+    let records = load.acked_records.or(load.consumed_records).filter(|&records| records > 0);
+    let [counters_before, counters_after] = &measured.counters;
+    let counters: BTreeMap<String, u64> = counters_after
+        .iter()
+        .map(|(name, after)| {
+            let before = counters_before.get(name).copied().unwrap_or(0);
+            (name.clone(), after.saturating_sub(before))
+        })
+        .collect();
+    Efficiency {
+        broker_cpu_ns_per_record: cpu_ns.zip(records).map(|(cpu, records)| cpu / records),
+        broker_cpu_ns_total: cpu_ns,
+        broker_rss_bytes_max: after.rss_bytes_max,
+        disk_bytes_written: difference(before.disk_bytes_written, after.disk_bytes_written),
+        disk_bytes_zeroed: counters
+            .iter()
+            .find(|(name, _)| name.contains("zeroed"))
+            .map(|(_, &bytes)| bytes),
+        generator_cpu_ns_total: Some(measured.tally.effort.cpu_ns),
+        broker_counters: (!counters.is_empty()).then_some(counters),
+    }
+}
+
+fn integrity(measured: &Measured<'_>) -> Integrity {
+    let checked = &measured.checked;
+    if checked.records == 0 && checked.counts.verdict() == IntegrityVerdict::Ok {
+        return Integrity::not_checked("no record was read");
+    }
+    let mut integrity = Integrity::checked(&checked.counts, checked.in_doubt, checked.records);
+    integrity.passes_cut_short = Some(checked.passes_cut_short);
+    integrity
+}
+
+fn reasons(
+    measured: &Measured<'_>,
+    load: &Load,
+    integrity: &Integrity,
+    floor: &FloorFigures,
+) -> Vec<Reason> {
+    let Measured { args, tally, window_ns, .. } = measured;
+    let mut reasons = Vec::new();
+    if integrity.verdict == IntegrityVerdict::Failed {
+        reasons.push(Reason::IntegrityFailed);
+    }
+    let failures = tally.errors.values().sum::<u64>() + measured.checked.read_errors;
+    if failures > 0 {
+        reasons.push(Reason::Errors { count: failures });
+    }
+    let waits_for_disk = matches!(args.acks, AcksChoice::Durable);
+    let fast_enough =
+        floor.disk_durable_write_bytes_per_s.map_or(STARVED_BYTES_PER_S_MAX, |limit| limit / 4);
+    // Large batches in a deep window honestly take as long as a tick.
+    if waits_for_disk && load.bytes_per_s.unwrap_or(0) < fast_enough {
+        reasons.extend(starved_completion_worker(
+            &tally.service,
+            crate::clock::tick_ns(),
+            floor.durable_write_p50_ns(),
+        ));
+    }
+    if let (Some(offered), Some(achieved)) =
+        (load.offered_records_per_s, load.achieved_records_per_s)
+    {
+        reasons.extend(overloaded(achieved, offered));
+        let effort = &tally.effort;
+        let busy_ns = if args.busy_poll { effort.busy_ns_max } else { effort.cpu_ns_max };
+        reasons.extend(client_limited(busy_ns, *window_ns));
+    }
+    if let [Some(before), Some(after)] = measured.cpu {
+        reasons.extend(noisy_host(before, after));
+    }
+    reasons
+}
+
+fn durability(acks: AcksChoice, memory_file_system: Option<bool>) -> Durability {
+    let (acknowledged_when, lost_by) = match acks {
+        AcksChoice::None => ("there is no reply", "anything"),
+        AcksChoice::Memory => ("the record is ordered in its partition", "the end of the process"),
+        AcksChoice::Written => {
+            ("its O_DIRECT write has completed", "loss of power, where the device caches")
+        }
+        AcksChoice::Durable => {
+            ("its durable write, or the flush after it, has completed", "loss of the device")
+        }
+    };
+    let lost_by = match memory_file_system {
+        Some(true) => "the end of the machine: the data directory is in memory",
+        Some(false) | None => lost_by,
+    };
+    Durability {
+        acks: Acks::from(acks).name().to_owned(),
+        acknowledged_when: acknowledged_when.to_owned(),
+        lost_by: lost_by.to_owned(),
+        memory_file_system,
+    }
+}
+
+fn options(args: &RunArgs, consumers: u32) -> RunOptions {
+    let number = |flag: i64| u32::try_from(flag).expect("checked when it was parsed");
+    let nanoseconds =
+        |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let (batch_bytes, batch_records) = match args.batch {
+        BatchSize::Bytes(bytes) => (Some(u64::from(bytes)), None),
+        BatchSize::Records(records) => (None, Some(u64::from(records))),
+    };
+    RunOptions {
+        closed_loop: args.rate == Rate::Max,
+        linger_ns: nanoseconds(args.linger),
+        batch_bytes,
+        batch_records,
+        inflight: number(args.inflight),
+        record_bytes: args.size,
+        producers: number(args.producers),
+        consumers,
+        partitions: number(args.partitions),
+        duration_ns: nanoseconds(args.duration),
+        warmup_ns: nanoseconds(args.warmup),
+        busy_poll: args.busy_poll,
+        preload_bytes: args.preload,
+    }
+}

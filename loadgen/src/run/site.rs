@@ -1,0 +1,181 @@
+//! Where runs happen: the broker, the cores, and the limits of the machine around it.
+
+use client::{ConnectOptions, Connection};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::RunError;
+use super::broker_process::{BrokerProcess, Usage};
+use super::options::{RunArgs, TargetChoice};
+use crate::cores::{CoreSplit, pin_to};
+use crate::floor::{CellChoice, Floor, IdleMode, Neighbour, Setting, SliceBudget};
+use crate::report::{Environment, FloorFigures, Run, Target, Validity};
+use crate::validity::Reason;
+
+/// Before the first window: every disk cell is tried.
+pub(super) const FIRST_SLICE: SliceBudget = SliceBudget {
+    durable_write: Duration::from_millis(400),
+    echo: Duration::from_millis(250),
+    disk_cell: Duration::from_millis(20),
+    disk_cells: CellChoice::All,
+    loopback: Duration::from_millis(200),
+};
+/// After the last window: the best cells again.
+pub(super) const LAST_SLICE: SliceBudget = SliceBudget {
+    durable_write: Duration::from_millis(400),
+    echo: Duration::from_millis(250),
+    disk_cell: Duration::from_millis(60),
+    disk_cells: CellChoice::Best(3),
+    loopback: Duration::from_millis(200),
+};
+/// The broker has gone to sleep this long after its last traffic.
+const BROKER_IDLE_AFTER: Duration = Duration::from_millis(20);
+
+enum Broker {
+    Spawned(BrokerProcess),
+    Running(String),
+}
+
+/// A broker to measure, with a connection of its own for questions.
+pub(super) struct Site {
+    pub(super) control: Connection,
+    pub(super) cores: CoreSplit,
+    pub(super) abort: Arc<AtomicBool>,
+    pub(super) environment: Environment,
+    floor: Option<Floor>,
+    flags: Vec<String>,
+    broker: Broker,
+}
+
+impl Site {
+    /// Starts or finds the broker that `args` name.
+    pub(super) fn open(args: &RunArgs, abort: Arc<AtomicBool>) -> Result<Self, RunError> {
+        let cores = CoreSplit::detect()?;
+        let broker = match &args.target {
+            TargetChoice::Spawn => Broker::Spawned(BrokerProcess::start(
+                args.data_dir.as_deref(),
+                &cores.broker,
+                &args.broker_flags,
+                &abort,
+            )?),
+            TargetChoice::Address(address) => Broker::Running(address.clone()),
+        };
+        // This thread sleeps most of the time, but must not wake up on the broker's core.
+        pin_to(&cores.generator)?;
+        let options = ConnectOptions {
+            client_name: "pelton-bench-control".to_owned(),
+            ..ConnectOptions::default()
+        };
+        let control = Connection::connect(broker.address(), &options)
+            .map_err(|error| RunError::Setup(format!("{error}{}", broker.log())))?;
+        let environment = Environment::read(broker.data_dir().as_deref());
+        if environment.memory_file_system() == Some(true) && !args.quiet {
+            eprintln!(
+                "warning: the data directory is on a memory file system: no figure of this run \
+                 says anything about a disk (choose one with --data-dir)"
+            );
+        }
+        let floor = args.floor.then(|| Floor::new(setting(args, &cores, &broker)));
+        let flags = args.broker_flags.clone();
+        Ok(Self { control, cores, abort, environment, floor, flags, broker })
+    }
+
+    /// HOST:PORT.
+    pub(super) fn address(&self) -> &str {
+        self.broker.address()
+    }
+
+    /// What the broker has used so far, where it is a child.
+    pub(super) fn usage(&self) -> Usage {
+        match &self.broker {
+            Broker::Spawned(process) => process.usage(),
+            Broker::Running(_) => Usage::default(),
+        }
+    }
+
+    /// The end of the log of a spawned broker.
+    pub(super) fn log(&self) -> String {
+        self.broker.log()
+    }
+
+    /// Measures the machine for a while, if limits were asked for.
+    pub(super) fn floor_slice(&mut self, budget: &SliceBudget) {
+        if let Some(floor) = &mut self.floor {
+            std::thread::sleep(BROKER_IDLE_AFTER);
+            floor.slice(budget);
+        }
+    }
+
+    /// The limits measured so far.
+    pub(super) fn floor_figures(&self) -> FloorFigures {
+        self.floor.as_ref().map(FloorFigures::of).unwrap_or_default()
+    }
+
+    /// Puts the limits into a result, and says which could not be measured.
+    pub(super) fn add_floor(&self, run: &mut Run) {
+        let Some(floor) = &self.floor else { return };
+        run.floor = FloorFigures::of(floor);
+        let missing = floor
+            .problems()
+            .map(|(name, error)| Reason::FloorMissing { what: format!("{name}: {error}") });
+        let missing = Validity::of(&missing.collect::<Vec<_>>());
+        run.validity.verdict = run.validity.verdict.max(missing.verdict);
+        run.validity.reasons.extend(missing.reasons);
+    }
+
+    /// The broker as results name it.
+    pub(super) fn target(&self) -> Target {
+        let spawned = matches!(self.broker, Broker::Spawned(_));
+        let data_dir = self.broker.data_dir().map(|dir| dir.display().to_string());
+        Target {
+            kind: if spawned { "spawn".to_owned() } else { "running".to_owned() },
+            address: self.address().to_owned(),
+            broker_cores: spawned.then(|| self.cores.broker.clone()),
+            generator_cores: self.cores.generator.clone(),
+            data_dir,
+            data_dir_file_system: self.environment.file_system.clone(),
+            broker_flags: self.flags.clone(),
+        }
+    }
+}
+
+impl Broker {
+    fn address(&self) -> &str {
+        match self {
+            Self::Spawned(process) => process.address(),
+            Self::Running(address) => address,
+        }
+    }
+
+    fn data_dir(&self) -> Option<PathBuf> {
+        match self {
+            Self::Spawned(process) => Some(process.data_dir().to_path_buf()),
+            Self::Running(_) => None,
+        }
+    }
+
+    fn log(&self) -> String {
+        match self {
+            Self::Spawned(process) => process.log(),
+            Self::Running(_) => String::new(),
+        }
+    }
+}
+
+/// Probes run where the broker and the generator run, and wait as they wait.
+fn setting(args: &RunArgs, cores: &CoreSplit, broker: &Broker) -> Setting {
+    // Beside the broker's directory: the same disk, but nothing of ours among its files.
+    let beside = broker.data_dir().and_then(|dir| dir.parent().map(PathBuf::from));
+    // The shard spins while a commit is in flight, unless it was told to sleep.
+    let parks = args.broker_flags.iter().any(|flag| flag == "spin-us=0");
+    Setting {
+        dir: args.data_dir.clone().or(beside).unwrap_or_else(std::env::temp_dir),
+        broker_core: cores.broker[0],
+        generator_core: cores.generator[0],
+        disk_idle: if parks { IdleMode::Park } else { IdleMode::Spin },
+        echo_idle: if args.busy_poll { IdleMode::Spin } else { IdleMode::Park },
+        neighbour: if args.busy_poll { Neighbour::BusyPolling } else { Neighbour::Idle },
+    }
+}

@@ -1,0 +1,173 @@
+//! What one generator thread counted; threads' tallies add up.
+
+use std::collections::BTreeMap;
+
+use crate::clock::thread_cpu_ns;
+use crate::integrity::{Counts, Ledger};
+use crate::latency::Latencies;
+
+/// The times of one load, in `CLOCK_MONOTONIC` nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Window {
+    /// Load begins.
+    pub(super) start_ns: u64,
+    /// Measuring begins.
+    pub(super) open_ns: u64,
+    /// Measuring ends, and no record that is due later is sent.
+    pub(super) close_ns: u64,
+    /// What is unfinished by then is given up.
+    pub(super) drain_ns: u64,
+}
+
+impl Window {
+    /// Whether a time lies in the measured window.
+    #[inline]
+    pub(super) fn measures(&self, time_ns: u64) -> bool {
+        (self.open_ns..self.close_ns).contains(&time_ns)
+    }
+
+    /// Length of the measured window.
+    pub(super) fn len_ns(&self) -> u64 {
+        self.close_ns - self.open_ns
+    }
+}
+
+/// Counts and histograms of one thread.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// From the intended time to the acknowledgement.
+    pub(super) response: Latencies,
+    /// From the send to the acknowledgement.
+    pub(super) service: Latencies,
+    /// From the intended time to the consumer.
+    pub(super) e2e: Latencies,
+    /// Records acknowledged (sent, where no acknowledgement is asked for) within the window.
+    pub(super) acked_records: u64,
+    /// Records consumed within the window.
+    pub(super) consumed_records: u64,
+    /// Records that were due within the window but never sent.
+    pub(super) unsent_records: u64,
+    /// Failed requests and connections, by code.
+    pub(super) errors: BTreeMap<String, u64>,
+    /// What became of every sequence.
+    pub(super) ledger: Ledger,
+    /// Per partition: the offset behind the last acknowledged record.
+    pub(super) ends: Vec<u64>,
+    /// What finished passes found.
+    pub(super) counts: Counts,
+    /// Records that finished passes read.
+    pub(super) checked_records: u64,
+    /// Passes that did not reach the end of their partition in time.
+    pub(super) passes_cut_short: u64,
+    /// CPU and busy time of the window.
+    pub(super) effort: Effort,
+}
+
+impl Tally {
+    pub(super) fn new(partitions: u32, producers: u32) -> Self {
+        Self {
+            response: Latencies::new(),
+            service: Latencies::new(),
+            e2e: Latencies::new(),
+            acked_records: 0,
+            consumed_records: 0,
+            unsent_records: 0,
+            errors: BTreeMap::new(),
+            ledger: Ledger::new(partitions, producers),
+            ends: vec![0; partitions as usize],
+            counts: Counts::default(),
+            checked_records: 0,
+            passes_cut_short: 0,
+            effort: Effort::default(),
+        }
+    }
+
+    /// Counts a failure.
+    pub(super) fn error(&mut self, code: &str) {
+        match self.errors.get_mut(code) {
+            Some(count) => *count += 1,
+            None => drop(self.errors.insert(code.to_owned(), 1)),
+        }
+    }
+
+    /// Adds another thread's tally.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.response.merge(&other.response);
+        self.service.merge(&other.service);
+        self.e2e.merge(&other.e2e);
+        self.acked_records += other.acked_records;
+        self.consumed_records += other.consumed_records;
+        self.unsent_records += other.unsent_records;
+        for (code, count) in &other.errors {
+            *self.errors.entry(code.clone()).or_default() += count;
+        }
+        self.ledger.merge(&other.ledger);
+        for (mine, theirs) in self.ends.iter_mut().zip(&other.ends) {
+            *mine = (*mine).max(*theirs);
+        }
+        self.counts.add(&other.counts);
+        self.checked_records += other.checked_records;
+        self.passes_cut_short += other.passes_cut_short;
+        self.effort.merge(&other.effort);
+    }
+}
+
+/// How hard a thread worked within the window.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Effort {
+    /// CPU time, over all threads.
+    pub(super) cpu_ns: u64,
+    /// CPU time of the busiest thread.
+    pub(super) cpu_ns_max: u64,
+    /// Time not spent waiting or polling in vain, of the busiest thread.
+    pub(super) busy_ns_max: u64,
+}
+
+impl Effort {
+    fn merge(&mut self, other: &Self) {
+        self.cpu_ns += other.cpu_ns;
+        self.cpu_ns_max = self.cpu_ns_max.max(other.cpu_ns_max);
+        self.busy_ns_max = self.busy_ns_max.max(other.busy_ns_max);
+    }
+}
+
+/// Measures the effort of the calling thread between the window's ends.
+#[derive(Debug, Default)]
+pub(super) struct EffortMeter {
+    busy_ns: u64,
+    at_open: Option<(u64, u64)>,
+    done: Option<Effort>,
+}
+
+impl EffortMeter {
+    /// A round that began at `begin_ns` did something until `end_ns`.
+    #[inline]
+    pub(super) fn busy(&mut self, begin_ns: u64, end_ns: u64) {
+        self.busy_ns += end_ns - begin_ns;
+    }
+
+    /// Notes when the window opens and closes.
+    #[inline]
+    pub(super) fn at(&mut self, now_ns: u64, window: &Window) {
+        if self.at_open.is_none() && now_ns >= window.open_ns {
+            self.at_open = Some((thread_cpu_ns(), self.busy_ns));
+        }
+        if self.done.is_none() && now_ns >= window.close_ns {
+            self.close();
+        }
+    }
+
+    /// The effort within the window (up to now, if it has not closed).
+    pub(super) fn finish(mut self) -> Effort {
+        self.close();
+        self.done.unwrap_or_default()
+    }
+
+    fn close(&mut self) {
+        if let (Some((cpu_ns, busy_ns)), None) = (self.at_open, &self.done) {
+            let cpu_ns = thread_cpu_ns() - cpu_ns;
+            self.done =
+                Some(Effort { cpu_ns, cpu_ns_max: cpu_ns, busy_ns_max: self.busy_ns - busy_ns });
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the generator threads of one load share: the task, and how they tell each other.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
+use wire::{Acks, TopicId};
+
+use super::options::BatchSize;
+use super::tally::Window;
+use crate::integrity::Ledger;
+use crate::schedule::Load;
+
+/// How generator threads wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// In the kernel, until something happens or a record is due.
+    Park,
+    /// Not at all: look, yield, again.
+    BusyPoll,
+}
+
+/// Whether a load has producers of its own, or reads what others have produced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Producing {
+    /// They send.
+    Now,
+    /// They have sent all.
+    Before,
+}
+
+/// What a consumer does at the end of its partitions.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Replay<'a> {
+    /// Follows the log until the last record of the load.
+    Once,
+    /// Starts again, until the window closes. The ledger is complete already.
+    Repeat(&'a Ledger),
+}
+
+/// The task of one load.
+pub(super) struct Work<'a> {
+    /// HOST:PORT of the broker.
+    pub(super) address: &'a str,
+    /// Id of the run, in every header.
+    pub(super) run: u32,
+    /// The topic.
+    pub(super) topic_id: TopicId,
+    /// Its partitions.
+    pub(super) partitions: u32,
+    /// Producers over all threads whose records are in the topic.
+    pub(super) producers: u32,
+    /// Whether they produce in this load.
+    pub(super) producing: Producing,
+    /// Consumers over all threads.
+    pub(super) consumers: u32,
+    /// When the broker answers.
+    pub(super) acks: Acks,
+    /// Unanswered requests per producer.
+    pub(super) inflight: u32,
+    /// How long a batch that is not full may wait.
+    pub(super) linger_ns: u64,
+    /// How the load is offered.
+    pub(super) load: Load,
+    /// Size of a full batch.
+    pub(super) batch: BatchSize,
+    /// Bytes of each value.
+    pub(super) value_len: u32,
+    /// Seed of the filler.
+    pub(super) seed: u64,
+    /// Each producer ends after this many records.
+    pub(super) records_per_producer_max: Option<u64>,
+    /// Per partition: where consumers begin.
+    pub(super) starts: &'a [u64],
+    /// What consumers do at the end.
+    pub(super) replay: Replay<'a>,
+    /// How threads wait.
+    pub(super) waiting: Waiting,
+}
+
+impl Work<'_> {
+    /// Producers that run in this load.
+    pub(super) fn producers_running(&self) -> u32 {
+        match self.producing {
+            Producing::Now => self.producers,
+            Producing::Before => 0,
+        }
+    }
+
+    /// The partitions that consumer `index` reads: they are dealt out while they last; where there
+    /// are more consumers than partitions, several read the same one.
+    pub(super) fn partitions_of(&self, index: u32) -> Vec<u32> {
+        if index >= self.partitions {
+            return vec![index % self.partitions];
+        }
+        (index..self.partitions).step_by(self.consumers as usize).collect()
+    }
+}
+
+/// What threads tell each other while they work.
+pub(super) struct Signals<'a> {
+    /// Set once all threads are connected; `None` if one could not.
+    pub(super) window: OnceLock<Option<Window>>,
+    /// Set from outside, or by a thread that failed: end at once.
+    pub(super) abort: &'a AtomicBool,
+    /// Per partition: where the log ends, once nothing more is produced.
+    pub(super) targets: OnceLock<Vec<u64>>,
+    /// Live counts for the progress line.
+    pub(super) progress: &'a Progress,
+    producing_threads: AtomicUsize,
+    ends: Mutex<Vec<u64>>,
+}
+
+impl<'a> Signals<'a> {
+    /// Signals for so many threads, all of which produce until they say otherwise.
+    pub(super) fn new(
+        threads: usize,
+        partitions: u32,
+        abort: &'a AtomicBool,
+        progress: &'a Progress,
+    ) -> Self {
+        Self {
+            window: OnceLock::new(),
+            abort,
+            targets: OnceLock::new(),
+            progress,
+            producing_threads: AtomicUsize::new(threads),
+            ends: Mutex::new(vec![0; partitions as usize]),
+        }
+    }
+
+    /// A thread will send nothing more, and saw these ends. The last one sets the targets.
+    pub(super) fn producing_ended(&self, ends: &[u64]) {
+        let mut joint = self.ends.lock().expect("no thread panics while it holds the ends");
+        for (joint, &end) in joint.iter_mut().zip(ends) {
+            *joint = (*joint).max(end);
+        }
+        if self.producing_threads.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Already set where the end was known before.
+            let _ = self.targets.set(joint.clone());
+        }
+    }
+
+    pub(super) fn aborted(&self) -> bool {
+        self.abort.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts that the progress line shows.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    acked: AtomicU64,
+    consumed: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn acked(&self, records: u64) {
+        self.acked.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(super) fn consumed(&self, records: u64) {
+        self.consumed.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Records acknowledged and consumed so far.
+    pub(super) fn read(&self) -> (u64, u64) {
+        (self.acked.load(Ordering::Relaxed), self.consumed.load(Ordering::Relaxed))
+    }
+}
