@@ -4,5 +4,9 @@
 pub mod blocks;
 pub mod clock;
 pub mod config;
+pub mod device;
 pub mod directory;
+pub mod disk;
 pub mod io;
+pub mod notices;
+pub mod run;

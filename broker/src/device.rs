@@ -1,0 +1,293 @@
+//! What the data directory stands on: whether it may be used at all, how it is aligned, and
+//! which way of making a write durable is the fastest there.
+
+use std::fmt;
+use std::fs;
+use std::io::{IoSlice, Read, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use engine::frame::BLOCK_BYTES;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::blocks::Blocks;
+use crate::directory;
+
+/// Rounds of the calibration, for each method.
+const CALIBRATION_ROUNDS: usize = 21;
+const SCRATCH_BYTES: u64 = 256 * 1024;
+
+/// The data directory's lock: nobody else has it while this value lives, and the kernel gives
+/// it back however the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: fs::File,
+}
+
+/// Why the directory is not ours, in one sentence with the fix.
+#[derive(Debug)]
+pub struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Lock {
+    /// Makes the directory if there is none, and locks it.
+    pub fn take(root: &Path) -> Result<Lock, Refusal> {
+        let shown = root.display();
+        fs::create_dir_all(root).map_err(|error| {
+            Refusal(format!("the data directory {shown} cannot be made ({error}): choose another"))
+        })?;
+        let place = root.join("LOCK");
+        let options =
+            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place);
+        let mut file = options.map_err(|error| {
+            Refusal(format!(
+                "{} cannot be opened ({error}): give this user the right to write there, or \
+                 choose another data directory",
+                place.display()
+            ))
+        })?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let read = file.read_to_string(&mut holder);
+                let holder = match (read, holder.trim()) {
+                    (Ok(_), pid) if !pid.is_empty() => format!("the process {pid}"),
+                    _ => "another process".to_owned(),
+                };
+                return Err(Refusal(format!(
+                    "the data directory {shown} is in use by {holder}: stop it, or choose \
+                     another data directory"
+                )));
+            }
+            Err(errno) => {
+                return Err(Refusal(format!(
+                    "the data directory {shown} cannot be locked ({errno}): choose one on a \
+                     local file system"
+                )));
+            }
+        }
+        // The number is for people only; the lock is what counts.
+        let written =
+            file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        match written {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(error) => Err(Refusal(format!(
+                "{} cannot be written ({error}): free some space or choose another data \
+                 directory",
+                place.display()
+            ))),
+        }
+    }
+}
+
+/// What was found out about the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Name of the file system.
+    pub file_system: &'static str,
+    /// Alignment that direct I/O needs in the file, in bytes; `None`: the kernel does not say.
+    pub alignment: Option<u32>,
+}
+
+impl Device {
+    /// Looks at a data directory and refuses it if direct I/O is not possible or not honest.
+    pub fn probe(root: &Path) -> Result<Device, Refusal> {
+        let shown = root.display();
+        let refused = |errno: Errno| {
+            Refusal(format!("the data directory {shown} cannot be examined ({errno}): check it"))
+        };
+        let file_system = file_system(rustix::fs::statfs(root).map_err(refused)?.f_type);
+        if ["tmpfs", "ramfs"].contains(&file_system) {
+            return Err(Refusal(format!(
+                "the data directory {shown} is in memory ({file_system}), where nothing is \
+                 durable: choose one on a disk"
+            )));
+        }
+        let scratch = Scratch::create(root).map_err(|errno| match errno {
+            Errno::INVAL | Errno::OPNOTSUPP => Refusal(format!(
+                "the file system of {shown} ({file_system}) does not support O_DIRECT: choose a \
+                 data directory on ext4 or xfs"
+            )),
+            errno => Refusal(format!(
+                "a file in {shown} cannot be made ({errno}): check its rights and space"
+            )),
+        })?;
+        let alignment = scratch.alignment();
+        if let Some(bytes) = alignment
+            && usize::try_from(bytes).is_ok_and(|bytes| bytes > BLOCK_BYTES)
+        {
+            return Err(Refusal(format!(
+                "the device of {shown} needs writes aligned to {bytes} bytes, more than the \
+                 {BLOCK_BYTES} that are written: choose another disk"
+            )));
+        }
+        Ok(Device { file_system, alignment })
+    }
+}
+
+/// How long one durable write takes by each method, in the median.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calibration {
+    /// One write with `RWF_DSYNC`: what the broker does.
+    pub dsync: Duration,
+    /// A plain write and then an `fdatasync`.
+    pub flush: Duration,
+}
+
+impl Calibration {
+    /// Measures 4 KiB writes into written blocks of a scratch file.
+    pub fn measure(root: &Path) -> Result<Calibration, Refusal> {
+        measure(root).map_err(|errno| {
+            Refusal(format!(
+                "durable writes to {} fail ({errno}): check the disk and its free space",
+                root.display()
+            ))
+        })
+    }
+
+    /// Something to tell the user, if the method in use is a bad one here.
+    pub fn hint(&self) -> Option<&'static str> {
+        let is_slow = self.dsync.as_nanos() * 2 > self.flush.as_nanos() * 3;
+        is_slow.then_some(
+            "on this device a write and a flush are much faster than one RWF_DSYNC write, which \
+             is what commits use",
+        )
+    }
+}
+
+impl fmt::Display for Calibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (dsync, flush) = (self.dsync.as_micros(), self.flush.as_micros());
+        write!(f, "RWF_DSYNC (4 KiB median {dsync} µs; write and flush {flush} µs)")
+    }
+}
+
+fn measure(root: &Path) -> Result<Calibration, Errno> {
+    let scratch = Scratch::create(root)?;
+    directory::zero(&scratch.fd, 0, SCRATCH_BYTES)?;
+    let block = Blocks::zeroed(BLOCK_BYTES);
+    let write = |position: u64, flags| -> Result<(), Errno> {
+        let count =
+            rustix::io::pwritev2(&scratch.fd, &[IoSlice::new(block.bytes())], position, flags)?;
+        if count == BLOCK_BYTES { Ok(()) } else { Err(Errno::IO) }
+    };
+    let (mut dsync, mut flush) = (Vec::new(), Vec::new());
+    let step = u64::try_from(BLOCK_BYTES).expect("4096");
+    let mut position = 0;
+    for _ in 0..CALIBRATION_ROUNDS {
+        let begin = Instant::now();
+        write(position, ReadWriteFlags::DSYNC)?;
+        dsync.push(begin.elapsed());
+        let begin = Instant::now();
+        write(position + step, ReadWriteFlags::empty())?;
+        rustix::fs::fdatasync(&scratch.fd)?;
+        flush.push(begin.elapsed());
+        position += 2 * step;
+    }
+    Ok(Calibration { dsync: median(dsync), flush: median(flush) })
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+const _: () = assert!(SCRATCH_BYTES >= 2 * 4096 * CALIBRATION_ROUNDS as u64);
+
+/// A file that is gone when this value is.
+struct Scratch {
+    place: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Scratch {
+    fn create(root: &Path) -> Result<Scratch, Errno> {
+        let place = root.join("scratch");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::DIRECT | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&place, flags, Mode::from_raw_mode(0o644))?;
+        Ok(Scratch { place, fd })
+    }
+
+    fn alignment(&self) -> Option<u32> {
+        let found =
+            rustix::fs::statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
+        let is_known = found.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+        is_known.then(|| found.stx_dio_offset_align.max(found.stx_dio_mem_align))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // If it stays, the next start empties it.
+        let _ = fs::remove_file(&self.place);
+    }
+}
+
+/// The name of a file system by its magic number (`statfs(2)`).
+const fn file_system(magic: rustix::fs::FsWord) -> &'static str {
+    match magic {
+        0xEF53 => "ext4",
+        0x5846_5342 => "xfs",
+        0x9123_683E => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x8584_58F6 => "ramfs",
+        0x794C_7630 => "overlayfs",
+        0x2FC1_2FC1 => "zfs",
+        0xF2F5_2010 => "f2fs",
+        0x6969 => "nfs",
+        0x6573_5546 => "fuse",
+        _ => "unknown file system",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_holder_at_a_time() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let place = root.path().join("deep/data");
+        let lock = Lock::take(&place).expect("free");
+        let sentence = Lock::take(&place).expect_err("taken").to_string();
+        assert!(sentence.contains(&std::process::id().to_string()), "{sentence}");
+        drop(lock);
+        Lock::take(&place).expect("free again");
+    }
+
+    #[test]
+    fn the_device_is_examined_and_measured() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let device = Device::probe(root.path()).expect("tests run on a disk");
+        assert!(device.alignment.is_none_or(|bytes| bytes <= 4096));
+        let calibration = Calibration::measure(root.path()).expect("it can write");
+        assert!(calibration.dsync > Duration::ZERO);
+        assert_eq!(fs::read_dir(root.path()).expect("listed").count(), 0);
+    }
+
+    #[test]
+    fn memory_is_no_disk() {
+        let shm = Path::new("/dev/shm");
+        if rustix::fs::statfs(shm).is_ok_and(|found| file_system(found.f_type) == "tmpfs") {
+            let sentence = Device::probe(shm).expect_err("refused").to_string();
+            assert!(sentence.contains("in memory"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_bad_method_is_told() {
+        let us = Duration::from_micros;
+        assert_eq!(Calibration { dsync: us(150), flush: us(100) }.hint(), None);
+        assert!(Calibration { dsync: us(151), flush: us(100) }.hint().is_some());
+    }
+}
