@@ -1,33 +1,67 @@
-//! CRC32C: the implementation in use against its rival, over the sizes of frames and batches.
+//! CRC32C: two implementations over the sizes of frames and batches, whole and continued from a
+//! first piece. `wire::crc` uses each where it wins here.
 
 use std::hint::black_box;
 
+use crc_fast::{CrcAlgorithm::Crc32Iscsi, Digest};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pelton_bench::{criterion, noise};
 
-const SIZES: [usize; 8] = [28, 64, 256, 1024, 4096, 16 * 1024, 64 * 1024, 1024 * 1024];
+const SIZES: [usize; 9] = [28, 64, 256, 512, 1024, 4096, 16 * 1024, 64 * 1024, 1024 * 1024];
 
-fn crc(c: &mut Criterion) {
-    let mut group = c.benchmark_group("crc");
+/// Names an implementation of a sum over all bytes.
+type Whole = (&'static str, fn(&[u8]) -> u32);
+/// Names an implementation that continues a sum.
+type Append = (&'static str, fn(u32, &[u8]) -> u32);
+
+const WHOLE: [Whole; 3] = [
+    ("crc32c", crc32c::crc32c),
+    ("crc-fast", crc_fast::crc32_iscsi),
+    ("in-use", wire::crc::crc32c),
+];
+
+const APPEND: [Append; 3] = [
+    ("crc32c", crc32c::crc32c_append),
+    ("crc-fast", digest_append),
+    ("in-use", wire::crc::crc32c_append),
+];
+
+fn digest_append(sum: u32, bytes: &[u8]) -> u32 {
+    let mut digest = Digest::new_with_init_state(Crc32Iscsi, u64::from(!sum));
+    digest.update(bytes);
+    u32::try_from(digest.finalize()).expect("a 32-bit checksum")
+}
+
+fn whole(c: &mut Criterion) {
+    let mut group = c.benchmark_group("crc_whole");
     for size in SIZES {
         let bytes = noise(size);
-        let in_use = wire::crc::crc32c(&bytes);
-        assert_eq!(in_use, rival(&bytes), "both compute CRC32C");
         group.throughput(Throughput::Bytes(u64::try_from(size).expect("small")));
-        group.bench_with_input(BenchmarkId::new("crc32c", size), &bytes, |b, bytes| {
-            b.iter(|| wire::crc::crc32c(black_box(bytes)));
-        });
-        group.bench_with_input(BenchmarkId::new("crc-fast", size), &bytes, |b, bytes| {
-            b.iter(|| rival(black_box(bytes)));
-        });
+        for (name, sum) in WHOLE {
+            assert_eq!(sum(&bytes), crc32c::crc32c(&bytes), "{name} computes CRC32C");
+            group.bench_with_input(BenchmarkId::new(name, size), &bytes, |b, bytes| {
+                b.iter(|| sum(black_box(bytes)));
+            });
+        }
     }
     group.finish();
 }
 
-fn rival(bytes: &[u8]) -> u32 {
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
-    u32::try_from(sum).expect("a 32-bit checksum")
+fn append(c: &mut Criterion) {
+    let mut group = c.benchmark_group("crc_append");
+    for size in SIZES {
+        let bytes = noise(size);
+        group.throughput(Throughput::Bytes(u64::try_from(size).expect("small")));
+        for (name, append) in APPEND {
+            let expected = crc32c::crc32c_append(0x1234_5678, &bytes);
+            assert_eq!(append(0x1234_5678, &bytes), expected, "{name} continues CRC32C");
+            group.bench_with_input(BenchmarkId::new(name, size), &bytes, |b, bytes| {
+                b.iter(|| append(black_box(0x1234_5678), black_box(bytes)));
+            });
+        }
+    }
+    group.finish();
 }
 
-criterion_group! { name = benches; config = criterion(); targets = crc }
+criterion_group! { name = benches; config = criterion(); targets = whole, append }
 criterion_main!(benches);
