@@ -1,0 +1,114 @@
+//! Runs against a broker that lies, refuses or hangs up: each harm must be noticed and named, and
+//! an honest broker must not be accused.
+
+mod broker;
+
+use broker::{Lie, LyingBroker};
+use clap::Parser;
+use pelton_loadgen::run::{BenchArgs, EXIT_INTEGRITY, EXIT_OK, bench};
+use serde_json::Value;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    bench: BenchArgs,
+}
+
+/// Runs against `broker` for a tenth of a second; gives exit code and result.
+fn run(broker: &LyingBroker, flags: &str) -> (u8, Value) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let line = format!(
+        "bench run --quiet --target pelton://{} --duration 80ms --warmup 20ms --json {} {flags}",
+        broker.address,
+        file.path().display()
+    );
+    let args = Line::try_parse_from(line.split_whitespace()).expect("valid flags");
+    let code = bench(&args.bench);
+    let json = std::fs::read(file.path()).expect("written");
+    (code, serde_json::from_slice(&json).expect("the result is JSON"))
+}
+
+fn number(json: &Value, pointer: &str) -> u64 {
+    json.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer}: {json:#}"))
+}
+
+#[test]
+fn an_honest_broker_is_ok_in_every_mode() {
+    for flags in [
+        "--batch 1rec --inflight 1 --busy-poll",
+        "--batch 100rec --producers 3 --partitions 2",
+        "--batch 64KiB --size 1KiB --inflight 4 --busy-poll --producers 2",
+        "--rate 20000 --linger 1ms --producers 5",
+        "--rate 20000 --batch 1rec --consumers 1",
+        "--acks none --batch 10rec",
+        "--batch 50rec --producers 2 --partitions 3 --consumers 2",
+        "--consumers 2 --busy-poll --batch 10rec",
+    ] {
+        let broker = LyingBroker::start(Lie::None);
+        let (code, json) = run(&broker, flags);
+        assert_eq!(code, EXIT_OK, "{flags}: {json:#}");
+        assert_eq!(json["integrity"]["verdict"], "ok", "{flags}: {json:#}");
+        assert!(number(&json, "/load/acked_records") > 0, "{flags}");
+        assert!(number(&json, "/integrity/checked_records") > 0, "{flags}");
+        assert!(broker.topic_deleted(), "{flags}");
+        let none = flags.contains("acks none");
+        assert_eq!(json["latency_ns"]["response"].is_null(), none, "{flags}");
+        assert_eq!(json["latency_ns"]["e2e"].is_null(), !flags.contains("consumers"), "{flags}");
+    }
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate() {
+    let broker = LyingBroker::start(Lie::None);
+    let (_, json) = run(&broker, "--rate 10000 --batch 20rec --producers 4");
+    let achieved = number(&json, "/load/achieved_records_per_s");
+    assert!((5_000..=15_000).contains(&achieved), "{json:#}");
+    assert_eq!(json["latency_ns"]["closed_loop"], false);
+    // Records due in the window: 80 ms at 10,000 per second.
+    assert!(number(&json, "/latency_ns/response/count").abs_diff(800) <= 1, "{json:#}");
+}
+
+#[test]
+fn preloaded_records_are_read_again_and_again() {
+    let broker = LyingBroker::start(Lie::None);
+    let (code, json) = run(&broker, "--preload 1MiB --batch 500rec --partitions 2 --busy-poll");
+    assert_eq!(code, EXIT_OK, "{json:#}");
+    assert!(json["load"]["acked_records"].is_null());
+    assert!(number(&json, "/load/consumed_records") > 0);
+    assert!(number(&json, "/integrity/checked_records") > 10_485, "more than one pass: {json:#}");
+    assert_eq!(json["integrity"]["verdict"], "ok", "{json:#}");
+}
+
+#[test]
+fn each_lie_is_named() {
+    for (lie, field) in [
+        (Lie::Lose, "lost"),
+        (Lie::Duplicate, "duplicated"),
+        (Lie::Reorder, "reordered"),
+        (Lie::Corrupt, "corrupted"),
+    ] {
+        for flags in
+            ["--batch 10rec", "--batch 10rec --consumers 1", "--preload 100KB --batch 10rec"]
+        {
+            let broker = LyingBroker::start(lie);
+            let (code, json) = run(&broker, flags);
+            assert_eq!(code, EXIT_INTEGRITY, "{lie:?} {flags}: {json:#}");
+            assert_eq!(json["integrity"]["verdict"], "failed", "{lie:?} {flags}");
+            assert_eq!(json["validity"]["verdict"], "invalid", "{lie:?} {flags}");
+            assert!(number(&json, &format!("/integrity/{field}")) > 0, "{lie:?} {flags}: {json:#}");
+        }
+    }
+}
+
+#[test]
+fn refusals_and_lost_connections_are_no_loss() {
+    let broker = LyingBroker::start(Lie::Refuse);
+    let (code, json) = run(&broker, "--batch 10rec");
+    assert_eq!((code, number(&json, "/load/errors/overloaded")), (EXIT_OK, 1), "{json:#}");
+    let broker = LyingBroker::start(Lie::HangUp);
+    let (_, json) = run(&broker, "--batch 10rec --inflight 1 --producers 2");
+    assert_eq!(json["integrity"]["verdict"], "ok", "{json:#}");
+    assert_eq!(number(&json, "/load/errors/connection_lost"), 1);
+    assert_eq!(number(&json, "/integrity/in_doubt"), 10);
+    assert_eq!(number(&json, "/integrity/in_doubt_found"), 10);
+}
