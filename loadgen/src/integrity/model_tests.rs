@@ -19,7 +19,9 @@ fn ranges() -> impl Strategy<Value = Vec<(u64, u64)>> {
 
 proptest! {
     #[test]
-    fn intervals_equal_a_plain_set(ranges in ranges(), values in proptest::collection::vec(0u64..70, 0..30)) {
+    fn intervals_equal_a_plain_set(
+        ranges in ranges(), values in proptest::collection::vec(0u64..70, 0..30),
+    ) {
         let (mut set, mut model) = set_of(&ranges);
         for value in values {
             if set.append(value) {
@@ -42,7 +44,8 @@ proptest! {
         let ((a, model_a), (b, model_b), (c, model_c)) = (set_of(&a), set_of(&b), set_of(&c));
         let both: BTreeSet<u64> = model_a.intersection(&model_b).copied().collect();
         prop_assert_eq!(a.count_common(&b), both.len() as u64);
-        prop_assert_eq!(a.count_common_of_three(&b, &c), both.intersection(&model_c).count() as u64);
+        let all = both.intersection(&model_c).count() as u64;
+        prop_assert_eq!(a.count_common_of_three(&b, &c), all);
         let missing = model_a.difference(&model_b).filter(|&&value| value < horizon).count();
         prop_assert_eq!(a.count_missing_from(&b, horizon), missing as u64);
     }
@@ -82,7 +85,8 @@ proptest! {
         }
         prop_assert_eq!(ledger.audit(&pass, Coverage::Whole), expected.clone());
         let end = seen.last().map_or(0, |last| last + 1);
-        expected.lost = model_acked.range(..end).filter(|value| !seen.contains(value)).count() as u64;
+        let missing = model_acked.range(..end).filter(|value| !seen.contains(value));
+        expected.lost = missing.count() as u64;
         prop_assert_eq!(ledger.audit(&pass, Coverage::Prefix), expected);
     }
 }

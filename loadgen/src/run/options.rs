@@ -44,13 +44,13 @@ pub struct RunArgs {
     #[arg(long, default_value = "100", value_name = "BYTES", value_parser = record_size)]
     pub size: u32,
     /// Producers, each a connection
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = 0..=i64::from(CONNECTIONS_MAX))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = connections())]
     pub producers: i64,
     /// Consumers, each a connection
-    #[arg(long, default_value_t = 0, value_name = "N", value_parser = 0..=i64::from(CONNECTIONS_MAX))]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = connections())]
     pub consumers: i64,
     /// Partitions of the topic
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = 1..=i64::from(PARTITIONS_MAX))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = partitions())]
     pub partitions: i64,
     /// Length of the measured window
     #[arg(long, default_value = "10s", value_name = "DUR", value_parser = duration)]
@@ -184,6 +184,14 @@ impl std::str::FromStr for BatchSize {
             _ => Err(format!("a batch has 1 to {BATCH_BYTES_MAX} bytes")),
         }
     }
+}
+
+fn connections() -> clap::builder::RangedI64ValueParser {
+    clap::value_parser!(i64).range(0..=i64::from(CONNECTIONS_MAX))
+}
+
+fn partitions() -> clap::builder::RangedI64ValueParser {
+    clap::value_parser!(i64).range(1..=i64::from(PARTITIONS_MAX))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
