@@ -1,27 +1,11 @@
-//! Documents: every dependency has its reason, every document is reachable, every link leads
-//! somewhere.
+//! Documents: every one is reachable, and every link leads somewhere.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::tree::{self, Finding, Source};
 
-const DEPENDENCIES: &str = "docs/DEPENDENCIES.md";
 const MAPS: [&str; 2] = ["README.md", "docs/ARCHITECTURE.md"];
-
-#[test]
-fn every_dependency_has_a_reason() {
-    let sources = tree::sources();
-    let used = dependencies(&named(&sources, "Cargo.toml").text);
-    let listed = listed_crates(&named(&sources, DEPENDENCIES).text);
-    let missing = used.difference(&listed).map(|name| format!("no row for `{name}`"));
-    let stale = listed.difference(&used).map(|name| format!("`{name}` is no longer used"));
-    let findings: Vec<Finding> = missing
-        .chain(stale)
-        .map(|what| Finding { path: DEPENDENCIES.to_owned(), line: 0, what })
-        .collect();
-    tree::assert_none(&findings);
-}
 
 #[test]
 fn every_document_is_on_a_map() {
@@ -59,21 +43,6 @@ struct Link {
 fn named<'a>(sources: &'a [Source], path: &str) -> &'a Source {
     let found = sources.iter().find(|source| source.path == path);
     found.unwrap_or_else(|| panic!("{path} is missing"))
-}
-
-/// Names in `[workspace.dependencies]` that come from outside.
-fn dependencies(manifest: &str) -> BTreeSet<String> {
-    let manifest: toml::Table = manifest.parse().expect("Cargo.toml is TOML");
-    let table = manifest["workspace"]["dependencies"].as_table().expect("it is a table");
-    let external = table.iter().filter(|(_, value)| value.get("path").is_none());
-    external.map(|(name, _)| name.clone()).collect()
-}
-
-/// First cells of the table rows, without their backticks.
-fn listed_crates(text: &str) -> BTreeSet<String> {
-    let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split('|').next());
-    let names = cells.map(|cell| cell.trim().trim_matches('`').to_owned());
-    names.filter(|name| name != "crate" && !name.starts_with("--")).collect()
 }
 
 /// Inline links to files of this project: `](target)`.
@@ -115,14 +84,5 @@ mod tests {
         let source = Source { path: "docs/A.md".into(), text: text.into() };
         let targets: Vec<String> = links(&source).into_iter().map(|link| link.target).collect();
         assert_eq!(targets, ["docs/STYLE.md", "README.md"]);
-    }
-
-    #[test]
-    fn rows_and_dependencies_are_read() {
-        let listed =
-            listed_crates("| crate | why |\n| --- | --- |\n| `one` | it |\n| two | so |\n");
-        assert_eq!(listed, ["one", "two"].map(String::from).into());
-        let manifest = "[workspace.dependencies]\na = { path = \"a\" }\none = \"1\"\n";
-        assert_eq!(dependencies(manifest), ["one"].map(String::from).into());
     }
 }

@@ -4,6 +4,7 @@
 
 mod documents;
 mod length;
+mod manifests;
 mod names;
 mod purity;
 mod ratchet;

@@ -23,6 +23,7 @@ fn everywhere() -> Vec<Word> {
         word(&["py", "pi.org"], "the project names no package registry"),
         word(&["npm", "js.org"], "the project names no package registry"),
         word(&["proxy.go", "lang.org"], "the project names no package registry"),
+        word(&["issue", " #"], "say what it is about: the project speaks of itself alone"),
         word(&["/wo", "rk/"], "paths are relative to the root"),
         word(&["/ro", "ot/"], "paths are relative to the root"),
         word(&["/ho", "me/"], "paths are relative to the root"),
