@@ -1,8 +1,8 @@
 //! Sequential bandwidth of the disk through O_DIRECT, by size and depth.
 
 use super::probe_file::ProbeFile;
-use super::ring::{Durability, ProbeRing};
-use super::{IdleMode, ProbeError, Setting, Transfer, on_core};
+use super::ring::ProbeRing;
+use super::{Durability, IdleMode, ProbeError, Setting, Transfer, on_core};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //!
 //! | probe | what it measures |
 //! | --- | --- |
-//! | [`DurableWriteProbe`] | latency of one 4 KiB `RWF_DSYNC` O_DIRECT write into written blocks |
+//! | [`WriteProbe`] | latency of one 4 KiB O_DIRECT write into written blocks, plain or `RWF_DSYNC` |
 //! | [`echo_slice`] | round trip of 128 bytes over loopback TCP between two io_uring threads |
 //! | [`DiskProbe`] | sequential O_DIRECT bandwidth: write, durable write, read |
 //! | [`loopback_slice`] | bandwidth of one loopback TCP stream |
@@ -13,16 +13,17 @@
 
 mod aligned;
 mod disk;
-mod durable_write;
 mod echo;
 mod loopback;
 mod probe_file;
 mod ring;
+mod write_latency;
 
 pub use disk::{Cell, CellChoice, DiskOperation, DiskProbe};
-pub use durable_write::DurableWriteProbe;
 pub use echo::echo_slice;
 pub use loopback::loopback_slice;
+pub use ring::Durability;
+pub use write_latency::WriteProbe;
 
 use crate::latency::Latencies;
 use std::collections::BTreeMap;
@@ -126,6 +127,8 @@ impl Transfer {
 pub struct SliceBudget {
     /// For the durable write latency.
     pub durable_write: Duration,
+    /// For the latency of a write that is not durable.
+    pub plain_write: Duration,
     /// For the echo round trip.
     pub echo: Duration,
     /// For each cell of each disk operation.
@@ -139,7 +142,7 @@ pub struct SliceBudget {
 /// All limits of one machine, gathered over slices.
 pub struct Floor {
     setting: Setting,
-    durable_write: Lazy<DurableWriteProbe>,
+    write: Lazy<WriteProbe>,
     disk: Lazy<DiskProbe>,
     latencies: BTreeMap<&'static str, Latencies>,
     loopback: Transfer,
@@ -147,6 +150,7 @@ pub struct Floor {
 }
 
 const DURABLE_WRITE: &str = "durable_write";
+const PLAIN_WRITE: &str = "plain_write";
 const ECHO: &str = "echo_rtt";
 const DISK: &str = "disk";
 const LOOPBACK: &str = "loopback";
@@ -178,7 +182,7 @@ impl Floor {
     pub fn new(setting: Setting) -> Self {
         Self {
             setting,
-            durable_write: Lazy::NotYet,
+            write: Lazy::NotYet,
             disk: Lazy::NotYet,
             latencies: BTreeMap::new(),
             loopback: Transfer::default(),
@@ -189,13 +193,18 @@ impl Floor {
     /// Runs each probe once for its time. A probe that fails is not tried again and shows up in
     /// [`Self::problems`].
     pub fn slice(&mut self, budget: &SliceBudget) {
-        self.attempt(DURABLE_WRITE, budget.durable_write, |floor, time| {
-            let dir = &floor.setting.dir;
-            let probe = floor.durable_write.get(|| DurableWriteProbe::create(dir))?;
-            let latencies = probe.slice(&floor.setting, time)?;
-            floor.add_latencies(DURABLE_WRITE, &latencies);
-            Ok(())
-        });
+        for (name, how, time) in [
+            (DURABLE_WRITE, Durability::Durable, budget.durable_write),
+            (PLAIN_WRITE, Durability::Written, budget.plain_write),
+        ] {
+            self.attempt(name, time, |floor, time| {
+                let dir = &floor.setting.dir;
+                let probe = floor.write.get(|| WriteProbe::create(dir))?;
+                let latencies = probe.slice(&floor.setting, how, time)?;
+                floor.add_latencies(name, &latencies);
+                Ok(())
+            });
+        }
         self.attempt(ECHO, budget.echo, |floor, time| {
             let latencies = echo_slice(&floor.setting, time)?;
             floor.add_latencies(ECHO, &latencies);
@@ -220,6 +229,12 @@ impl Floor {
     #[must_use]
     pub fn durable_write(&self) -> Option<&Latencies> {
         self.latencies.get(DURABLE_WRITE)
+    }
+
+    /// Latencies of writes that are not durable so far.
+    #[must_use]
+    pub fn plain_write(&self) -> Option<&Latencies> {
+        self.latencies.get(PLAIN_WRITE)
     }
 
     /// Echo round trips so far.
@@ -300,6 +315,7 @@ mod tests {
         let mut floor = Floor::new(setting(dir.path()));
         let budget = SliceBudget {
             durable_write: Duration::from_millis(30),
+            plain_write: Duration::from_millis(10),
             echo: Duration::from_millis(20),
             disk_cell: Duration::from_millis(1),
             disk_cells: CellChoice::All,
@@ -324,7 +340,7 @@ mod tests {
     #[test]
     fn a_memory_file_system_is_refused_and_said() {
         let Ok(dir) = tempfile::tempdir_in("/dev/shm") else { return };
-        let error = DurableWriteProbe::create(dir.path()).map(drop).expect_err("it is in memory");
+        let error = WriteProbe::create(dir.path()).map(drop).expect_err("it is in memory");
         assert!(matches!(error, ProbeError::MemoryFileSystem | ProbeError::NoDirectIo), "{error}");
     }
 

@@ -18,7 +18,7 @@ const RWF_DSYNC: u32 = 2;
 
 /// Whether a write completes when the device has it, or when it is durable there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durability {
+pub enum Durability {
     /// In the device, perhaps in its cache.
     Written,
     /// Survives loss of power.

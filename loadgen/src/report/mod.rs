@@ -175,6 +175,8 @@ pub struct DiskCell {
 pub struct FloorFigures {
     /// 4 KiB `RWF_DSYNC` write at depth 1.
     pub durable_write_ns: Option<Percentiles>,
+    /// 4 KiB plain O_DIRECT write at depth 1.
+    pub write_ns: Option<Percentiles>,
     /// 128-byte loopback round trip.
     pub echo_rtt_ns: Option<Percentiles>,
     /// Best plain O_DIRECT write bandwidth.
@@ -211,6 +213,7 @@ impl FloorFigures {
         };
         Self {
             durable_write_ns: floor.durable_write().map(percentiles),
+            write_ns: floor.plain_write().map(percentiles),
             echo_rtt_ns: floor.echo().map(percentiles),
             disk_write_bytes_per_s: rate(DiskOperation::Write),
             disk_durable_write_bytes_per_s: rate(DiskOperation::DurableWrite),
@@ -226,6 +229,12 @@ impl FloorFigures {
     #[must_use]
     pub fn durable_write_p50_ns(&self) -> Option<u64> {
         self.durable_write_ns.as_ref().and_then(|percentiles| percentiles.p50)
+    }
+
+    /// The median of the plain write, if measured.
+    #[must_use]
+    pub fn write_p50_ns(&self) -> Option<u64> {
+        self.write_ns.as_ref().and_then(|percentiles| percentiles.p50)
     }
 
     /// The median of the echo, if measured.

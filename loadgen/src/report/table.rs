@@ -1,7 +1,7 @@
 //! A set of runs as one table: acks × linger × batch.
 
 use super::terminal::{bandwidth, count, duration};
-use super::{Run, Set};
+use super::{Integrity, Run, Set};
 use crate::integrity::IntegrityVerdict;
 use comfy_table::{CellAlignment, Table, presets};
 
@@ -47,9 +47,9 @@ fn row(run: &Run) -> Vec<String> {
         (None, None) => "--".to_owned(),
     };
     let integrity = match run.integrity.verdict {
-        IntegrityVerdict::Ok => "ok",
-        IntegrityVerdict::Failed => "FAILED",
-        IntegrityVerdict::NotChecked => "not checked",
+        IntegrityVerdict::Ok => ok_cell(&run.integrity),
+        IntegrityVerdict::Failed => "FAILED".to_owned(),
+        IntegrityVerdict::NotChecked => "not checked".to_owned(),
     };
     vec![
         run.durability.acks.clone(),
@@ -62,25 +62,34 @@ fn row(run: &Run) -> Vec<String> {
         duration(response.and_then(|summary| summary.p999)),
         limit,
         ratio,
-        integrity.to_owned(),
+        integrity,
     ]
+}
+
+/// Says how many records were read where time did not allow for all.
+fn ok_cell(integrity: &Integrity) -> String {
+    match (integrity.passes_cut_short, integrity.checked_records) {
+        (Some(1..), Some(records)) => format!("ok (first {})", count(Some(records))),
+        _ => "ok".to_owned(),
+    }
 }
 
 /// The limit that binds a cell, and how the run compares with it.
 ///
 /// Single records with one in flight are bound by latency: an echo, and for written and durable
-/// records a disk write (no plain-write latency is measured, so only durable has a figure).
+/// records a disk write.
 /// Everything else is bound by the slower of the stream and the disk.
 fn limit(run: &Run) -> (String, String) {
     let floor = &run.floor;
     let unknown = || ("--".to_owned(), "--".to_owned());
     let single = run.options.batch_records == Some(1) && run.options.inflight == 1;
     if single {
-        let latency = match run.durability.acks.as_str() {
-            "durable" => floor.durable_write_p50_ns().zip(floor.echo_p50_ns()).map(|(a, b)| a + b),
-            "written" => None,
-            _ => floor.echo_p50_ns(),
+        let disk = match run.durability.acks.as_str() {
+            "durable" => floor.durable_write_p50_ns(),
+            "written" => floor.write_p50_ns(),
+            _ => Some(0),
         };
+        let latency = disk.zip(floor.echo_p50_ns()).map(|(disk, echo)| disk + echo);
         let p50 = run.latency_ns.response.as_ref().and_then(|summary| summary.p50);
         return match latency.zip(p50) {
             Some((limit, p50)) => {

@@ -114,8 +114,9 @@ fn floor_lines(floor: &FloorFigures, line: &mut impl FnMut(&str, String)) {
     line(
         "limits",
         format!(
-            "durable write p50 {}, echo p50 {}",
+            "durable write p50 {}, plain write p50 {}, echo p50 {}",
             duration(floor.durable_write_p50_ns()),
+            duration(floor.write_p50_ns()),
             duration(floor.echo_p50_ns())
         ),
     );
@@ -149,8 +150,12 @@ fn integrity_line(run: &Run) -> String {
             integrity.not_checked_because.as_deref().unwrap_or("nothing was read back")
         ),
         IntegrityVerdict::Ok => format!(
-            "ok: {} records read, all acknowledged ones there once and in order ({} in doubt)",
+            "ok: {} records read{}, the acknowledged ones there once and in order ({} in doubt)",
             count(integrity.checked_records),
+            match integrity.passes_cut_short {
+                Some(1..) => " (not all: time was up)",
+                Some(0) | None => "",
+            },
             count(integrity.in_doubt)
         ),
         IntegrityVerdict::Failed => format!(

@@ -16,10 +16,11 @@ use crate::report::{FloorFigures, Run, Set, render_floor, render_set};
 const CELL: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_millis(300);
 /// A cell's records are read back for this long.
-const READ_BACK_MAX: Duration = Duration::from_millis(600);
+const READ_BACK_MAX: Duration = Duration::from_millis(1000);
 /// Between cells and after the last.
 const SLICE: SliceBudget = SliceBudget {
     durable_write: Duration::from_millis(150),
+    plain_write: Duration::from_millis(60),
     echo: Duration::from_millis(100),
     disk_cell: Duration::from_millis(25),
     disk_cells: CellChoice::Best(2),

@@ -1,6 +1,7 @@
 //! Where runs happen: the broker, the cores, and the limits of the machine around it.
 
 use client::{ConnectOptions, Connection};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,7 @@ use crate::validity::Reason;
 /// Before the first window: every disk cell is tried.
 pub(super) const FIRST_SLICE: SliceBudget = SliceBudget {
     durable_write: Duration::from_millis(400),
+    plain_write: Duration::from_millis(200),
     echo: Duration::from_millis(250),
     disk_cell: Duration::from_millis(20),
     disk_cells: CellChoice::All,
@@ -25,6 +27,7 @@ pub(super) const FIRST_SLICE: SliceBudget = SliceBudget {
 /// After the last window: the best cells again.
 pub(super) const LAST_SLICE: SliceBudget = SliceBudget {
     durable_write: Duration::from_millis(400),
+    plain_write: Duration::from_millis(200),
     echo: Duration::from_millis(250),
     disk_cell: Duration::from_millis(60),
     disk_cells: CellChoice::Best(3),
@@ -53,6 +56,7 @@ impl Site {
     /// Starts or finds the broker that `args` name.
     pub(super) fn open(args: &RunArgs, abort: Arc<AtomicBool>) -> Result<Self, RunError> {
         let cores = CoreSplit::detect()?;
+        raise_descriptor_limit();
         let broker = match &args.target {
             TargetChoice::Spawn => Broker::Spawned(BrokerProcess::start(
                 args.data_dir.as_deref(),
@@ -162,6 +166,14 @@ impl Broker {
             Self::Running(_) => String::new(),
         }
     }
+}
+
+/// Each producer and consumer is a descriptor here and one in a spawned broker, which inherits the
+/// limit.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // A refusal shows later, as connections that cannot be made.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Probes run where the broker and the generator run, and wait as they wait.
