@@ -4,6 +4,8 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
+use engine::settings::Settings;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -86,10 +88,34 @@ impl Config {
             ("direct-run-bytes-min", self.direct_run_bytes_min, 4 * KIB, 448 * KIB),
             ("turn-dones-max", u64::try_from(self.turn_dones_max).unwrap_or(u64::MAX), 1, 65_536),
         ];
-        bounds.into_iter().find_map(|(name, value, min, max)| {
-            (value < min || value > max)
-                .then(|| format!("{name} is {value}, but must be {min} to {max}: change it"))
-        })
+        let outside = bounds.into_iter().find(|(_, value, min, max)| value < min || value > max);
+        if let Some((name, value, min, max)) = outside {
+            return Some(format!("{name} is {value}, but must be {min} to {max}: change it"));
+        }
+        self.engine_settings().invalid().map(str::to_owned)
+    }
+
+    /// The bounds of a shard with this configuration. Memory is divided as in the engine's own
+    /// preset, which is made for 256 MiB.
+    pub fn engine_settings(&self) -> Settings {
+        let preset = Settings::production();
+        let share = |bytes: usize| {
+            let bytes = u64::try_from(bytes).expect("usize fits u64");
+            let scaled = u128::from(bytes) * u128::from(self.memory_bytes) / (256 << 20);
+            usize::try_from(scaled).expect("bounded by memory-bytes")
+        };
+        let file_bytes = self.journal_bytes / u64::from(preset.journal_files);
+        Settings {
+            pool_bytes: share(preset.pool_bytes),
+            journal_file_bytes: file_bytes / 4096 * 4096,
+            commits_in_flight: usize::try_from(self.commits_in_flight).expect("at most 64"),
+            direct_run_bytes_min: usize::try_from(self.direct_run_bytes_min)
+                .expect("at most 448 KiB"),
+            gather_budget_bytes: share(preset.gather_budget_bytes),
+            segment_bytes: self.segment_bytes,
+            connections_max: usize::try_from(self.connections_max).expect("at most 2^20"),
+            ..preset
+        }
     }
 
     /// The address to listen on, or why not, in one sentence with the fix.
@@ -130,6 +156,10 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
+        let narrow = Config { memory_bytes: 32 * MIB, ..Config::default() };
+        assert_eq!(narrow.invalid(), None, "the smallest memory is enough");
+        let large = Config { direct_run_bytes_min: 448 * KIB, ..Config::default() };
+        assert_eq!(large.invalid(), None, "the largest direct run fits into a frame");
         let cores = Config { cores: vec![0, 1], ..Config::default() };
         assert!(cores.invalid().expect("refused").contains("several shards come later"));
         let listen = Config { listen: "9600".to_owned(), ..Config::default() };

@@ -77,8 +77,7 @@ impl Lock {
             }
         }
         // The number is for people only; the lock is what counts.
-        let written =
-            file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         match written {
             Ok(()) => Ok(Lock { _file: file }),
             Err(error) => Err(Refusal(format!(
@@ -213,7 +212,8 @@ struct Scratch {
 impl Scratch {
     fn create(root: &Path) -> Result<Scratch, Errno> {
         let place = root.join("scratch");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::DIRECT | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::DIRECT | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&place, flags, Mode::from_raw_mode(0o644))?;
         Ok(Scratch { place, fd })
     }

@@ -1,6 +1,7 @@
 //! The process: threads, rings, files, sockets and configuration, with as little thought as
 //! possible. Every decision is the engine's.
 
+pub mod banner;
 pub mod blocks;
 pub mod clock;
 pub mod config;
@@ -10,3 +11,4 @@ pub mod disk;
 pub mod io;
 pub mod notices;
 pub mod run;
+pub mod spares;

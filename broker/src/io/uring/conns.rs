@@ -110,9 +110,7 @@ impl Conns {
         assert!(matches!(entry.receiving, Receiving::No), "one receive at a time");
         entry.receiving = Receiving::Provided;
         let token = Token { kind: Kind::Recv, generation: entry.generation, index: conn.0 };
-        opcode::RecvMulti::new(Fixed(conn.0), recv_ring::GROUP)
-            .build()
-            .user_data(token.user_data())
+        opcode::RecvMulti::new(Fixed(conn.0), recv_ring::GROUP).build().user_data(token.user_data())
     }
 
     /// Receives into a buffer.
@@ -215,14 +213,12 @@ impl Conns {
         assert_eq!(entry.generation, completion.token.generation, "no late completions");
         match completion.token.kind {
             Kind::Recv => received(entry, conn, completion, buffers, dones),
-            Kind::RecvInto => {
-                match std::mem::replace(&mut entry.receiving, Receiving::No) {
-                    Receiving::Into(buf) => {
-                        dones.push(Done::Filled { conn, buf, result: completion.count() });
-                    }
-                    Receiving::No | Receiving::Provided => unreachable!("it was receiving"),
+            Kind::RecvInto => match std::mem::replace(&mut entry.receiving, Receiving::No) {
+                Receiving::Into(buf) => {
+                    dones.push(Done::Filled { conn, buf, result: completion.count() });
                 }
-            }
+                Receiving::No | Receiving::Provided => unreachable!("it was receiving"),
+            },
             Kind::Send => {
                 entry.sending = Sending::No;
                 dones.push(Done::Sent { conn, result: completion.count() });

@@ -73,6 +73,8 @@ pub enum Finished {
         /// As asked.
         file: FileSlot,
         /// As asked.
+        from: u64,
+        /// As asked.
         to: u64,
         /// As asked.
         fill: Fill,
@@ -191,7 +193,7 @@ fn perform(dir: &DataDir, job: Job) -> Option<Finished> {
                 Fill::Reserve => directory::reserve(&*fd, from, to),
                 Fill::Zero => directory::zero(&*fd, from, to),
             };
-            Finished::Extended { file, to, fill, result: result.map_err(fault) }
+            Finished::Extended { file, from, to, fill, result: result.map_err(fault) }
         }
         Job::Delete { tag, paths } => {
             Finished::Deleted { tag, result: dir.delete(&paths).map_err(fault) }

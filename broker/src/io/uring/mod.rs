@@ -27,7 +27,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use engine::pool::Pool;
-use engine::port::{Done, Now, Op, OpBatch, Time};
+use engine::port::{Done, Fill, Now, Op, OpBatch, Time};
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, opcode, squeue};
 
@@ -70,8 +70,8 @@ pub struct Counters {
     pub submissions: u64,
     /// Times the submission queue was too short for a turn.
     pub flushes: u64,
-    /// Accepts that failed.
-    pub accept_failures: u64,
+    /// Bytes of zeros written into files.
+    pub bytes_zeroed: u64,
 }
 
 /// Whether the listener is armed.
@@ -111,17 +111,14 @@ struct Desk {
     /// Where the bell's and the stop signal's bytes are read to; boxed for a lasting address.
     bell_value: Box<u64>,
     stop_value: Box<u8>,
+    bytes_zeroed: u64,
     /// Maintenance is finished that has not been told yet.
     rung: bool,
 }
 
 impl Uring {
     /// A ring for the shard whose memory is `pool`, on the thread that will use it.
-    pub fn new(
-        pool: &Pool,
-        settings: Settings,
-        endpoints: Endpoints,
-    ) -> Result<Uring, SetupError> {
+    pub fn new(pool: &Pool, settings: Settings, endpoints: Endpoints) -> Result<Uring, SetupError> {
         let (ring, no_sqarray) = setup::build(settings)?;
         setup::register_files(&ring, settings)?;
         let arena = pool.shared_arena();
@@ -154,6 +151,7 @@ impl Uring {
             stop,
             bell_value: Box::new(0),
             stop_value: Box::new(0),
+            bytes_zeroed: 0,
             rung: false,
         };
         let counters = Counters::default();
@@ -169,8 +167,8 @@ impl Uring {
     }
 
     /// What it counted.
-    pub const fn counters(&self) -> Counters {
-        self.counters
+    pub fn counters(&self) -> Counters {
+        Counters { bytes_zeroed: self.desk.bytes_zeroed, ..self.counters }
     }
 
     /// Moves staged entries into the submission queue, flushing it when it is full.
@@ -444,7 +442,10 @@ impl Desk {
                 };
                 Done::FileOpened { file, result }
             }
-            Finished::Extended { file, to, fill, result } => {
+            Finished::Extended { file, from, to, fill, result } => {
+                if fill == Fill::Zero && result.is_ok() {
+                    self.bytes_zeroed += to.saturating_sub(from);
+                }
                 Done::FileExtended { file, to, fill, result }
             }
             Finished::Deleted { tag, result } => Done::FilesDeleted { tag, result },

@@ -125,7 +125,10 @@ pub fn descriptor(ring: &IoUring) -> BorrowedFd<'_> {
 
 /// Some other step of the set-up failed.
 pub fn failed(what: &str, source: io::Error) -> SetupError {
-    SetupError { sentence: format!("io_uring refused {what} ({source}): update the kernel"), source }
+    SetupError {
+        sentence: format!("io_uring refused {what} ({source}): update the kernel"),
+        source,
+    }
 }
 
 fn refused(source: io::Error) -> SetupError {

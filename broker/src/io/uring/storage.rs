@@ -97,9 +97,9 @@ impl Storage {
         let fd = self.fixed(file);
         let token = self.track(Pending::Read { tag, buf });
         let entry = match span.buffer {
-            Some(buffer) => opcode::ReadFixed::new(fd, span.address, span.len, buffer)
-                .offset(position)
-                .build(),
+            Some(buffer) => {
+                opcode::ReadFixed::new(fd, span.address, span.len, buffer).offset(position).build()
+            }
             None => opcode::Read::new(fd, span.address, span.len).offset(position).build(),
         };
         entry.user_data(token)

@@ -155,7 +155,8 @@ fn closing_ends_what_is_open_first() {
 fn receive_goes_on_after_the_buffers_ran_out() {
     let mut world = World::new(TINY);
     let (mut stream, conn) = world.connect();
-    let sent: Vec<u8> = (0..200_000u32).map(|index| index.to_le_bytes()[index as usize % 3]).collect();
+    let sent: Vec<u8> =
+        (0..200_000u32).map(|index| index.to_le_bytes()[index as usize % 3]).collect();
     let copy = sent.clone();
     let writer = std::thread::spawn(move || stream.write_all(&copy).map(|()| stream));
     let mut got = Vec::new();

@@ -1,0 +1,109 @@
+//! What a broker says when it comes up: what it found, and what it makes of it. Then the line
+//! that programs wait for.
+
+use std::fmt;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::device::{Calibration, Device};
+use crate::io::uring::{Features, Registration};
+
+/// Everything the banner tells. `R` is the engine's report on recovery.
+#[derive(Debug)]
+pub struct Banner<'a, R> {
+    /// What the ring offers.
+    pub features: Features,
+    /// What the data directory stands on.
+    pub device: &'a Device,
+    /// How commits are made durable.
+    pub calibration: &'a Calibration,
+    /// Where the data is.
+    pub data_dir: &'a Path,
+    /// All buffers of the shard.
+    pub memory_bytes: u64,
+    /// The shard's CPU.
+    pub core: usize,
+    /// What recovery found.
+    pub recovery: &'a R,
+    /// Where clients connect.
+    pub address: SocketAddr,
+}
+
+impl<R: fmt::Display> Banner<'_, R> {
+    /// Prints it, and that the broker is ready, on stderr.
+    pub fn print(&self) {
+        // A closed stderr must not keep a broker from serving.
+        let _ = writeln!(std::io::stderr().lock(), "{self}ready listen={}", self.address);
+    }
+}
+
+impl<R: fmt::Display> fmt::Display for Banner<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kernel = rustix::system::uname();
+        let kernel = kernel.release().to_string_lossy().into_owned();
+        writeln!(f, "pelton {} on Linux {kernel}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "  ring      {}", self.features)?;
+        match self.features.buffers {
+            Registration::Registered => writeln!(f, "  buffers   registered")?,
+            Registration::Refused(errno) => writeln!(
+                f,
+                "  buffers   not registered (errno {errno}): slower; raise the limit on locked \
+                 memory (ulimit -l)"
+            )?,
+        }
+        let Device { file_system, alignment } = self.device;
+        write!(f, "  data      {} on {file_system}", self.data_dir.display())?;
+        match alignment {
+            Some(bytes) => writeln!(f, ", aligned to {bytes} bytes")?,
+            None => writeln!(f, ", alignment unknown, 4096 bytes used")?,
+        }
+        writeln!(f, "  commits   {}", self.calibration)?;
+        if let Some(hint) = self.calibration.hint() {
+            writeln!(f, "            {hint}")?;
+        }
+        writeln!(f, "  memory    {} MiB", self.memory_bytes >> 20)?;
+        writeln!(f, "  shards    1, on CPU {}", self.core)?;
+        writeln!(f, "  recovery  {}", self.recovery)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn it_says_what_was_found_and_what_to_do() {
+        let us = Duration::from_micros;
+        let banner = Banner {
+            features: Features {
+                buffers: Registration::Refused(12),
+                no_sqarray: true,
+                registered_ring: true,
+            },
+            device: &Device { file_system: "ext4", alignment: Some(512) },
+            calibration: &Calibration { dsync: us(200), flush: us(100) },
+            data_dir: Path::new("/data"),
+            memory_bytes: 256 << 20,
+            core: 1,
+            recovery: &"boot epoch 1",
+            address: SocketAddr::from(([127, 0, 0, 1], 9600)),
+        };
+        let text = banner.to_string();
+        for part in [
+            "on Linux",
+            "no index array",
+            "ulimit -l",
+            "/data on ext4, aligned to 512 bytes",
+            "200 µs",
+            "much faster",
+            "256 MiB",
+            "CPU 1",
+            "boot epoch 1",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+    }
+}
