@@ -3,11 +3,14 @@
 mod file;
 mod layer;
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use broker::config::Config;
+use broker::serve::{ServeError, serve};
 use clap::{Args, ValueEnum};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::failure::Failure;
 use layer::Layer;
@@ -39,11 +42,31 @@ enum LogLevel {
     Trace,
 }
 
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
-    let log = args.log;
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::from(args.log))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     let config = config(args).map_err(Failure::Usage)?;
-    Err(Failure::Error(format!("no broker is built in yet: {config:?} {log:?}")))
+    match serve(&config) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(ServeError::Setup(sentence)) => Err(Failure::Usage(sentence)),
+        Err(ServeError::Failed(sentence)) => Err(Failure::Error(sentence)),
+    }
 }
 
 fn config(args: ServeArgs) -> Result<Config, String> {
