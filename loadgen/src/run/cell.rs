@@ -77,6 +77,7 @@ struct Watched {
 
 impl Cell<'_> {
     fn measure(mut self) -> Result<Run, RunError> {
+        let started = jiff::Timestamp::now();
         let visibility = if self.args.quiet { Visibility::Hidden } else { Visibility::Shown };
         let mut line = ProgressLine::new(visibility, &self.label.text);
         let loaded = match self.args.preload {
@@ -128,6 +129,7 @@ impl Cell<'_> {
         drop(line);
         let measured = Measured {
             args: self.args,
+            started,
             consumers,
             window_ns: outcome.window.len_ns(),
             tally: &outcome.tally,

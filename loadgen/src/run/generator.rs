@@ -275,7 +275,8 @@ impl Loop<'_> {
             Role::Producer(producer) => producer.wakes_at(&bench),
             Role::Consumer(_) => u64::MAX,
         });
-        let next = wakes.min().unwrap_or(u64::MAX).max(now_ns);
+        // Who was due already and could not send waits for an answer or for room: for an event.
+        let next = wakes.filter(|&wake_ns| wake_ns > now_ns).min().unwrap_or(u64::MAX);
         (next - now_ns).min(SLEEP_NS_MAX)
     }
 

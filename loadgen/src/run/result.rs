@@ -23,6 +23,7 @@ const STARVED_BYTES_PER_S_MAX: u64 = 100_000_000;
 /// Everything a run has measured.
 pub(super) struct Measured<'a> {
     pub(super) args: &'a RunArgs,
+    pub(super) started: jiff::Timestamp,
     pub(super) consumers: u32,
     pub(super) window_ns: u64,
     pub(super) tally: &'a Tally,
@@ -52,7 +53,6 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
     let integrity = integrity(measured);
     let floor = site.floor_figures();
     let reasons = reasons(measured, &load, &integrity, &floor);
-    let started = jiff::Timestamp::now();
     Run {
         schema: RUN_SCHEMA.to_owned(),
         tool: Tool {
@@ -60,7 +60,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         command: std::env::args().collect(),
-        started_utc: Some(started.to_string()),
+        started_utc: Some(measured.started.to_string()),
         seed: args.seed,
         target: site.target(),
         env: site.environment.clone(),
