@@ -2,7 +2,7 @@
 //!
 //! | probe | what it measures |
 //! | --- | --- |
-| [`WriteProbe`] | latency of one 4 KiB O_DIRECT write into written blocks, plain or durable |
+//! | [`WriteProbe`] | latency of one 4 KiB O_DIRECT write into written blocks, plain or durable |
 //! | [`echo_slice`] | round trip of 128 bytes over loopback TCP between two io_uring threads |
 //! | [`DiskProbe`] | sequential O_DIRECT bandwidth: write, durable write, read |
 //! | [`loopback_slice`] | bandwidth of one loopback TCP stream |
