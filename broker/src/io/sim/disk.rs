@@ -14,8 +14,6 @@ use engine::port::{Disk, Fault, FileEntry, Fill, Open, Sync};
 use super::file::{SimFile, Survival};
 use super::rng::Rng;
 
-/// What an op on a number that names no open file gets.
-pub const EBADF: Fault = Fault(9);
 /// What an op that is not aligned gets.
 pub const EINVAL: Fault = Fault(22);
 
@@ -71,8 +69,6 @@ pub struct SimDisk {
     rng: Rng,
     plan: FaultPlan,
     names: BTreeMap<FilePath, Inode>,
-    /// Deleted, but the directory may not know it yet.
-    deleted: BTreeMap<FilePath, Inode>,
     files: BTreeMap<Inode, SimFile>,
     inodes: u64,
     in_flight: BTreeMap<u64, Mutation>,
@@ -90,7 +86,6 @@ impl SimDisk {
             rng: Rng::new(seed),
             plan: FaultPlan::default(),
             names: BTreeMap::new(),
-            deleted: BTreeMap::new(),
             files: BTreeMap::new(),
             inodes: 0,
             in_flight: BTreeMap::new(),
@@ -153,11 +148,6 @@ impl SimDisk {
             2 => Survival::UpTo(self.effects.saturating_sub(self.rng.below(16))),
             _ => Survival::Mixed,
         };
-        for (path, inode) in std::mem::take(&mut self.deleted) {
-            if self.rng.one_in(2) {
-                self.names.entry(path).or_insert(inode);
-            }
-        }
         let names = &self.names;
         self.files.retain(|inode, _| names.values().any(|named| named == inode));
         for file in self.files.values_mut() {
@@ -262,9 +252,7 @@ impl SimDisk {
             }
             Mutation::Delete { paths } => {
                 for path in paths {
-                    if let Some(inode) = self.names.remove(&path) {
-                        self.deleted.insert(path, inode);
-                    }
+                    self.names.remove(&path);
                 }
                 Ok(0)
             }
@@ -278,7 +266,6 @@ impl SimDisk {
             Open::Adopt { from } => {
                 let inode = self.names.remove(from).ok_or(Fault::ENOENT)?;
                 self.names.insert(path.clone(), inode);
-                self.deleted.remove(path);
             }
         }
         let inode = self.names.get(path).ok_or(Fault::ENOENT)?;
@@ -288,7 +275,6 @@ impl SimDisk {
     fn name_new(&mut self, path: &FilePath, bytes: Vec<u8>) {
         self.inodes += 1;
         self.names.insert(path.clone(), self.inodes);
-        self.deleted.remove(path);
         self.files.insert(self.inodes, SimFile::stable(bytes));
     }
 
@@ -380,7 +366,6 @@ impl Disk for SimDisk {
     fn delete(&mut self, path: &FilePath) -> Result<(), Fault> {
         self.named(path)?;
         self.plain(Mutation::Delete { paths: vec![path.clone()] })?;
-        self.deleted.remove(path);
         Ok(())
     }
 }

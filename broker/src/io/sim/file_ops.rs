@@ -4,7 +4,7 @@ use engine::layout::FilePath;
 use engine::pool::{FillBuf, Slice};
 use engine::port::{Done, Fault, FileSlot, Fill, Op, Tag};
 
-use super::disk::{EBADF, EINVAL, Inode, Mutation, aligned};
+use super::disk::{EINVAL, Inode, Mutation, aligned};
 use super::{Event, SimIo};
 
 /// A file op on its way. Those that change the disk carry their number there.
@@ -72,14 +72,11 @@ impl SimIo {
                     Err(fault) => (10_000, refused(Done::Read { tag, buf, result: Err(fault) })),
                 }
             }
-            Op::Flush { file, tag } => match self.slots.get(&file) {
-                Some(&inode) => {
-                    let upto = self.disk.effects();
-                    let number = self.disk.begin(Mutation::Flush { inode, upto });
-                    (300_000, FileOp::Flush { tag, number })
-                }
-                None => (10_000, refused(Done::Flushed { tag, result: Err(EBADF) })),
-            },
+            Op::Flush { file, tag } => {
+                let (inode, upto) = (self.inode(file), self.disk.effects());
+                let number = self.disk.begin(Mutation::Flush { inode, upto });
+                (300_000, FileOp::Flush { tag, number })
+            }
             Op::FileOpen { file, path, open } => {
                 assert!(!self.slots.contains_key(&file), "{file:?} is open already");
                 let number = self.disk.begin(Mutation::Open { path: path.clone(), open });
@@ -122,8 +119,11 @@ impl SimIo {
 
     /// The open file behind a number, and the position if it is aligned.
     fn place(&self, file: FileSlot, position: u64, len: usize) -> Result<(Inode, usize), Fault> {
-        let inode = *self.slots.get(&file).ok_or(EBADF)?;
-        Ok((inode, aligned(position, len)?))
+        Ok((self.inode(file), aligned(position, len)?))
+    }
+
+    fn inode(&self, file: FileSlot) -> Inode {
+        *self.slots.get(&file).unwrap_or_else(|| panic!("{file:?} is not open"))
     }
 
     pub(super) fn file_op_ended(&mut self, op: FileOp, dones: &mut Vec<Done>) {

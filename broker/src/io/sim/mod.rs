@@ -26,7 +26,7 @@ use file_ops::FileOp;
 use net::{Net, Piece};
 use trace::Trace;
 
-pub use disk::{EBADF, EINVAL, Failure, FaultPlan, Honesty, SimDisk};
+pub use disk::{EINVAL, Failure, FaultPlan, Honesty, SimDisk};
 pub use file::SECTOR_BYTES;
 pub use net::{ClientId, StreamEnd};
 pub use rng::Rng;

@@ -1,0 +1,71 @@
+//! The contract of `pelton_broker::io::Io` and `engine::port`: every case runs against every backend.
+
+mod file_cases;
+mod net_cases;
+mod rig;
+mod sim_stage;
+mod time_cases;
+mod uring_stage;
+
+use engine::pool::{Pool, RecvRegion};
+
+/// Few and small receive buffers, so that they run out.
+fn pool() -> Pool {
+    Pool::new(RecvRegion { count: 8, bytes: 4096 }, 8 * 1024 * 1024)
+}
+
+/// Worlds that each case meets in the simulator.
+const SEEDS: u64 = 30;
+
+macro_rules! contract {
+    ($($cases:ident :: $name:ident,)*) => {
+        mod sim {
+            $(
+                #[test]
+                fn $name() {
+                    for seed in 0..super::SEEDS {
+                        super::$cases::$name(&mut super::sim_stage::rig(super::pool(), seed));
+                    }
+                }
+            )*
+        }
+
+        mod uring {
+            $(
+                #[test]
+                fn $name() {
+                    super::$cases::$name(&mut super::uring_stage::rig(super::pool()));
+                }
+            )*
+        }
+    };
+}
+
+contract! {
+    net_cases::connections_get_numbers_of_their_own,
+    net_cases::recv_brings_all_bytes_in_order_and_then_the_end,
+    net_cases::recv_without_buffers_ends_and_can_be_armed_again,
+    net_cases::a_cancelled_recv_stops_and_loses_nothing,
+    net_cases::recv_into_fills_its_place_and_no_other,
+    net_cases::a_cancelled_recv_into_gives_its_buffer_back,
+    net_cases::a_vectored_send_arrives_in_order,
+    net_cases::a_send_waits_for_a_peer_that_does_not_read,
+    net_cases::close_ends_what_is_open_and_comes_last,
+    net_cases::close_with_an_open_recv_into_gives_the_buffer_back,
+    net_cases::a_number_works_again_after_closed,
+    net_cases::after_the_peers_end_a_send_still_arrives,
+    net_cases::a_reset_fails_the_recv,
+    file_cases::a_write_reads_back,
+    file_cases::writes_in_flight_together_all_happen,
+    file_cases::a_read_ends_at_the_end_of_the_file,
+    file_cases::files_are_created_found_and_emptied,
+    file_cases::a_spare_is_adopted,
+    file_cases::extending_gives_zeros_and_length,
+    file_cases::deleting_takes_what_is_there,
+    file_cases::what_is_not_aligned_is_refused,
+    file_cases::an_op_on_a_closed_number_panics,
+    file_cases::a_number_leads_to_its_newest_file,
+    time_cases::a_wait_ends_at_its_deadline,
+    time_cases::an_eager_wait_does_not_block,
+    time_cases::dones_are_appended,
+}
