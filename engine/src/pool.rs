@@ -128,6 +128,36 @@ pub struct Slice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BufId(u32);
 
+/// Where received bytes lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// In the provided receive buffer with this number.
+    Recv(u16),
+    /// In a buffer of the pool.
+    Buf(BufId),
+}
+
+/// Bytes somewhere in the pool: named by place, so that they can be looked at again after the
+/// pool was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes {
+    /// Which buffer.
+    pub source: Source,
+    /// First byte within it.
+    pub at: usize,
+    /// How many.
+    pub len: usize,
+}
+
+impl Bytes {
+    /// Its part from byte `from` on, `len` bytes long.
+    #[must_use]
+    pub fn part(self, from: usize, len: usize) -> Bytes {
+        assert!(from + len <= self.len, "a part lies inside the whole");
+        Bytes { at: self.at + from, len, ..self }
+    }
+}
+
 /// A buffer that a backend may fill. Not copyable: whoever has it may write.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FillBuf {
@@ -324,6 +354,30 @@ impl Pool {
         let offset = usize::from(buf.0) * self.recv.buffer_bytes();
         // SAFETY: inside the receive region; the kernel gave this buffer up until it is returned.
         unsafe { std::slice::from_raw_parts(self.arena.base.as_ptr().add(offset), to_usize(len)) }
+    }
+
+    /// The bytes at a place.
+    pub fn view(&self, place: Bytes) -> &[u8] {
+        let bytes = match place.source {
+            Source::Recv(index) => self.recv_bytes(&RecvBuf(index), self.recv.bytes),
+            Source::Buf(id) => self.bytes(id),
+        };
+        &bytes[place.at..place.at + place.len]
+    }
+
+    /// Copies the bytes at a place into another buffer.
+    pub fn copy_from(&mut self, from: Bytes, to: BufId, to_at: usize) {
+        match from.source {
+            Source::Buf(id) => self.copy(id, from.at, to, to_at, from.len),
+            Source::Recv(index) => {
+                let source = self.recv_bytes(&RecvBuf(index), self.recv.bytes);
+                let source = std::ptr::from_ref(&source[from.at..from.at + from.len]);
+                let target = &mut self.bytes_mut(to)[to_at..to_at + from.len];
+                // SAFETY: the receive region lies in front of every allocatable page, so the
+                // ranges do not overlap, and both were bounds-checked just now.
+                unsafe { target.copy_from_slice(&*source) };
+            }
+        }
     }
 
     /// `len` bytes of the buffer from byte `at`, as the kernel is told them.

@@ -1,0 +1,201 @@
+//! Step 3: where the journals end.
+
+use std::collections::BTreeSet;
+
+use super::segments::changes;
+use super::{Boot, BootError};
+use crate::frame::{BLOCK_BYTES, EntryKind, FrameKind, FrameView, Unreadable};
+use crate::layout::FilePath;
+use crate::log::store::Store;
+use crate::port::Disk;
+use crate::units::u64_of;
+
+/// What walking the journals found.
+#[derive(Debug, Default)]
+pub struct Journals {
+    /// Files with frames to replay, in order, each with the position behind its last such frame.
+    pub live: Vec<(FilePath, u64)>,
+    /// Highest log sequence number that counts.
+    pub last_lsn: u64,
+    /// Highest file sequence seen.
+    pub last_sequence: u64,
+    /// Files with a torn frame.
+    pub torn: BTreeSet<FilePath>,
+}
+
+/// A journal file with a whole first frame.
+struct Begun {
+    path: FilePath,
+    bytes: u64,
+    sequence: u64,
+}
+
+/// One shard's journal while it is walked.
+struct Walk {
+    expected: Option<u64>,
+    /// Highest watermark of frames that do not count.
+    later_watermark: u64,
+    /// Where the first frame is missing that later ones may prove was durable.
+    broken_at: Option<(FilePath, u64)>,
+}
+
+impl<D: Disk> Boot<'_, D> {
+    /// Walks every shard's journal; applies catalog entries that their segments lack.
+    pub(super) fn walk_journals(&mut self) -> Result<Journals, BootError> {
+        let mut journals = Journals::default();
+        let shards: BTreeSet<u16> = self
+            .files
+            .iter()
+            .filter_map(|file| match file.path {
+                FilePath::Journal { shard, .. } => Some(shard),
+                _ => None,
+            })
+            .collect();
+        for shard in shards {
+            self.walk_journal(shard, &mut journals)?;
+        }
+        Ok(journals)
+    }
+
+    fn walk_journal(&mut self, shard: u16, journals: &mut Journals) -> Result<(), BootError> {
+        let begun = self.begun_files(shard, journals)?;
+        let mut walk = Walk { expected: None, later_watermark: 0, broken_at: None };
+        for file in &begun {
+            journals.last_sequence = journals.last_sequence.max(file.sequence);
+            self.walk_file(file, &mut walk, journals)?;
+        }
+        let last = walk.expected.map_or(0, |expected| expected - 1);
+        journals.last_lsn = journals.last_lsn.max(last);
+        match walk.broken_at {
+            Some((path, position)) if walk.later_watermark > last => {
+                let what = "a later frame shows that it had been acknowledged";
+                Err(BootError::Corrupt(path, position, what))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The shard's journal files whose first frame is whole, oldest first.
+    fn begun_files(
+        &mut self,
+        shard: u16,
+        journals: &mut Journals,
+    ) -> Result<Vec<Begun>, BootError> {
+        let files: Vec<_> = self.files.iter().filter(|file| {
+            matches!(file.path, FilePath::Journal { shard: other, .. } if other == shard)
+        }).cloned().collect();
+        let broker_id = self.store.identity.broker_id;
+        let mut begun = Vec::new();
+        for file in files {
+            let path = file.path;
+            let mut scanner = self.scanner(path.clone())?;
+            let fault = |fault| BootError::Disk(path.clone(), fault);
+            let first = scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)?;
+            match first {
+                Ok(view) => {
+                    let sequence = view.header.file_sequence.get();
+                    if view.belongs(FrameKind::Journal, &broker_id, sequence, 0) {
+                        begun.push(Begun { path, bytes: file.bytes, sequence });
+                    }
+                }
+                Err(Unreadable::Newer(_)) => return Err(BootError::Newer(path)),
+                Err(Unreadable::Blank) => {}
+                Err(_) => {
+                    journals.torn.insert(path);
+                }
+            }
+            scanner.close(&mut self.pool);
+        }
+        begun.sort_by_key(|file| file.sequence);
+        Ok(begun)
+    }
+
+    fn walk_file(
+        &mut self,
+        file: &Begun,
+        walk: &mut Walk,
+        journals: &mut Journals,
+    ) -> Result<(), BootError> {
+        let drained = self.superblock.drained_lsn.get();
+        let broker_id = self.store.identity.broker_id;
+        let mut scanner = self.scanner(file.path.clone())?;
+        let mut position = 0;
+        let mut live_end = 0;
+        let mut blocked = false;
+        let mut found = Vec::new();
+        while position < file.bytes {
+            let fault = |fault| BootError::Disk(file.path.clone(), fault);
+            let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
+            let mine = |view: &FrameView<'_>| {
+                view.belongs(FrameKind::Journal, &broker_id, file.sequence, position)
+            };
+            match frame {
+                Ok(view) if mine(&view) => {
+                    let lsn = view.header.lsn.get();
+                    let counts = !blocked && walk.expected.is_none_or(|expected| lsn == expected);
+                    if lsn <= drained {
+                        // Of an earlier start: its records are in their segments.
+                    } else if counts {
+                        walk.expected = Some(lsn + 1);
+                        live_end = position + u64_of(view.frame_bytes());
+                        self.report.journal_frames += 1;
+                        found.extend(catalog_entries(&view));
+                    } else {
+                        blocked = true;
+                        let at = (file.path.clone(), position);
+                        walk.broken_at.get_or_insert(at);
+                        let watermark = view.header.watermark.get();
+                        walk.later_watermark = walk.later_watermark.max(watermark);
+                    }
+                    position += u64_of(view.frame_bytes());
+                }
+                Ok(_) | Err(Unreadable::Blank) => {
+                    // The file's earlier life, or nothing: its frames end here, unless the
+                    // frame was lost and later ones were not.
+                    blocked = true;
+                    position += u64_of(BLOCK_BYTES);
+                }
+                Err(Unreadable::Newer(_)) => return Err(BootError::Newer(file.path.clone())),
+                Err(_) => {
+                    if !blocked {
+                        walk.broken_at.get_or_insert((file.path.clone(), position));
+                    }
+                    blocked = true;
+                    position += u64_of(BLOCK_BYTES);
+                }
+            }
+        }
+        scanner.close(&mut self.pool);
+        if walk.broken_at.as_ref().is_some_and(|(path, _)| *path == file.path) {
+            journals.torn.insert(file.path.clone());
+            self.report.is_journal_torn = true;
+        }
+        if live_end > 0 {
+            journals.live.push((file.path.clone(), live_end));
+        }
+        self.apply_entries(found)
+    }
+
+    /// Applies the catalog entries that its segments do not have.
+    fn apply_entries(&mut self, found: Vec<(u64, Vec<u8>)>) -> Result<(), BootError> {
+        for (base_offset, data) in found {
+            if base_offset < self.store.partition(self.catalog_id()).progress.appended() {
+                continue;
+            }
+            let path = FilePath::Journal { shard: self.store.settings.shard, index: 0 };
+            let what = "a record of the catalog cannot be read";
+            let list = changes(&data).ok_or(BootError::Corrupt(path, 0, what))?;
+            for change in list {
+                self.apply(change);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn catalog_entries(view: &FrameView<'_>) -> Vec<(u64, Vec<u8>)> {
+    let mine = view.parts().filter(|(entry, _)| {
+        entry.topic == Store::CATALOG_TOPIC && entry.kind.get() == EntryKind::Catalog as u16
+    });
+    mine.map(|(entry, data)| (entry.base_offset.get(), data.to_vec())).collect()
+}

@@ -1,0 +1,402 @@
+//! Recovery: from a data directory to a shard that serves. It runs before any connection exists,
+//! one plain disk call after the other, and is safe to repeat from any point at which it was cut
+//! off.
+//!
+//! 1. The superblock says whose directory this is; the boot epoch is raised, durably.
+//! 2. The catalog's segments say which topics there are.
+//! 3. The journals are walked to their ends; catalog entries are applied.
+//! 4. Every partition's newest segment is walked to its end.
+//! 5. What the journals hold beyond those ends is written to new segments.
+//! 6. The superblock records that the journals are drained.
+//!
+//! What a bad frame means (`docs/FORMAT.md` has the same table):
+//!
+//! | where | evidence | verdict |
+//! | --- | --- | --- |
+//! | journal, beyond every watermark | no later frame says it was durable | torn tail: the journal ends here |
+//! | journal, at or below a watermark | a later frame says it was durable | corrupt: start refused |
+//! | newest segment, beyond every watermark | none | torn tail: the segment ends here and is not written again |
+//! | newest segment, below a watermark | a later frame says it was durable | corrupt: start refused |
+//! | older segment | – | found when it is read: DATA_CORRUPT for its offsets |
+
+mod journal;
+mod replay;
+mod scanner;
+mod segments;
+
+use std::collections::BTreeMap;
+
+use wire::TopicId;
+
+use crate::catalog::{Catalog, Change, Topic};
+use crate::counters::Counters;
+use crate::frame::EntryKind;
+use crate::layout::FilePath;
+use crate::log::files::FileSlots;
+use crate::log::journal::Journal;
+use crate::log::partition::{Partition, PartitionId};
+use crate::log::store::{Identity, Store};
+use crate::pool::Pool;
+use crate::port::{Disk, Fault, FileEntry, FileSlot, Now, Op, OpBatch, Open};
+use crate::request::new_partition;
+use crate::settings::Settings;
+use crate::shard::Shard;
+use crate::superblock::{Found, SUPERBLOCK_BYTES, Superblock};
+
+/// Numbers skipped at every start, so that no frame in flight at a crash shares its log sequence
+/// number with a later one.
+const LSN_MARGIN: u64 = 1024;
+/// Bytes of the superblock's file, as a length in memory.
+const SUPERBLOCK_FILE_BYTES: usize = 2 * crate::frame::BLOCK_BYTES;
+
+/// What recovery found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BootReport {
+    /// The directory was empty.
+    pub is_first: bool,
+    /// The epoch of this start.
+    pub boot_epoch: u32,
+    /// Topics.
+    pub topics: usize,
+    /// Partitions.
+    pub partitions: usize,
+    /// Journal frames read.
+    pub journal_frames: u64,
+    /// Records that were in a journal only and were written to segments.
+    pub records_replayed: u64,
+    /// The journal ended in a torn frame.
+    pub is_journal_torn: bool,
+    /// Segments that ended in a torn frame.
+    pub segments_torn: u64,
+    /// Bytes zeroed for the journal.
+    pub bytes_zeroed: u64,
+}
+
+/// Why a start is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootError {
+    /// The settings contradict each other.
+    Settings(&'static str),
+    /// The disk failed at this file.
+    Disk(FilePath, Fault),
+    /// The directory cannot be listed.
+    List(Fault),
+    /// Written by a newer version.
+    Newer(FilePath),
+    /// Acknowledged data is damaged: file, position, what is known.
+    Corrupt(FilePath, u64, &'static str),
+    /// There is not enough memory for recovery.
+    Memory,
+}
+
+impl std::fmt::Display for BootError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BootError::Settings(reason) => write!(f, "settings: {reason}"),
+            BootError::Disk(path, Fault(errno)) => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "recovery: {path}: {error}")
+            }
+            BootError::List(Fault(errno)) => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "recovery: the data directory cannot be listed: {error}")
+            }
+            BootError::Newer(path) => write!(
+                f,
+                "recovery: {path} was written by a newer version of Pelton; start that version"
+            ),
+            BootError::Corrupt(path, position, what) => write!(
+                f,
+                "recovery: acknowledged data is damaged in {path} at byte {position}: {what}. \
+                 Nothing was changed; restore the file from a copy, or move it away to give up \
+                 what it holds"
+            ),
+            BootError::Memory => f.write_str("recovery: the memory limit is too small"),
+        }
+    }
+}
+
+impl std::error::Error for BootError {}
+
+/// Everything recovery works on.
+struct Boot<'a, D: Disk> {
+    disk: &'a mut D,
+    files: Vec<FileEntry>,
+    store: Store,
+    pool: Pool,
+    catalog: Catalog,
+    by_stream: BTreeMap<(TopicId, u32), PartitionId>,
+    superblock: Superblock,
+    report: BootReport,
+    now: Now,
+}
+
+/// Recovers a data directory and makes the shard that serves it.
+///
+/// `seed` is random: the broker's id and topic ids come from it.
+pub fn boot(
+    settings: &Settings,
+    disk: &mut impl Disk,
+    now: Now,
+    seed: u128,
+) -> Result<(Shard, BootReport), BootError> {
+    if let Some(reason) = settings.invalid() {
+        return Err(BootError::Settings(reason));
+    }
+    let files = disk.list().map_err(BootError::List)?;
+    let mut pool = Pool::new(settings.recv, settings.pool_bytes);
+    let (superblock, is_first) = raise_epoch(disk, &files, &mut pool, settings, seed)?;
+    let report =
+        BootReport { is_first, boot_epoch: superblock.boot_epoch.get(), ..BootReport::default() };
+    let store = new_store(settings, &superblock);
+    let mut boot = Boot {
+        disk,
+        files,
+        store,
+        pool,
+        catalog: Catalog::default(),
+        by_stream: BTreeMap::new(),
+        superblock,
+        report,
+        now,
+    };
+    boot.recover_catalog_segments()?;
+    let journals = boot.walk_journals()?;
+    boot.open_topics()?;
+    boot.replay(&journals)?;
+    boot.finish(&journals, seed)
+}
+
+/// Reads the superblock, or makes the first one, and writes it back with the epoch raised.
+fn raise_epoch(
+    disk: &mut impl Disk,
+    files: &[FileEntry],
+    pool: &mut Pool,
+    settings: &Settings,
+    seed: u128,
+) -> Result<(Superblock, bool), BootError> {
+    let path = FilePath::Superblock;
+    let fault = |fault| BootError::Disk(FilePath::Superblock, fault);
+    let buf = pool.alloc(SUPERBLOCK_FILE_BYTES).ok_or(BootError::Memory)?;
+    let exists = files.iter().any(|file| file.path == path && file.bytes >= SUPERBLOCK_BYTES);
+    let mut found = Found::Blank;
+    if exists {
+        let got = disk.read(&path, 0, pool.bytes_mut(buf)).map_err(fault)?;
+        found = Superblock::read(&pool.bytes(buf)[..got]);
+    } else {
+        disk.create(&path, SUPERBLOCK_BYTES).map_err(fault)?;
+    }
+    let data = files.iter().any(|file| matches!(file.path, FilePath::Segment { .. }));
+    let (mut superblock, is_first) = match found {
+        Found::Whole(superblock) => (superblock, false),
+        Found::Blank if !data => (Superblock::first(seed.to_be_bytes(), 1), true),
+        Found::Blank | Found::Damaged => {
+            let what = "no slot of the superblock is whole";
+            return Err(BootError::Corrupt(path, 0, what));
+        }
+        Found::Newer => return Err(BootError::Newer(path)),
+    };
+    superblock.boot_epoch = (superblock.boot_epoch.get() + 1).into();
+    superblock.shards = (settings.shard + 1).into();
+    write_superblock(disk, pool, &mut superblock)?;
+    pool.release(buf);
+    Ok((superblock, is_first))
+}
+
+fn write_superblock(
+    disk: &mut impl Disk,
+    pool: &mut Pool,
+    superblock: &mut Superblock,
+) -> Result<(), BootError> {
+    superblock.sequence = (superblock.sequence.get() + 1).into();
+    let (block, position) = superblock.block();
+    let buf = pool.alloc(block.len()).ok_or(BootError::Memory)?;
+    pool.bytes_mut(buf).copy_from_slice(&block);
+    let written = disk.write(&FilePath::Superblock, position, pool.bytes(buf));
+    pool.release(buf);
+    written.map_err(|fault| BootError::Disk(FilePath::Superblock, fault))
+}
+
+fn new_store(settings: &Settings, superblock: &Superblock) -> Store {
+    let identity =
+        Identity { broker_id: superblock.broker_id, boot_epoch: superblock.boot_epoch.get() };
+    let journal = Journal {
+        files: Vec::new(),
+        unopened: 0,
+        file_bytes: settings.journal_file_bytes,
+        active: 0,
+        file_sequence: 0,
+        position: 0,
+        next_lsn: superblock.drained_lsn.get() + 1,
+        durable_lsn: 0,
+        published_lsn: 0,
+        frames: std::collections::VecDeque::new(),
+        written_front: 0,
+        writes_in_flight: 0,
+        free_bufs: Vec::new(),
+        free_commits: Vec::new(),
+        last_submit: crate::port::Time(0),
+    };
+    Store::new(settings.clone(), identity, journal, FileSlots::new(settings.files_max))
+}
+
+impl<D: Disk> Boot<'_, D> {
+    /// Walks the catalog's segments and applies their changes.
+    fn recover_catalog_segments(&mut self) -> Result<(), BootError> {
+        let mut catalog = Partition::new(Store::CATALOG_TOPIC, 0, EntryKind::Catalog, 0);
+        catalog.segment_bytes = self.store.settings.segment_bytes;
+        self.recover_segments(&mut catalog)?;
+        let sequences: Vec<u32> = catalog.segments.iter().map(|s| s.sequence).collect();
+        let id = self.store.add_partition(catalog);
+        assert_eq!(id, PartitionId(0), "the catalog's stream comes first");
+        self.by_stream.insert((Store::CATALOG_TOPIC, 0), id);
+        for sequence in sequences {
+            self.read_catalog_segment(id, sequence)?;
+        }
+        Ok(())
+    }
+
+    /// Applies one change, without making partitions yet.
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Create { id, name, settings } => {
+                self.catalog.names.insert(name.clone(), id);
+                let topic = Topic { name, settings, partitions: Vec::new() };
+                self.catalog.topics.insert(id, topic);
+            }
+            Change::Delete { id } => {
+                if let Some(topic) = self.catalog.topics.remove(&id) {
+                    self.catalog.names.remove(&topic.name);
+                }
+            }
+        }
+    }
+
+    /// Makes the partitions of every topic and walks their newest segments; deletes the files of
+    /// topics that are gone.
+    fn open_topics(&mut self) -> Result<(), BootError> {
+        let topics: Vec<_> =
+            self.catalog.topics.iter().map(|(&id, topic)| (id, topic.settings)).collect();
+        for (id, settings) in topics {
+            for number in 0..settings.partitions.get() {
+                let mut partition = new_partition(&self.store, id, number, &settings, 0);
+                self.recover_segments(&mut partition)?;
+                let slot = self.store.add_partition(partition);
+                self.by_stream.insert((id, number), slot);
+                let topic = self.catalog.topics.get_mut(&id).expect("listed just now");
+                topic.partitions.push(slot);
+                self.catalog.partitions += 1;
+            }
+        }
+        self.report.topics = self.catalog.topics.len();
+        self.report.partitions = self.catalog.partitions;
+        let orphans: Vec<FilePath> = self
+            .files
+            .iter()
+            .filter_map(|file| match &file.path {
+                FilePath::Segment { topic, .. }
+                    if *topic != Store::CATALOG_TOPIC
+                        && !self.catalog.topics.contains_key(topic) =>
+                {
+                    Some(file.path.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        for path in orphans {
+            self.disk.delete(&path).map_err(|fault| BootError::Disk(path, fault))?;
+        }
+        Ok(())
+    }
+
+    /// Records that the journals are drained, makes this start's journal ready, and gives the
+    /// shard.
+    fn finish(
+        mut self,
+        journals: &journal::Journals,
+        seed: u128,
+    ) -> Result<(Shard, BootReport), BootError> {
+        let last = journals.last_lsn.max(self.superblock.drained_lsn.get());
+        self.superblock.drained_lsn = (last + LSN_MARGIN).into();
+        write_superblock(self.disk, &mut self.pool, &mut self.superblock)?;
+        self.prepare_journal(journals)?;
+        let mut journal_bufs = Vec::new();
+        for _ in 0..=self.store.settings.commits_in_flight {
+            let bytes = self.store.settings.journal_frame_bytes_max;
+            let buf = self.store.alloc(&mut self.pool, bytes).ok_or(BootError::Memory)?;
+            journal_bufs.push(buf);
+        }
+        let drained = self.superblock.drained_lsn.get();
+        let journal = &mut self.store.journal;
+        journal.free_bufs = journal_bufs;
+        journal.next_lsn = drained + 1;
+        journal.durable_lsn = drained;
+        journal.published_lsn = drained;
+        journal.file_sequence = journals.last_sequence + 1;
+        self.store.counters = Counters::default();
+        self.store.advanced.clear();
+        let mut shard = Shard::new(self.pool, self.store, self.catalog, seed.rotate_left(64));
+        shard.open_journal();
+        Ok((shard, self.report))
+    }
+
+    /// Creates the journal's files where they are missing, of another length, or torn: a torn
+    /// file is never written again.
+    fn prepare_journal(&mut self, journals: &journal::Journals) -> Result<(), BootError> {
+        let settings = &self.store.settings;
+        let (shard, bytes) = (settings.shard, settings.journal_file_bytes);
+        let count = settings.journal_files;
+        for index in 0..count {
+            let path = FilePath::Journal { shard, index };
+            let found = self.files.iter().find(|file| file.path == path);
+            let usable = found.is_some_and(|file| file.bytes == bytes);
+            if !usable || journals.torn.contains(&path) {
+                let created = self.disk.create(&path, bytes);
+                created.map_err(|fault| BootError::Disk(path.clone(), fault))?;
+                self.report.bytes_zeroed += bytes;
+            }
+        }
+        let surplus: Vec<FilePath> = self
+            .files
+            .iter()
+            .filter_map(|file| match file.path {
+                FilePath::Journal { shard: other, index } if other != shard || index >= count => {
+                    Some(file.path.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        for path in surplus {
+            self.disk.delete(&path).map_err(|fault| BootError::Disk(path, fault))?;
+        }
+        Ok(())
+    }
+}
+
+impl Shard {
+    /// Takes numbers for the journal's files; the first turn opens them.
+    fn open_journal(&mut self) {
+        let shard = self.store.settings.shard;
+        for index in 0..self.store.settings.journal_files {
+            let slot = self.store.files.take().expect("limits leave room for the journal");
+            self.store.journal.files.push(crate::log::journal::JournalFile {
+                slot,
+                pinned: Vec::new(),
+                pins: 0,
+                flushing: false,
+            });
+            self.store.journal.unopened += 1;
+            self.opening.push(journal_open(slot, shard, index));
+        }
+    }
+
+    /// Emits the opening of the journal's files. Ops on a file may follow at once only after its
+    /// `FileOpened`, so commits wait until all are open.
+    pub(crate) fn emit_opening(&mut self, batch: &mut OpBatch) {
+        batch.ops.append(&mut self.opening);
+    }
+}
+
+fn journal_open(slot: FileSlot, shard: u16, index: u32) -> Op {
+    Op::FileOpen { file: slot, path: FilePath::Journal { shard, index }, open: Open::Existing }
+}

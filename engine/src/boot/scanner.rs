@@ -1,0 +1,65 @@
+//! Walks the frames of one file through a window in memory.
+
+use crate::frame::{BLOCK_BYTES, FrameView, Unreadable};
+use crate::layout::FilePath;
+use crate::pool::{BUFFER_BYTES_MAX, BufId, Pool};
+use crate::port::{Disk, Fault};
+use crate::units::{u64_of, usize_of_u64};
+
+/// A window over one file. Its buffer is given back by [`Scanner::close`].
+#[derive(Debug)]
+pub struct Scanner {
+    path: FilePath,
+    buf: BufId,
+    /// Position of the window's first byte.
+    start: u64,
+    /// Bytes in the window.
+    len: usize,
+    /// The window reaches the end of the file.
+    is_last: bool,
+}
+
+impl Scanner {
+    /// A scanner over a file. `None` if there is no memory.
+    pub fn open(pool: &mut Pool, path: FilePath) -> Option<Scanner> {
+        let buf = pool.alloc(BUFFER_BYTES_MAX)?;
+        Some(Scanner { path, buf, start: 0, len: 0, is_last: false })
+    }
+
+    /// Gives the window's memory back.
+    pub fn close(self, pool: &mut Pool) {
+        pool.release(self.buf);
+    }
+
+    /// The frame at `position`; the inner error says why there is none.
+    pub fn frame<'p>(
+        &mut self,
+        disk: &mut impl Disk,
+        pool: &'p mut Pool,
+        position: u64,
+    ) -> Result<Result<FrameView<'p>, Unreadable>, Fault> {
+        if !self.covers(position, BLOCK_BYTES) {
+            self.load(disk, pool, position)?;
+        }
+        let at = usize_of_u64(position - self.start);
+        let first = FrameView::read(&pool.bytes(self.buf)[at..self.len]);
+        let is_cut = matches!(first, Err(Unreadable::Short(_)));
+        if is_cut && at > 0 && !self.is_last {
+            self.load(disk, pool, position)?;
+        }
+        let at = usize_of_u64(position - self.start);
+        Ok(FrameView::read(&pool.bytes(self.buf)[at..self.len]))
+    }
+
+    fn covers(&self, position: u64, bytes: usize) -> bool {
+        let end = self.start + u64_of(self.len);
+        position >= self.start && position + u64_of(bytes) <= end
+    }
+
+    fn load(&mut self, disk: &mut impl Disk, pool: &mut Pool, position: u64) -> Result<(), Fault> {
+        self.len = disk.read(&self.path, position, pool.bytes_mut(self.buf))?;
+        self.start = position;
+        self.is_last = self.len < BUFFER_BYTES_MAX;
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! Step 2 and 4: where each partition's segments end.
+
+use wire::batch::Batches;
+
+use super::scanner::Scanner;
+use super::{Boot, BootError};
+use crate::catalog::Change;
+use crate::frame::{BLOCK_BYTES, EntryKind, FrameKind, FrameView, Unreadable};
+use crate::layout::FilePath;
+use crate::log::cursors::Progress;
+use crate::log::partition::{Partition, PartitionId};
+use crate::log::segment::Segment;
+use crate::port::Disk;
+use crate::settings::INDEX_SPACING_BYTES;
+use crate::units::u64_of;
+
+/// How far behind a blank block a later frame is searched for.
+const BLANK_SEARCH_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What walking a segment found.
+struct Walked {
+    segment: Segment,
+    /// Offset behind the last whole frame.
+    next_offset: u64,
+    /// Highest durable offset that a whole frame of it claims.
+    watermark: u64,
+    is_torn: bool,
+}
+
+impl<D: Disk> Boot<'_, D> {
+    /// Finds the partition's segments and where its records end. Segments without a whole frame,
+    /// and those behind a gap that was never acknowledged, are deleted.
+    pub(super) fn recover_segments(&mut self, partition: &mut Partition) -> Result<(), BootError> {
+        let mut sequences: Vec<(u32, u64)> = self
+            .files
+            .iter()
+            .filter_map(|file| match &file.path {
+                FilePath::Segment { topic, partition: number, sequence }
+                    if *topic == partition.topic && *number == partition.number =>
+                {
+                    Some((*sequence, file.bytes))
+                }
+                _ => None,
+            })
+            .collect();
+        sequences.sort_unstable();
+        partition.next_sequence = sequences.last().map_or(0, |(sequence, _)| sequence + 1);
+        let mut tail: Option<Walked> = None;
+        while let Some((sequence, bytes)) = sequences.pop() {
+            let walked = self.walk(partition, sequence, bytes)?;
+            let Some(walked) = walked else {
+                self.delete(partition.path(sequence))?;
+                continue;
+            };
+            match tail.take() {
+                None => {}
+                Some(newer) if walked.next_offset == newer.segment.base_offset => {
+                    // The newer one continues it: that one is the tail.
+                    self.adopt_tail(partition, newer);
+                    self.adopt_older(partition, walked.segment, walked.next_offset);
+                    return self.adopt_rest(partition, &sequences);
+                }
+                Some(newer) => {
+                    // Written ahead of records that were lost: never acknowledged.
+                    self.delete(partition.path(newer.segment.sequence))?;
+                }
+            }
+            let proven = walked.watermark >= walked.segment.base_offset;
+            if proven || sequences.is_empty() {
+                self.adopt_tail(partition, walked);
+                return self.adopt_rest(partition, &sequences);
+            }
+            tail = Some(walked);
+        }
+        if let Some(walked) = tail {
+            self.adopt_tail(partition, walked);
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, path: FilePath) -> Result<(), BootError> {
+        self.disk.delete(&path).map_err(|fault| BootError::Disk(path, fault))
+    }
+
+    fn adopt_tail(&mut self, partition: &mut Partition, walked: Walked) {
+        self.report.segments_torn += u64::from(walked.is_torn);
+        let mut segment = walked.segment;
+        segment.next_offset = Some(walked.next_offset);
+        partition.progress = Progress::at(walked.next_offset);
+        partition.runs_written = walked.next_offset;
+        partition.runs_stored = walked.next_offset;
+        partition.log_start = segment.base_offset;
+        partition.segments.push_front(segment);
+    }
+
+    fn adopt_older(&mut self, partition: &mut Partition, mut segment: Segment, next_offset: u64) {
+        segment.next_offset = Some(next_offset);
+        partition.log_start = segment.base_offset;
+        partition.segments.push_front(segment);
+    }
+
+    /// Older segments: only their first frames are looked at.
+    fn adopt_rest(
+        &mut self,
+        partition: &mut Partition,
+        older: &[(u32, u64)],
+    ) -> Result<(), BootError> {
+        for &(sequence, bytes) in older.iter().rev() {
+            let path = partition.path(sequence);
+            let fault = |fault| BootError::Disk(path.clone(), fault);
+            let mut scanner = self.scanner(path.clone())?;
+            let first = scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)?;
+            let base = match first {
+                Ok(view) => view.entries.first().map(|entry| entry.base_offset.get()),
+                Err(_) => None,
+            };
+            scanner.close(&mut self.pool);
+            let Some(base_offset) = base else {
+                let what = "an older segment has no whole first frame";
+                return Err(BootError::Corrupt(path, 0, what));
+            };
+            let next = partition.segments.front().map(|segment| segment.base_offset);
+            let mut segment = Segment::new(sequence, base_offset);
+            segment.end = bytes;
+            segment.indexed = false;
+            segment.next_offset = next;
+            partition.log_start = base_offset;
+            partition.segments.push_front(segment);
+        }
+        Ok(())
+    }
+
+    pub(super) fn scanner(&mut self, path: FilePath) -> Result<Scanner, BootError> {
+        while self.pool.free_bytes() < crate::pool::BUFFER_BYTES_MAX {
+            if !self.store.evict_one(&mut self.pool) {
+                return Err(BootError::Memory);
+            }
+        }
+        Scanner::open(&mut self.pool, path).ok_or(BootError::Memory)
+    }
+
+    /// Walks a segment's frames from the front. `None` if the first is not whole.
+    fn walk(
+        &mut self,
+        partition: &Partition,
+        sequence: u32,
+        bytes: u64,
+    ) -> Result<Option<Walked>, BootError> {
+        let path = partition.path(sequence);
+        let mut scanner = self.scanner(path.clone())?;
+        let walked = self.walk_frames(partition, sequence, bytes, &mut scanner, &path);
+        scanner.close(&mut self.pool);
+        walked
+    }
+
+    fn walk_frames(
+        &mut self,
+        partition: &Partition,
+        sequence: u32,
+        bytes: u64,
+        scanner: &mut Scanner,
+        path: &FilePath,
+    ) -> Result<Option<Walked>, BootError> {
+        let broker_id = self.store.identity.broker_id;
+        let mut walked: Option<Walked> = None;
+        let mut position = 0;
+        let bad = loop {
+            if position >= bytes {
+                break None;
+            }
+            let fault = |fault| BootError::Disk(path.clone(), fault);
+            let view = match scanner.frame(self.disk, &mut self.pool, position).map_err(fault)? {
+                Ok(view) => view,
+                Err(Unreadable::Newer(_)) => return Err(BootError::Newer(path.clone())),
+                Err(bad) => break Some(bad),
+            };
+            let belongs =
+                view.belongs(FrameKind::Segment, &broker_id, u64::from(sequence), position);
+            let Some((entry, data)) = view.parts().next().filter(|_| belongs) else {
+                break Some(Unreadable::Damaged("a frame of another file or place"));
+            };
+            let base_offset = entry.base_offset.get();
+            let max_timestamp_ms = newest_time(partition.kind, data);
+            let tail = walked.get_or_insert_with(|| Walked {
+                segment: Segment::new(sequence, base_offset),
+                next_offset: base_offset,
+                watermark: 0,
+                is_torn: false,
+            });
+            if tail.next_offset != base_offset {
+                break Some(Unreadable::Damaged("a frame with another offset"));
+            }
+            let length = u64_of(view.frame_bytes());
+            tail.segment.push(base_offset, length, max_timestamp_ms, INDEX_SPACING_BYTES);
+            tail.next_offset = entry.next_offset();
+            tail.watermark = tail.watermark.max(view.header.watermark.get());
+            position += length;
+        };
+        let Some(bad) = bad else { return Ok(walked) };
+        let end = match bad {
+            Unreadable::Blank => bytes.min(position + BLANK_SEARCH_BYTES),
+            _ => bytes,
+        };
+        let later = self.later_watermark(scanner, path, sequence, position, end)?;
+        let reached = walked.as_ref().map_or(0, |walked| walked.next_offset);
+        if walked.is_some() && later > reached {
+            let what = "a later frame shows that it had been acknowledged";
+            return Err(BootError::Corrupt(path.clone(), position, what));
+        }
+        if let Some(walked) = &mut walked {
+            walked.is_torn = bad != Unreadable::Blank;
+        }
+        Ok(walked)
+    }
+
+    /// The highest durable offset that a whole frame of this segment behind `from` claims.
+    fn later_watermark(
+        &mut self,
+        scanner: &mut Scanner,
+        path: &FilePath,
+        sequence: u32,
+        from: u64,
+        to: u64,
+    ) -> Result<u64, BootError> {
+        let broker_id = self.store.identity.broker_id;
+        let mut watermark = 0;
+        let mut position = from + u64_of(BLOCK_BYTES);
+        while position < to {
+            let fault = |fault| BootError::Disk(path.clone(), fault);
+            let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
+            let kind = FrameKind::Segment;
+            let mine = |view: &FrameView<'_>| {
+                view.belongs(kind, &broker_id, u64::from(sequence), position)
+            };
+            match frame {
+                Ok(view) if mine(&view) => {
+                    watermark = watermark.max(view.header.watermark.get());
+                    position += u64_of(view.frame_bytes());
+                }
+                _ => position += u64_of(BLOCK_BYTES),
+            }
+        }
+        Ok(watermark)
+    }
+
+    /// Applies the changes that a segment of the catalog holds.
+    pub(super) fn read_catalog_segment(
+        &mut self,
+        id: PartitionId,
+        sequence: u32,
+    ) -> Result<(), BootError> {
+        let segment = self.store.partition(id).segments.iter().find(|s| s.sequence == sequence);
+        let end = segment.map_or(0, |segment| segment.end);
+        let path = self.store.partition(id).path(sequence);
+        let mut scanner = self.scanner(path.clone())?;
+        let mut position = 0;
+        while position < end {
+            let fault = |fault| BootError::Disk(path.clone(), fault);
+            let view = match scanner.frame(self.disk, &mut self.pool, position).map_err(fault)? {
+                Ok(view) => view,
+                Err(Unreadable::Blank) => break,
+                Err(_) => {
+                    let what = "a frame of the catalog is damaged";
+                    return Err(BootError::Corrupt(path, position, what));
+                }
+            };
+            let changes = view.parts().next().and_then(|(_, data)| changes(data));
+            position += u64_of(view.frame_bytes());
+            let Some(changes) = changes else {
+                let what = "a record of the catalog cannot be read";
+                return Err(BootError::Corrupt(path, position, what));
+            };
+            for change in changes {
+                self.apply(change);
+            }
+        }
+        scanner.close(&mut self.pool);
+        Ok(())
+    }
+}
+
+/// The changes in an entry of the catalog.
+pub(super) fn changes(data: &[u8]) -> Option<Vec<Change>> {
+    let mut changes = Vec::new();
+    let mut rest = data;
+    while !rest.is_empty() {
+        let (change, tail) = Change::decode(rest)?;
+        changes.push(change);
+        rest = tail;
+    }
+    Some(changes)
+}
+
+/// The newest time in ms of batches.
+pub(super) fn newest_time(kind: EntryKind, data: &[u8]) -> i64 {
+    if kind != EntryKind::RecordBatch {
+        return 0;
+    }
+    let times = Batches::new(data).flatten().map(|batch| batch.header().max_timestamp.get());
+    times.max().unwrap_or(i64::MIN)
+}

@@ -1,0 +1,160 @@
+//! Which topics there are. The catalog is a stream like any other: its records go through the
+//! journal into segments of their own, and are replayed at every start.
+//!
+//! ```text
+//!  record: length u32 │ kind u8 (1 create, 2 delete) │ topic id 16 B │ settings 16 B, name (create)
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+
+use wire::TopicId;
+use wire::topic::Settings;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::log::partition::PartitionId;
+use crate::port::ConnId;
+use crate::units::{u32_of, usize_of};
+
+/// A topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub settings: Settings,
+    /// Its partitions, by number.
+    pub partitions: Vec<PartitionId>,
+}
+
+/// A change to the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A topic comes to be.
+    Create {
+        /// Its id.
+        id: TopicId,
+        /// Its name.
+        name: String,
+        /// Its settings.
+        settings: Settings,
+    },
+    /// A topic is gone.
+    Delete {
+        /// Its id.
+        id: TopicId,
+    },
+}
+
+impl Change {
+    /// The record that stands for it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; 4];
+        match self {
+            Change::Create { id, name, settings } => {
+                out.push(1);
+                out.extend_from_slice(id);
+                out.extend_from_slice(settings.as_bytes());
+                out.extend_from_slice(name.as_bytes());
+            }
+            Change::Delete { id } => {
+                out.push(2);
+                out.extend_from_slice(id);
+            }
+        }
+        let length = u32_of(out.len());
+        out[..4].copy_from_slice(&length.to_le_bytes());
+        out
+    }
+
+    /// Takes the record at the front of `bytes`; gives it and the rest.
+    pub fn decode(bytes: &[u8]) -> Option<(Change, &[u8])> {
+        let length = u32::from_le_bytes(*bytes.first_chunk::<4>()?);
+        let (record, rest) = bytes.split_at_checked(usize_of(length))?;
+        let (&kind, body) = record.get(4..)?.split_first()?;
+        let (id, body) = body.split_first_chunk::<16>()?;
+        let change = match kind {
+            1 => {
+                let (settings, name) = Settings::read_from_prefix(body).ok()?;
+                let name = std::str::from_utf8(name).ok()?.to_owned();
+                Change::Create { id: *id, name, settings }
+            }
+            2 if body.is_empty() => Change::Delete { id: *id },
+            _ => return None,
+        };
+        Some((change, rest))
+    }
+}
+
+/// Who waits for a change to be durable.
+#[derive(Debug)]
+pub struct PendingChange {
+    /// Offset behind its record in the catalog's stream.
+    pub end: u64,
+    /// The change.
+    pub change: Change,
+    /// Who asked, and under which serial its connection was known.
+    pub conn: (ConnId, u64),
+    /// The request's correlation id.
+    pub correlation_id: u64,
+    /// Bytes of the request: its credit.
+    pub frame_bytes: usize,
+}
+
+/// All topics.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Topics by id.
+    pub topics: BTreeMap<TopicId, Topic>,
+    /// Ids by name; names of topics being created are in it already.
+    pub names: BTreeMap<String, TopicId>,
+    /// Changes that are not durable yet, in order.
+    pub pending: VecDeque<PendingChange>,
+    /// Number of partitions.
+    pub partitions: usize,
+}
+
+impl Catalog {
+    /// The partition's number within the shard.
+    pub fn partition(&self, topic: &TopicId, partition: u32) -> Result<PartitionId, Unknown> {
+        let topic = self.topics.get(topic).ok_or(Unknown::Topic)?;
+        topic.partitions.get(usize_of(partition)).copied().ok_or(Unknown::Partition)
+    }
+}
+
+/// What is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// The topic.
+    Topic,
+    /// The partition.
+    Partition,
+}
+
+impl Unknown {
+    /// The code to answer with.
+    pub const fn code(self) -> wire::ErrorCode {
+        match self {
+            Unknown::Topic => wire::ErrorCode::UnknownTopic,
+            Unknown::Partition => wire::ErrorCode::UnknownPartition,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_read_back_in_a_row() {
+        let settings = Settings::new(3);
+        let create = Change::Create { id: [1; 16], name: "t".to_owned(), settings };
+        let delete = Change::Delete { id: [1; 16] };
+        let bytes = [create.encode(), delete.encode()].concat();
+        let (first, rest) = Change::decode(&bytes).expect("whole");
+        let (second, rest) = Change::decode(rest).expect("whole");
+        assert_eq!((first, second, rest.len()), (create, delete, 0));
+        for cut in 0..bytes.len() {
+            let _ = Change::decode(&bytes[..cut]);
+        }
+    }
+}

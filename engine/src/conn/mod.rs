@@ -1,0 +1,195 @@
+//! Connections: bytes in, frames out of them; replies in, bytes out.
+
+pub mod receive;
+pub mod reply;
+
+use std::collections::VecDeque;
+
+use crate::log::read::Part;
+use crate::pool::{BufId, Bytes};
+use crate::port::{ConnId, RecvBuf, Time};
+
+/// What receives a connection's bytes at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiving {
+    /// Nothing.
+    Idle,
+    /// Provided buffers.
+    Provided,
+    /// Provided buffers, and they were asked to stop.
+    Stopping,
+    /// The probe buffer: the header of the next large frame.
+    Probe,
+    /// The buffer of a frame.
+    Frame,
+}
+
+/// How a connection's next bytes are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// By provided buffers: best for small frames.
+    Small,
+    /// Header first, then the body straight to its place: best for large ones.
+    Large,
+}
+
+/// Why a connection is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// It is read.
+    None,
+    /// It has used up its own credit.
+    Credit,
+    /// Shared memory has no room for its next frame, or too much is unstored.
+    Memory,
+}
+
+/// A frame of which a part has arrived.
+#[derive(Debug)]
+pub struct Assembly {
+    /// Its buffer; held by the assembly.
+    pub buf: BufId,
+    /// Bytes that have arrived.
+    pub have: usize,
+    /// Its length, once the header is there; its buffer then has room for it.
+    pub need: Option<usize>,
+    /// When it must be whole.
+    pub due: Time,
+}
+
+/// Received bytes that wait to be looked at.
+#[derive(Debug)]
+pub struct Held {
+    /// Where they are.
+    pub place: Bytes,
+    /// The provided buffer to return afterwards, if it is one.
+    pub recv: Option<RecvBuf>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Never reused, unlike its number.
+    pub serial: u64,
+    /// Whether hello has come.
+    pub is_greeted: bool,
+    /// What receives its bytes.
+    pub receiving: Receiving,
+    /// How its next bytes are received.
+    pub mode: Mode,
+    /// Small frames in a row while in large mode.
+    pub small_streak: u8,
+    /// Whether it is read.
+    pub pause: Pause,
+    /// Bytes that wait to be looked at.
+    pub held: VecDeque<Held>,
+    /// A frame that has arrived in part.
+    pub assembly: Option<Assembly>,
+    /// Buffer for probes in large mode; held by the connection, or away while receiving.
+    pub probe: Option<BufId>,
+    /// Requests that wait for their replies.
+    pub requests: u32,
+    /// Their bytes.
+    pub request_bytes: usize,
+    /// The page at the end of `replies` that may still be written to.
+    pub reply_page: Option<BufId>,
+    /// Replies to send.
+    pub replies: VecDeque<Part>,
+    /// Bytes of them.
+    pub reply_bytes: usize,
+    /// A send is in flight.
+    pub is_sending: bool,
+    /// When the last byte was taken, or the first reply queued on an empty queue.
+    pub progress: Time,
+    /// Fetches that wait for the queue to drain.
+    pub fetches: VecDeque<u64>,
+    /// The peer has closed its sending side, or it will be closed once replies are sent.
+    pub is_ending: bool,
+    /// `Close` was emitted; waits for `Closed`.
+    pub is_closing: bool,
+    /// On the list of connections with replies to send or state to look at.
+    pub is_dirty: bool,
+}
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub fn new(serial: u64, now: Time) -> Conn {
+        Conn {
+            serial,
+            is_greeted: false,
+            receiving: Receiving::Idle,
+            mode: Mode::Small,
+            small_streak: 0,
+            pause: Pause::None,
+            held: VecDeque::new(),
+            assembly: None,
+            probe: None,
+            requests: 0,
+            request_bytes: 0,
+            reply_page: None,
+            replies: VecDeque::new(),
+            reply_bytes: 0,
+            is_sending: false,
+            progress: now,
+            fetches: VecDeque::new(),
+            is_ending: false,
+            is_closing: false,
+            is_dirty: false,
+        }
+    }
+}
+
+/// Connections by number.
+#[derive(Debug, Default)]
+pub struct Conns {
+    slots: Vec<Option<Box<Conn>>>,
+    next_serial: u64,
+    open: usize,
+}
+
+impl Conns {
+    /// Takes a new connection in.
+    pub fn insert(&mut self, id: ConnId, now: Time) {
+        let index = crate::units::usize_of(id.0);
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        assert!(self.slots[index].is_none(), "a connection's number is free when it is accepted");
+        self.next_serial += 1;
+        self.slots[index] = Some(Box::new(Conn::new(self.next_serial, now)));
+        self.open += 1;
+    }
+
+    /// The connection, unless it is gone.
+    pub fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.slots.get_mut(crate::units::usize_of(id.0))?.as_deref_mut()
+    }
+
+    /// The connection with this serial, unless it is gone or being closed.
+    pub fn live(&mut self, (id, serial): (ConnId, u64)) -> Option<&mut Conn> {
+        self.get(id).filter(|conn| conn.serial == serial && !conn.is_closing)
+    }
+
+    /// Forgets the connection.
+    pub fn remove(&mut self, id: ConnId) -> Option<Box<Conn>> {
+        let conn = self.slots.get_mut(crate::units::usize_of(id.0))?.take()?;
+        self.open -= 1;
+        Some(conn)
+    }
+
+    /// Number of connections.
+    pub const fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Every connection's number.
+    pub fn ids(&self) -> impl Iterator<Item = ConnId> {
+        let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
+        taken.map(|(index, _)| ConnId(crate::units::u32_of(index)))
+    }
+}

@@ -1,0 +1,399 @@
+//! From received bytes to whole frames.
+//!
+//! Small frames are handled where they lie in a provided buffer. A frame that arrives in pieces
+//! is assembled in a buffer of its own, placed so that the batch of a produce for one partition
+//! begins where a run's batches do: it is then written to disk from there. A connection that
+//! sends large frames receives each header by itself and the body straight into that buffer.
+
+use wire::limits::{FRAME_HEADER_BYTES, HELLO_FRAME_BYTES_MAX};
+use wire::{ErrorCode, FrameHeader};
+
+use super::{Assembly, Conn, Held, Mode, Pause, Receiving};
+use crate::frame::RUN_PREFIX_BYTES;
+use crate::pool::{Bytes, FillBuf, PAGE_BYTES, Source};
+use crate::port::{ConnId, Fault, Op, OpBatch, RecvBuf, RecvEnd, Time};
+use crate::settings::{LARGE_FRAME_BYTES_MIN, PROBE_BYTES, SMALL_STREAK_MAX};
+use crate::shard::{Shard, Timer};
+use crate::units::{u32_of, usize_of};
+
+/// Where a frame begins in its assembly buffer.
+const ASSEMBLY_AT: usize = RUN_PREFIX_BYTES - PROBE_BYTES;
+
+/// What a connection does after a frame.
+enum Next {
+    /// Looks at its next bytes.
+    Go,
+    /// Stops: it is paused or closing.
+    Stop,
+}
+
+impl Shard {
+    /// Bytes arrived in a provided buffer.
+    pub(crate) fn received(&mut self, now: Time, id: ConnId, buf: RecvBuf, len: u32) {
+        let place = Bytes { source: Source::Recv(buf.0), at: 0, len: usize_of(len) };
+        match self.conns.get(id).filter(|conn| !conn.is_closing && !conn.is_ending) {
+            None => self.returns.push(buf),
+            Some(conn) => {
+                conn.held.push_back(Held { place, recv: Some(buf) });
+                self.look(now, id);
+            }
+        }
+    }
+
+    /// A `RecvInto` ended.
+    pub(crate) fn filled(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        buf: &FillBuf,
+        result: Result<u32, Fault>,
+    ) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let receiving = std::mem::replace(&mut conn.receiving, Receiving::Idle);
+        if conn.is_closing {
+            return;
+        }
+        let got = match result {
+            Ok(0) => return self.end_of_stream(id),
+            Ok(got) => usize_of(got),
+            Err(Fault::ECANCELED) => return self.touch(id),
+            Err(_) => return self.close(id, ""),
+        };
+        match receiving {
+            Receiving::Probe => {
+                let place = Bytes { source: Source::Buf(buf.id()), at: 0, len: got };
+                conn.held.push_back(Held { place, recv: None });
+                self.look(now, id);
+            }
+            Receiving::Frame => {
+                let assembly = conn.assembly.as_mut().expect("it was being received");
+                assembly.have += got;
+                if Some(assembly.have) == assembly.need {
+                    self.finish_assembly(now, id);
+                    self.look(now, id);
+                }
+            }
+            Receiving::Idle | Receiving::Provided | Receiving::Stopping => {
+                unreachable!("only a probe or a frame is received into a buffer")
+            }
+        }
+        self.touch(id);
+    }
+
+    /// A `Recv` ended.
+    pub(crate) fn receive_ended(&mut self, id: ConnId, end: RecvEnd) {
+        let Some(conn) = self.conns.get(id) else { return };
+        conn.receiving = Receiving::Idle;
+        if conn.is_closing {
+            return;
+        }
+        match end {
+            RecvEnd::Eof => self.end_of_stream(id),
+            RecvEnd::NoBuffers | RecvEnd::Stopped => self.touch(id),
+            RecvEnd::Failed(_) => self.close(id, ""),
+        }
+    }
+
+    fn end_of_stream(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        conn.is_ending = true;
+        self.touch(id);
+    }
+
+    /// Looks at the bytes a connection holds, frame by frame, as long as it is not paused.
+    pub(crate) fn look(&mut self, now: Time, id: ConnId) {
+        while let Some(conn) = self.conns.get(id) {
+            if conn.is_closing || conn.pause != Pause::None {
+                break;
+            }
+            let Some(held) = conn.held.front() else { break };
+            let place = held.place;
+            if place.len == 0 {
+                let held = conn.held.pop_front().expect("just seen");
+                self.returns.extend(held.recv);
+                continue;
+            }
+            if conn.is_over_credit(&self.store.settings) {
+                conn.pause = Pause::Credit;
+                self.store.counters.receive_pauses += 1;
+                self.touch(id);
+                break;
+            }
+            let (used, next) = self.take_bytes(now, id, place);
+            if let Some(held) = self.conns.get(id).and_then(|conn| conn.held.front_mut()) {
+                held.place.at += used;
+                held.place.len -= used;
+            }
+            if matches!(next, Next::Stop) {
+                break;
+            }
+        }
+        self.touch(id);
+    }
+
+    /// Takes one frame, or part of one, off the front of `place`. Gives how many bytes it used.
+    fn take_bytes(&mut self, now: Time, id: ConnId, place: Bytes) -> (usize, Next) {
+        let conn = self.conns.get(id).expect("checked by the caller");
+        if conn.assembly.is_some() {
+            return self.feed_assembly(now, id, place);
+        }
+        let Some(&header) = FrameHeader::peek(self.pool.view(place)) else {
+            return self.begin_assembly(now, id, place, None);
+        };
+        if let Some(refusal) = self.refused(id, &header) {
+            self.refuse(id, refusal.0, refusal.1);
+            return (place.len, Next::Stop);
+        }
+        let length = header.frame_len();
+        if place.len < length {
+            return self.begin_assembly(now, id, place, Some(length));
+        }
+        self.note_frame_size(id, length);
+        let frame = place.part(0, length);
+        if self.must_wait(id, &header) {
+            return (0, Next::Stop);
+        }
+        self.frame(now, id, frame);
+        (length, Next::Go)
+    }
+
+    /// Why a frame with this header is not read any further.
+    fn refused(&mut self, id: ConnId, header: &FrameHeader) -> Option<(ErrorCode, &'static str)> {
+        if let Some(refusal) = header.invalid() {
+            return Some(refusal);
+        }
+        let greeted = self.conns.get(id).is_some_and(|conn| conn.is_greeted);
+        if !greeted && header.frame_len() > HELLO_FRAME_BYTES_MAX {
+            return Some((ErrorCode::TooLarge, "a hello frame is at most 4 KiB long"));
+        }
+        None
+    }
+
+    /// Whether a produce must wait because too much is unstored; pauses the connection then.
+    fn must_wait(&mut self, id: ConnId, header: &FrameHeader) -> bool {
+        let produce = header.kind.get() == wire::Kind::Produce.number();
+        let full = self.store.unstored_bytes > self.store.settings.unstored_bytes_max;
+        if !produce || !full || self.store.failed.is_some() {
+            return false;
+        }
+        self.pause_for_memory(id);
+        true
+    }
+
+    fn pause_for_memory(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.pause != Pause::Memory {
+            conn.pause = Pause::Memory;
+            self.store.counters.receive_pauses += 1;
+            self.memory_waiters.push_back(id);
+        }
+        self.touch(id);
+    }
+
+    fn note_frame_size(&mut self, id: ConnId, length: usize) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if length >= LARGE_FRAME_BYTES_MIN {
+            conn.mode = Mode::Large;
+            conn.small_streak = 0;
+        } else if conn.mode == Mode::Large {
+            conn.small_streak += 1;
+            if conn.small_streak >= SMALL_STREAK_MAX {
+                conn.mode = Mode::Small;
+            }
+        }
+    }
+
+    fn begin_assembly(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        place: Bytes,
+        need: Option<usize>,
+    ) -> (usize, Next) {
+        let room = ASSEMBLY_AT + need.unwrap_or(FRAME_HEADER_BYTES);
+        let Some(buf) = self.store.alloc(&mut self.pool, room) else {
+            self.pause_for_memory(id);
+            return (0, Next::Stop);
+        };
+        self.pool.copy_from(place, buf, ASSEMBLY_AT);
+        let due = now.plus_ns(self.store.settings.frame_arrival_ns);
+        self.timers.insert((due, Timer::Arrival(id)));
+        let conn = self.conns.get(id).expect("checked by the caller");
+        conn.assembly = Some(Assembly { buf, have: place.len, need, due });
+        if let Some(length) = need {
+            self.note_frame_size(id, length);
+        }
+        (place.len, Next::Go)
+    }
+
+    fn feed_assembly(&mut self, now: Time, id: ConnId, place: Bytes) -> (usize, Next) {
+        let conn = self.conns.get(id).expect("checked by the caller");
+        let assembly = conn.assembly.as_mut().expect("checked by the caller");
+        let goal = assembly.need.unwrap_or(FRAME_HEADER_BYTES);
+        let take = place.len.min(goal - assembly.have);
+        let (buf, at) = (assembly.buf, ASSEMBLY_AT + assembly.have);
+        assembly.have += take;
+        let have = assembly.have;
+        self.pool.copy_from(place.part(0, take), buf, at);
+        if have < goal {
+            return (take, Next::Go);
+        }
+        let assembly = self.assembly(id);
+        if assembly.need.is_some() {
+            self.finish_assembly(now, id);
+            return (take, Next::Go);
+        }
+        let header = &self.pool.bytes(buf)[ASSEMBLY_AT..];
+        let header = *FrameHeader::peek(header).expect("a whole header has arrived");
+        if let Some(refusal) = self.refused(id, &header) {
+            self.drop_assembly(id);
+            self.refuse(id, refusal.0, refusal.1);
+            return (place.len, Next::Stop);
+        }
+        if !self.grow_assembly(id, header.frame_len()) {
+            // The header is looked at again once there is memory.
+            self.assembly(id).have -= take;
+            self.pause_for_memory(id);
+            return (0, Next::Stop);
+        }
+        if self.assembly(id).have == header.frame_len() {
+            self.finish_assembly(now, id);
+        }
+        (take, Next::Go)
+    }
+
+    /// Gives the assembly's buffer room for a frame of `length` bytes.
+    fn grow_assembly(&mut self, id: ConnId, length: usize) -> bool {
+        let (buf, have) = {
+            let assembly = self.assembly(id);
+            (assembly.buf, assembly.have)
+        };
+        if self.pool.capacity(buf) < ASSEMBLY_AT + length {
+            let Some(bigger) = self.store.alloc(&mut self.pool, ASSEMBLY_AT + length) else {
+                return false;
+            };
+            self.pool.copy(buf, ASSEMBLY_AT, bigger, ASSEMBLY_AT, have);
+            self.pool.release(buf);
+            self.assembly(id).buf = bigger;
+        }
+        self.assembly(id).need = Some(length);
+        self.note_frame_size(id, length);
+        true
+    }
+
+    fn assembly(&mut self, id: ConnId) -> &mut Assembly {
+        let conn = self.conns.get(id).expect("checked by the caller");
+        conn.assembly.as_mut().expect("checked by the caller")
+    }
+
+    fn drop_assembly(&mut self, id: ConnId) {
+        let Some(assembly) = self.conns.get(id).and_then(|conn| conn.assembly.take()) else {
+            return;
+        };
+        self.timers.remove(&(assembly.due, Timer::Arrival(id)));
+        self.pool.release(assembly.buf);
+    }
+
+    /// The frame in the assembly is whole: it is handled, and its buffer let go.
+    fn finish_assembly(&mut self, now: Time, id: ConnId) {
+        let assembly = self.conns.get(id).and_then(|conn| conn.assembly.take());
+        let Some(Assembly { buf, have, due, .. }) = assembly else { return };
+        self.timers.remove(&(due, Timer::Arrival(id)));
+        self.frame(now, id, Bytes { source: Source::Buf(buf), at: ASSEMBLY_AT, len: have });
+        self.pool.release(buf);
+    }
+
+    /// Sees to it that the connection is being received from in the way that suits it.
+    pub(crate) fn arm(&mut self, id: ConnId, batch: &mut OpBatch) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let stop = conn.pause != Pause::None || conn.is_ending || conn.is_closing;
+        let rest = conn.rest_of_frame();
+        match conn.receiving {
+            Receiving::Provided if stop || (conn.mode == Mode::Large && rest > 0) => {
+                conn.receiving = Receiving::Stopping;
+                batch.ops.push(Op::RecvCancel { conn: id });
+            }
+            Receiving::Idle if !stop && conn.held.is_empty() => {
+                if conn.mode == Mode::Small {
+                    conn.receiving = Receiving::Provided;
+                    batch.ops.push(Op::Recv { conn: id });
+                } else if rest > 0 {
+                    self.receive_frame(id, batch);
+                } else {
+                    self.receive_probe(id, batch);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn receive_frame(&mut self, id: ConnId, batch: &mut OpBatch) {
+        let conn = self.conns.get(id).expect("checked by the caller");
+        let len = u32_of(conn.rest_of_frame());
+        let assembly = conn.assembly.as_ref().expect("it has a rest");
+        let (buf, at) = (assembly.buf, u32_of(ASSEMBLY_AT + assembly.have));
+        conn.receiving = Receiving::Frame;
+        batch.ops.push(Op::RecvInto { conn: id, buf: self.pool.fill(buf), at, len });
+    }
+
+    fn receive_probe(&mut self, id: ConnId, batch: &mut OpBatch) {
+        let conn = self.conns.get(id).expect("checked by the caller");
+        let buf = match conn.probe {
+            Some(buf) => buf,
+            None => match self.store.alloc(&mut self.pool, PAGE_BYTES) {
+                Some(buf) => buf,
+                None => return self.pause_for_memory(id),
+            },
+        };
+        let conn = self.conns.get(id).expect("just seen");
+        conn.probe = Some(buf);
+        conn.receiving = Receiving::Probe;
+        // Small frames among large ones are taken by the page, large ones' heads by themselves.
+        let len = if conn.small_streak > 0 { PAGE_BYTES } else { PROBE_BYTES };
+        let len = u32_of(len);
+        batch.ops.push(Op::RecvInto { conn: id, buf: self.pool.fill(buf), at: 0, len });
+    }
+
+    /// Lets paused connections go on where the reason has passed.
+    pub(crate) fn resume_connections(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.resume) {
+            let settings = &self.store.settings;
+            let Some(conn) = self.conns.get(id) else { continue };
+            if conn.pause == Pause::Credit && !conn.is_over_credit(settings) {
+                conn.pause = Pause::None;
+                self.look(now, id);
+            }
+        }
+        for _ in 0..self.memory_waiters.len() {
+            let full = self.store.unstored_bytes > self.store.settings.unstored_bytes_max;
+            if full && self.store.failed.is_none() {
+                break;
+            }
+            let Some(id) = self.memory_waiters.pop_front() else { break };
+            let Some(conn) = self.conns.get(id) else { continue };
+            if conn.pause != Pause::Memory || conn.is_closing {
+                continue;
+            }
+            conn.pause = Pause::None;
+            self.look(now, id);
+            self.touch(id);
+            let again = self.conns.get(id).is_some_and(|conn| conn.pause == Pause::Memory);
+            if again {
+                break;
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// Bytes that the frame being assembled still lacks, 0 if none is or its length is unknown.
+    fn rest_of_frame(&self) -> usize {
+        let assembly = self.assembly.as_ref();
+        assembly.and_then(|a| a.need.map(|need| need - a.have)).unwrap_or(0)
+    }
+
+    fn is_over_credit(&self, settings: &crate::settings::Settings) -> bool {
+        self.requests >= settings.requests_in_flight_max
+            || self.request_bytes >= settings.credit_bytes
+    }
+}

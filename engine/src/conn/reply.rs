@@ -1,0 +1,266 @@
+//! Replies: queued per connection, one send in flight each, sent once per turn.
+
+use wire::frame::ErrorReply;
+use wire::{ErrorCode, Kind};
+
+use crate::log::read::Part;
+use crate::pool::PAGE_BYTES;
+use crate::port::{ConnId, Fault, Level, Notice, Op, OpBatch, SEND_SLICES_MAX, Time};
+use crate::shard::Shard;
+use crate::units::usize_of;
+
+impl Shard {
+    /// Queues what `encode` writes as (part of) a reply. A connection for whose reply there is
+    /// no memory is closed: its peer must not wait for an answer that never comes.
+    pub(crate) fn reply(&mut self, id: ConnId, encode: impl FnOnce(&mut Vec<u8>)) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        encode(&mut scratch);
+        let queued = self.queue_bytes(id, &scratch);
+        self.scratch = scratch;
+        if !queued {
+            self.close(id, "there is no memory for its reply");
+        }
+    }
+
+    fn queue_bytes(&mut self, id: ConnId, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Some(conn) = self.conns.get(id) else { return true };
+            if conn.is_closing {
+                return true;
+            }
+            // The last page may have room: what is behind its last part is unused.
+            let tail = conn.replies.back().copied().filter(|part| {
+                Some(part.buf) == conn.reply_page && part.at + part.len < PAGE_BYTES
+            });
+            let Some(part) = tail else {
+                let Some(buf) = self.store.alloc(&mut self.pool, PAGE_BYTES) else { return false };
+                let conn = self.conns.get(id).expect("just seen");
+                conn.reply_page = Some(buf);
+                conn.replies.push_back(Part { buf, at: 0, len: 0 });
+                continue;
+            };
+            let end = part.at + part.len;
+            let take = rest.len().min(PAGE_BYTES - end);
+            self.pool.bytes_mut(part.buf)[end..end + take].copy_from_slice(&rest[..take]);
+            let conn = self.conns.get(id).expect("just seen");
+            conn.replies.back_mut().expect("just seen").len += take;
+            conn.reply_bytes += take;
+            rest = &rest[take..];
+        }
+        self.touch(id);
+        true
+    }
+
+    /// Queues parts of buffers, whose references it takes over.
+    pub(crate) fn reply_parts(&mut self, id: ConnId, parts: &[Part]) {
+        let conn = self.conns.get(id).filter(|conn| !conn.is_closing);
+        let Some(conn) = conn else {
+            for part in parts {
+                self.pool.release(part.buf);
+            }
+            return;
+        };
+        for &part in parts {
+            conn.reply_bytes += part.len;
+            conn.replies.push_back(part);
+        }
+        conn.reply_page = None;
+        self.touch(id);
+    }
+
+    /// Answers a request with an error.
+    pub(crate) fn reply_error(
+        &mut self,
+        id: ConnId,
+        kind: u16,
+        correlation_id: u64,
+        code: ErrorCode,
+        detail: &str,
+    ) {
+        self.store.counters.errors_replied += 1;
+        let mut retry_after_ms = 0;
+        if code == ErrorCode::Overloaded {
+            self.store.counters.requests_overloaded += 1;
+            retry_after_ms = 10;
+        }
+        let error = ErrorReply { code: code.number(), retry_after_ms, detail };
+        self.reply(id, |out| error.encode(out, kind, correlation_id));
+    }
+
+    /// A request of `kind` has been answered: its credit returns.
+    pub(crate) fn request_ended(&mut self, conn: (ConnId, u64), bytes: usize) {
+        let Some(open) = self.conns.live(conn) else { return };
+        open.requests = open.requests.saturating_sub(1);
+        open.request_bytes = open.request_bytes.saturating_sub(bytes);
+        if open.pause == crate::conn::Pause::Credit {
+            self.resume.push(conn.0);
+        }
+        self.touch(conn.0);
+    }
+
+    /// Puts the connection on the list of those to look at.
+    pub(crate) fn touch(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if !conn.is_dirty {
+            conn.is_dirty = true;
+            self.dirty_conns.push(id);
+        }
+    }
+
+    /// Emits the sends, closes and receives of the connections that need any.
+    pub(crate) fn serve_connections(&mut self, now: Time, batch: &mut OpBatch) {
+        let mut dirty = std::mem::take(&mut self.dirty_conns);
+        for id in dirty.drain(..) {
+            let Some(conn) = self.conns.get(id) else { continue };
+            conn.is_dirty = false;
+            if conn.is_closing {
+                continue;
+            }
+            self.send(id, now, batch);
+            self.arm(id, batch);
+            self.end_if_idle(id);
+        }
+        self.dirty_conns = dirty;
+        for id in std::mem::take(&mut self.closes) {
+            batch.ops.push(Op::Close { conn: id });
+        }
+    }
+
+    fn send(&mut self, id: ConnId, now: Time, batch: &mut OpBatch) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.is_sending || conn.reply_bytes == 0 {
+            return;
+        }
+        let first = batch.slices.len();
+        for part in conn.replies.iter().filter(|part| part.len > 0).take(SEND_SLICES_MAX) {
+            batch.slices.push(self.pool.slice(part.buf, part.at, part.len));
+        }
+        let count = crate::units::u32_of(batch.slices.len() - first);
+        let first = crate::units::u32_of(first);
+        conn.is_sending = true;
+        conn.progress = now;
+        batch.ops.push(Op::Send { conn: id, first, count });
+    }
+
+    /// A send ended.
+    pub(crate) fn sent(&mut self, id: ConnId, now: Time, result: Result<u32, Fault>) {
+        let Some(conn) = self.conns.get(id) else { return };
+        conn.is_sending = false;
+        if conn.is_closing {
+            return self.release_replies(id);
+        }
+        let bytes = match result {
+            Ok(bytes) => usize_of(bytes),
+            Err(Fault(_)) => return self.close(id, ""),
+        };
+        conn.progress = now;
+        conn.reply_bytes -= bytes;
+        let mut left = bytes;
+        while let Some(part) = conn.replies.front_mut() {
+            let take = left.min(part.len);
+            part.at += take;
+            part.len -= take;
+            left -= take;
+            if part.len > 0 {
+                break;
+            }
+            let part = conn.replies.pop_front().expect("just seen");
+            if conn.reply_page == Some(part.buf) {
+                conn.reply_page = None;
+            }
+            self.pool.release(part.buf);
+        }
+        let room = conn.reply_bytes < self.store.settings.reply_bytes_queued_max;
+        if room {
+            self.ready.extend(conn.fetches.drain(..));
+        }
+        self.touch(id);
+    }
+
+    fn end_if_idle(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let idle = conn.requests == 0 && conn.reply_bytes == 0 && conn.held.is_empty();
+        if conn.is_ending && idle && !conn.is_closing {
+            self.close(id, "");
+        }
+    }
+
+    /// Closes the connection, with a reason for the log unless it is empty. What it holds is
+    /// given back when the backend has let go of it.
+    pub(crate) fn close(&mut self, id: ConnId, reason: &str) {
+        let Some(conn) = self.conns.get(id) else { return };
+        if conn.is_closing {
+            return;
+        }
+        conn.is_closing = true;
+        self.closes.push(id);
+        if !reason.is_empty() {
+            let text = format!("connection closed: {reason}");
+            self.notices.push(Notice { level: Level::Warn, conn: Some(id), text });
+        }
+    }
+
+    fn release_replies(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        for part in conn.replies.drain(..) {
+            self.pool.release(part.buf);
+        }
+        conn.reply_bytes = 0;
+    }
+
+    /// The backend has let go of the connection: everything it held is free.
+    pub(crate) fn closed(&mut self, id: ConnId) {
+        self.release_replies(id);
+        let Some(conn) = self.conns.remove(id) else { return };
+        for held in conn.held {
+            if let Some(recv) = held.recv {
+                self.returns.push(recv);
+            }
+        }
+        if let Some(assembly) = conn.assembly {
+            self.timers.remove(&(assembly.due, crate::shard::Timer::Arrival(id)));
+            self.pool.release(assembly.buf);
+        }
+        if let Some(probe) = conn.probe {
+            self.pool.release(probe);
+        }
+        self.store.counters.connections_closed += 1;
+        self.drop_fetches((id, conn.serial));
+    }
+
+    /// When memory is short, the connections that have not taken a byte for too long are closed:
+    /// what they hold would keep others waiting.
+    pub(crate) fn close_stalled(&mut self, now: Time) {
+        let stall_ns = self.store.settings.stall_ns;
+        let ids: Vec<ConnId> = self.conns.ids().collect();
+        for id in ids {
+            let Some(conn) = self.conns.get(id) else { continue };
+            let stalled = conn.is_sending && now.since(conn.progress) > stall_ns;
+            if stalled && !conn.is_closing {
+                self.store.counters.connections_stalled += 1;
+                self.close(id, "it did not take its replies while memory was short");
+            }
+        }
+    }
+
+    /// Tells a peer that broke the protocol why, and closes the connection once it was sent.
+    pub(crate) fn refuse(&mut self, id: ConnId, code: ErrorCode, reason: &'static str) {
+        self.store.counters.connections_malformed += 1;
+        let text = format!("connection refused: {reason}");
+        self.notices.push(Notice { level: Level::Warn, conn: Some(id), text });
+        self.reply_error(id, Kind::Hello.number(), 0, code, reason);
+        let Some(conn) = self.conns.get(id) else { return };
+        // Nothing more is read: what follows in the stream cannot be trusted.
+        conn.is_ending = true;
+        conn.requests = 0;
+        let held = std::mem::take(&mut conn.held);
+        for held in held {
+            if let Some(recv) = held.recv {
+                self.returns.push(recv);
+            }
+        }
+        self.touch(id);
+    }
+}

@@ -1,0 +1,128 @@
+//! What a shard counts. One plain u64 each; stats sends them all with their names.
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// One shard's counters.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Counters { $($(#[doc = $doc])* pub $name: u64,)* }
+
+        impl Counters {
+            /// Every counter with its name.
+            pub fn rows(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections_accepted,
+    /// Connections closed.
+    connections_closed,
+    /// Connections open now.
+    connections_open,
+    /// Connections refused because the table was full.
+    connections_refused,
+    /// Connections closed for breaking the protocol.
+    connections_malformed,
+    /// Connections closed for not taking their replies while memory was short.
+    connections_stalled,
+    /// Frames received.
+    frames_received,
+    /// Error replies sent.
+    errors_replied,
+    /// Requests answered OVERLOADED.
+    requests_overloaded,
+    /// Times a connection was not read because a limit was reached.
+    receive_pauses,
+    /// Record batches appended.
+    batches_appended,
+    /// Records appended.
+    records_appended,
+    /// Bytes of record batches appended.
+    bytes_appended,
+    /// Record batches refused.
+    batches_refused,
+    /// Large batches written from the buffer they were received into.
+    batches_adopted,
+    /// Journal frames written.
+    journal_frames,
+    /// Bytes of journal frames written.
+    journal_bytes,
+    /// Entries in journal frames.
+    journal_entries,
+    /// Times a commit waited because the journal had no free file.
+    journal_stalls,
+    /// Direct runs written.
+    direct_runs,
+    /// Bytes of direct runs written.
+    direct_bytes,
+    /// Background segment writes.
+    background_runs,
+    /// Bytes of background segment writes.
+    background_bytes,
+    /// Writes that were durable by themselves.
+    durable_writes,
+    /// Flushes.
+    flushes,
+    /// Writes, flushes or extensions that failed.
+    storage_failures,
+    /// Fetch requests.
+    fetches,
+    /// Fetches that had to wait for data.
+    fetches_parked,
+    /// Partition reads of fetches served from memory.
+    fetch_memory_hits,
+    /// Partition reads of fetches that went to the disk.
+    fetch_disk_reads,
+    /// Bytes of record batches sent to consumers.
+    fetch_bytes,
+    /// Bytes read from the disk for fetches.
+    disk_read_bytes,
+    /// Runs dropped from memory to make room.
+    runs_evicted,
+    /// Turns of the loop.
+    turns,
+    /// Completions handled.
+    dones,
+    /// Entries into the kernel by the loop.
+    kernel_entries,
+    /// Operations submitted to the kernel.
+    operations_submitted,
+    /// Rounds that spun without finding anything.
+    spin_rounds_empty,
+    /// CPU time in empty spin rounds, in ns.
+    spin_empty_ns,
+    /// Times the loop parked.
+    parks,
+    /// Bytes zeroed for journals and prepared segments.
+    bytes_zeroed,
+    /// Bytes free in the buffer pool now.
+    pool_free_bytes,
+    /// Bytes of the buffer pool.
+    pool_bytes,
+    /// Topics now.
+    topics,
+    /// Partitions now.
+    partitions,
+    /// Starts of this data directory, this one included.
+    boot_epoch,
+}
+
+/// What the process counts about its own input and output, handed in each turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IoCounters {
+    /// Entries into the kernel.
+    pub kernel_entries: u64,
+    /// Operations submitted.
+    pub operations_submitted: u64,
+    /// Empty spin rounds.
+    pub spin_rounds_empty: u64,
+    /// CPU time in empty spin rounds, in ns.
+    pub spin_empty_ns: u64,
+    /// Parks.
+    pub parks: u64,
+    /// Bytes zeroed.
+    pub bytes_zeroed: u64,
+}

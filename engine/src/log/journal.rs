@@ -1,0 +1,125 @@
+//! The shard's journal: a ring of pre-written files and the frames in flight to them.
+//!
+//! Frames are submitted several at a time and may complete in any order, but count as written or
+//! durable in the order of their log sequence numbers, because recovery reads them so.
+
+use std::collections::VecDeque;
+
+use super::partition::PartitionId;
+use crate::pool::BufId;
+use crate::port::{FileSlot, Sync, Time};
+
+/// One file of the ring.
+#[derive(Debug)]
+pub struct JournalFile {
+    /// Its number for ops.
+    pub slot: FileSlot,
+    /// Runs with parts in this file that are not stored in their segments yet.
+    pub pinned: Vec<(PartitionId, u64)>,
+    /// How many of `pinned` still hold.
+    pub pins: usize,
+    /// Whether a flush of it is in flight.
+    pub flushing: bool,
+}
+
+/// A frame that is not known durable.
+#[derive(Debug)]
+pub struct FrameInFlight {
+    /// Its log sequence number.
+    pub lsn: u64,
+    /// Ring place of its file.
+    pub file: usize,
+    /// Its buffer, until it is written.
+    pub buf: Option<BufId>,
+    /// Its length.
+    pub bytes: usize,
+    /// What its write promises.
+    pub sync: Sync,
+    /// Its write completed.
+    pub written: bool,
+    /// Its write, or a flush after it, made it durable.
+    pub durable: bool,
+    /// A flush that covers it is in flight.
+    pub in_flush: bool,
+    /// Latest time at which a flush shall be submitted.
+    pub flush_by: Time,
+    /// Commits it carries: partition, and offset behind the last record.
+    pub commits: Vec<(PartitionId, u64)>,
+}
+
+/// The journal of one shard.
+#[derive(Debug)]
+pub struct Journal {
+    /// The ring.
+    pub files: Vec<JournalFile>,
+    /// Files of the ring that are not open yet.
+    pub unopened: usize,
+    /// Length of each file.
+    pub file_bytes: u64,
+    /// Ring place of the file being written.
+    pub active: usize,
+    /// Files begun so far, over all starts.
+    pub file_sequence: u64,
+    /// Where the next frame goes in the active file.
+    pub position: u64,
+    /// Number of the next frame.
+    pub next_lsn: u64,
+    /// Every frame up to this number is durable.
+    pub durable_lsn: u64,
+    /// Highest watermark that a frame in the journal carries.
+    pub published_lsn: u64,
+    /// Frames that are not durable, in order.
+    pub frames: VecDeque<FrameInFlight>,
+    /// How many frames at the front of `frames` have been counted as written.
+    pub written_front: usize,
+    /// Frames whose write is in flight.
+    pub writes_in_flight: usize,
+    /// Frame buffers that are free.
+    pub free_bufs: Vec<BufId>,
+    /// Commit lists to reuse.
+    pub free_commits: Vec<Vec<(PartitionId, u64)>>,
+    /// When the last frame was submitted.
+    pub last_submit: Time,
+}
+
+impl Journal {
+    /// The frame with this number.
+    pub fn frame_mut(&mut self, lsn: u64) -> Option<&mut FrameInFlight> {
+        let index = lsn.checked_sub(self.frames.front()?.lsn)?;
+        self.frames.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// Makes room for a frame of at most `bytes` bytes, moving on to the next file if it must.
+    /// `None` if that file is still needed.
+    pub fn room(&mut self, bytes: usize) -> Room {
+        if self.position + crate::units::u64_of(bytes) <= self.file_bytes {
+            return Room::Here;
+        }
+        let next = (self.active + 1) % self.files.len();
+        let busy = self.frames.iter().any(|frame| frame.file == next);
+        if self.files[next].pins > 0 || busy {
+            return Room::None;
+        }
+        self.files[next].pinned.clear();
+        self.active = next;
+        self.file_sequence += 1;
+        self.position = 0;
+        Room::NextFile
+    }
+
+    /// Whether some durable frame is above every watermark on disk.
+    pub fn is_unsealed(&self) -> bool {
+        self.durable_lsn > self.published_lsn
+    }
+}
+
+/// What [`Journal::room`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// The active file has room.
+    Here,
+    /// A new file was begun.
+    NextFile,
+    /// The next file still holds what its segments do not.
+    None,
+}

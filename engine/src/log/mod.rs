@@ -1,0 +1,24 @@
+//! Partitions and how they reach the disk.
+//!
+//! A partition's newest records lie in memory as *runs*: buffers that hold batches back to back,
+//! laid out so that each can be written to its segment as one frame. A record becomes durable
+//! either in a journal frame (small ones, gathered over all partitions) or with its run (large
+//! ones, written straight to the segment). [`cursors`] is the one file that moves
+//! `appended >= written >= durable`.
+//!
+//! ```text
+//!  append ──► open run ──┬─ small: journal frame ──► durable ──► (later, in background) segment
+//!                        └─ large: sealed run ─────► segment ──► durable
+//! ```
+
+pub mod cursors;
+pub mod files;
+pub mod gather;
+pub mod journal;
+pub mod partition;
+pub mod placement;
+pub mod read;
+pub mod run;
+pub mod segment;
+pub mod slab;
+pub mod store;

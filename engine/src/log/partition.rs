@@ -1,0 +1,165 @@
+//! One partition: its runs in memory, its segments on disk, and who waits for it.
+
+use std::collections::VecDeque;
+
+use wire::{Acks, TopicId};
+
+use super::cursors::Progress;
+use super::run::{Run, RunState};
+use super::segment::Segment;
+use crate::frame::EntryKind;
+use crate::layout::FilePath;
+
+/// A partition's number within its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId(pub u32);
+
+/// A produce request that waits for a partition.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiter {
+    /// Answer once the cursor that `acks` names has reached this offset.
+    pub end: u64,
+    /// Number of the request.
+    pub request: u32,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub struct Partition {
+    /// Topic it belongs to; zero for the catalog.
+    pub topic: TopicId,
+    /// Its number within the topic.
+    pub number: u32,
+    /// What its entries hold.
+    pub kind: EntryKind,
+    /// Length at which a segment is full.
+    pub segment_bytes: u64,
+    /// How long written records may wait for a flush.
+    pub flush_ns: u64,
+    /// Offset of the oldest record.
+    pub log_start: u64,
+    /// Cursors and commits.
+    pub progress: Progress,
+    /// Runs in memory, contiguous up to the newest record.
+    pub runs: VecDeque<Run>,
+    /// Segments, oldest first; the last is written to if `writable`.
+    pub segments: VecDeque<Segment>,
+    /// Whether the last segment may be written to: it was begun by this start.
+    pub writable: bool,
+    /// The segment after the last one, opened ahead.
+    pub next: Option<Segment>,
+    /// Sequence of the next segment to create.
+    pub next_sequence: u32,
+    /// Offset up to which all runs are written to the segment.
+    pub runs_written: u64,
+    /// Offset up to which all runs are stored in the segment.
+    pub runs_stored: u64,
+    /// On the list of partitions with uncommitted bytes.
+    pub is_dirty: bool,
+    /// On the list of partitions with runs to place.
+    pub is_placing: bool,
+    /// Someone waits for the uncommitted bytes to be durable.
+    pub wants_durable: bool,
+    /// Someone waits for the uncommitted bytes to be written.
+    pub wants_written: bool,
+    /// Produce requests that wait for `written`.
+    pub written_waiters: VecDeque<Waiter>,
+    /// Produce requests that wait for `durable`.
+    pub durable_waiters: VecDeque<Waiter>,
+    /// Fetches that wait for more.
+    pub fetch_waiters: Vec<u64>,
+    /// Where the last disk read ended, so that the next one begins there: offset, segment,
+    /// position.
+    pub read_hints: [(u64, u32, u64); 4],
+    /// Which hint is replaced next.
+    pub read_hint_next: usize,
+    /// Ops and fetches in flight that name it.
+    pub users: u32,
+    /// Deleted; freed when nothing names it any more.
+    pub is_deleted: bool,
+}
+
+impl Partition {
+    /// An empty partition whose records begin at `offset`.
+    pub fn new(topic: TopicId, number: u32, kind: EntryKind, offset: u64) -> Partition {
+        Partition {
+            topic,
+            number,
+            kind,
+            segment_bytes: u64::MAX,
+            flush_ns: 0,
+            log_start: offset,
+            progress: Progress::at(offset),
+            runs: VecDeque::new(),
+            segments: VecDeque::new(),
+            writable: false,
+            next: None,
+            next_sequence: 0,
+            runs_written: offset,
+            runs_stored: offset,
+            is_dirty: false,
+            is_placing: false,
+            wants_durable: false,
+            wants_written: false,
+            written_waiters: VecDeque::new(),
+            durable_waiters: VecDeque::new(),
+            fetch_waiters: Vec::new(),
+            read_hints: [(u64::MAX, 0, 0); 4],
+            read_hint_next: 0,
+            users: 0,
+            is_deleted: false,
+        }
+    }
+
+    /// Path of its segment with this sequence.
+    pub const fn path(&self, sequence: u32) -> FilePath {
+        FilePath::Segment { topic: self.topic, partition: self.number, sequence }
+    }
+
+    /// Its open run.
+    pub fn open_run(&mut self) -> Option<&mut Run> {
+        self.runs.back_mut().filter(|run| run.state == RunState::Open)
+    }
+
+    /// The run that begins at this offset.
+    pub fn run_at(&mut self, base_offset: u64) -> Option<&mut Run> {
+        let index = self.runs.partition_point(|run| run.base_offset < base_offset);
+        self.runs.get_mut(index).filter(|run| run.base_offset == base_offset)
+    }
+
+    /// Bytes that belong to no commit yet.
+    pub fn pending_bytes(&self) -> usize {
+        // Only the newest runs can have any: older ones were committed to get there.
+        let pending = self.runs.iter().rev().map(Run::pending_bytes);
+        pending.take_while(|&bytes| bytes > 0).sum()
+    }
+
+    /// Offset behind the newest record that a level of acks may call done.
+    pub const fn reached(&self, acks: Acks) -> u64 {
+        match acks {
+            Acks::None | Acks::Memory => self.progress.appended(),
+            Acks::Written => self.progress.written(),
+            Acks::Durable => self.progress.durable(),
+        }
+    }
+
+    /// Recomputes up to where runs are written and stored, after one changed its state.
+    pub fn settle_runs(&mut self) {
+        for run in &self.runs {
+            if run.state == RunState::Stored && run.base_offset <= self.runs_stored {
+                self.runs_stored = self.runs_stored.max(run.next_offset);
+            }
+            if run.state >= RunState::Written && run.base_offset <= self.runs_written {
+                self.runs_written = self.runs_written.max(run.next_offset);
+            }
+        }
+    }
+
+    /// The segment with this sequence.
+    pub fn segment_mut(&mut self, sequence: u32) -> Option<&mut Segment> {
+        if self.next.as_ref().is_some_and(|next| next.sequence == sequence) {
+            return self.next.as_mut();
+        }
+        self.segments.iter_mut().rev().find(|segment| segment.sequence == sequence)
+    }
+}

@@ -1,0 +1,465 @@
+//! Where runs go in their segments, and what becomes of the segments' files.
+//!
+//! Runs of a partition get their places in offset order, so a segment is dense. A run is stored
+//! once its frame is durable there; only then may the journal forget it and memory drop it.
+
+use wire::TopicId;
+use zerocopy::IntoBytes;
+
+use super::cursors::Via;
+use super::partition::{Partition, PartitionId};
+use super::run::{Run, RunState};
+use super::segment::{Segment, SegmentFile};
+use super::store::{RunWrite, Store, StoreTag};
+use crate::frame::seal_frame;
+use crate::frame::{EntryHeader, EntryKind, FrameKind, FrameMeta, HEADER_BYTES, RUN_PREFIX_BYTES};
+use crate::layout::FilePath;
+use crate::pool::Pool;
+use crate::port::{Extent, Fault, FileSlot, Fill, Now, Op, OpBatch, Open, Sync, Time};
+use crate::settings::{INDEX_SPACING_BYTES, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN};
+use crate::units::{u32_of, u64_of, usize_of};
+
+/// Why a run did not get its place yet.
+enum Delay {
+    /// The segment's file is being opened.
+    File,
+    /// Enough background writes are in flight.
+    Background,
+}
+
+impl Store {
+    /// Writes sealed runs to their segments, as far as files and limits allow.
+    pub fn place_runs(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch) {
+        if self.failed.is_some() {
+            return;
+        }
+        for _ in 0..self.placing.len() {
+            let Some(id) = self.placing.pop_front() else { return };
+            if self.partitions.get(id.0).is_none() {
+                continue;
+            }
+            match self.place_partition(pool, now, batch, id) {
+                Ok(()) => self.partition_mut(id).is_placing = false,
+                Err(Delay::File | Delay::Background) => self.placing.push_back(id),
+            }
+        }
+    }
+
+    fn place_partition(
+        &mut self,
+        pool: &mut Pool,
+        now: Now,
+        batch: &mut OpBatch,
+        id: PartitionId,
+    ) -> Result<(), Delay> {
+        loop {
+            let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+            let sealed = |run: &Run| run.state == RunState::Sealed;
+            let Some(index) = partition.runs.iter().position(sealed) else { return Ok(()) };
+            let direct = partition.runs.range(index..).any(|run| run.direct);
+            if !direct && self.background_writes >= self.settings.background_writes_max {
+                return Err(Delay::Background);
+            }
+            let bytes = u64_of(partition.runs[index].frame_bytes());
+            let file = self.ensure_segment(batch, id, bytes, index)?;
+            self.write_run(pool, now, batch, id, index, file);
+            self.reserve_ahead(batch, id);
+            self.open_ahead(batch, id);
+        }
+    }
+
+    /// The file of a segment with room for `bytes` more: the current one, the one opened ahead,
+    /// or a new one, which must be opened first.
+    fn ensure_segment(
+        &mut self,
+        batch: &mut OpBatch,
+        id: PartitionId,
+        bytes: u64,
+        run: usize,
+    ) -> Result<FileSlot, Delay> {
+        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+        let base_offset = partition.runs[run].base_offset;
+        if let Some(last) = partition.segments.back_mut().filter(|_| partition.writable) {
+            let room = last.end == 0 || last.end + bytes <= partition.segment_bytes;
+            if room {
+                return last.open_file().ok_or(Delay::File);
+            }
+            last.next_offset = Some(base_offset);
+            partition.writable = false;
+        }
+        if partition.next.is_none() {
+            self.open_next(batch, id);
+        }
+        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+        let is_open = partition.next.as_ref().is_some_and(|next| next.open_file().is_some());
+        if !is_open {
+            return Err(Delay::File);
+        }
+        let mut next = partition.next.take().expect("just seen");
+        next.base_offset = base_offset;
+        let file = next.open_file().expect("just seen");
+        if let Some(last) = partition.segments.back_mut() {
+            last.next_offset = Some(base_offset);
+        }
+        partition.segments.push_back(next);
+        partition.writable = true;
+        Ok(file)
+    }
+
+    /// Begins to open the partition's next segment, from a spare file if there is one.
+    fn open_next(&mut self, batch: &mut OpBatch, id: PartitionId) {
+        let Some(slot) = self.take_file_slot(batch) else { return };
+        let spare = self.spares.next();
+        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+        let sequence = partition.next_sequence;
+        partition.next_sequence += 1;
+        let mut segment = Segment::new(sequence, 0);
+        segment.file = SegmentFile::Opening(slot);
+        partition.next = Some(segment);
+        partition.users += 1;
+        let path = partition.path(sequence);
+        let open = match spare {
+            Some(number) => Open::Adopt { from: FilePath::Spare { number } },
+            None => Open::Create,
+        };
+        self.segment_files.insert(slot, (id, sequence));
+        batch.ops.push(Op::FileOpen { file: slot, path, open });
+    }
+
+    /// Opens the next segment while the current one still has room, so that no run waits for it.
+    fn open_ahead(&mut self, batch: &mut OpBatch, id: PartitionId) {
+        let partition = self.partition(id);
+        let half = partition.segment_bytes / 2;
+        let late = partition.segments.back().is_some_and(|last| last.end > half);
+        if late && partition.next.is_none() {
+            self.open_next(batch, id);
+        }
+    }
+
+    /// A file number, closing an idle file if all are taken.
+    pub(crate) fn take_file_slot(&mut self, batch: &mut OpBatch) -> Option<FileSlot> {
+        if let Some(slot) = self.files.take() {
+            return Some(slot);
+        }
+        let idle = self.segment_files.iter().find_map(|(&slot, &(id, sequence))| {
+            let partition = self.partitions.get(id.0)?;
+            let last = partition.segments.back()?;
+            let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
+            let busy = segment.users > 0 || segment.extending || segment.sequence == last.sequence;
+            (segment.open_file() == Some(slot) && !busy).then_some((slot, id, sequence))
+        });
+        let (slot, id, sequence) = idle?;
+        self.close_segment_file(batch, id, sequence);
+        debug_assert!(!self.segment_files.contains_key(&slot));
+        self.files.take()
+    }
+
+    pub(crate) fn close_segment_file(
+        &mut self,
+        batch: &mut OpBatch,
+        id: PartitionId,
+        sequence: u32,
+    ) {
+        let segment = self.partition_mut(id).segment_mut(sequence);
+        let Some(segment) = segment else { return };
+        let SegmentFile::Open(slot) = segment.file else { return };
+        segment.file = SegmentFile::Closed;
+        self.segment_files.remove(&slot);
+        self.files.give(slot);
+        batch.ops.push(Op::FileClose { file: slot });
+    }
+
+    fn write_run(
+        &mut self,
+        pool: &mut Pool,
+        now: Now,
+        batch: &mut OpBatch,
+        id: PartitionId,
+        index: usize,
+        file: FileSlot,
+    ) {
+        let identity = self.identity;
+        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+        let segment = partition.segments.back_mut().expect("ensured by the caller");
+        let run = &mut partition.runs[index];
+        run.segment = segment.sequence;
+        run.position = segment.end;
+        run.state = RunState::Writing;
+        let bytes = run.frame_bytes();
+        let end = segment.end + u64_of(bytes);
+        let extent = if end <= segment.written_to { Extent::Written } else { Extent::Fresh };
+        segment.push(run.base_offset, u64_of(bytes), run.max_timestamp_ms, INDEX_SPACING_BYTES);
+        segment.users += 1;
+        partition.users += 1;
+        let meta = FrameMeta {
+            kind: FrameKind::Segment,
+            boot_epoch: identity.boot_epoch,
+            broker_id: identity.broker_id,
+            lsn: 0,
+            watermark: partition.progress.durable(),
+            file_sequence: u64::from(run.segment),
+            position: run.position,
+            wall_ns: now.wall_ns,
+        };
+        seal_run(pool, partition.topic, partition.number, partition.kind, run, &meta);
+        pool.retain(run.buf);
+        let (buf, sync, direct) = (run.buf, run.sync, run.direct);
+        let (base_offset, position) = (run.base_offset, run.position);
+        let write = RunWrite { partition: id, base_offset, buf, bytes, background: !direct };
+        let tag = StoreTag::Run(self.run_writes.insert(write)).tag();
+        let slice = pool.slice(buf, 0, bytes);
+        batch.ops.push(Op::Write { file, tag, slice, position, sync, extent });
+        self.counters.durable_writes += u64::from(sync == Sync::Durable);
+        if direct {
+            self.counters.direct_runs += 1;
+            self.counters.direct_bytes += u64_of(bytes);
+        } else {
+            self.background_writes += 1;
+            self.counters.background_runs += 1;
+            self.counters.background_bytes += u64_of(bytes);
+        }
+    }
+
+    /// Allocates blocks ahead of a growing segment: the more it grows, the further.
+    fn reserve_ahead(&mut self, batch: &mut OpBatch, id: PartitionId) {
+        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+        let limit = partition.segment_bytes;
+        let Some(segment) = partition.segments.back_mut() else { return };
+        let step = segment.end.next_power_of_two().clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX);
+        if segment.extending || segment.reserved_to >= (segment.end + step / 2).min(limit) {
+            return;
+        }
+        let Some(file) = segment.open_file() else { return };
+        let from = segment.reserved_to;
+        let to = (segment.end + step).next_multiple_of(RESERVE_BYTES_MIN).min(limit).max(from);
+        if to == from {
+            return;
+        }
+        segment.extending = true;
+        partition.users += 1;
+        batch.ops.push(Op::FileExtend { file, from, to, fill: Fill::Reserve });
+    }
+
+    /// A run's write ended.
+    pub fn run_wrote(&mut self, pool: &mut Pool, slot: u32, result: Result<u32, Fault>) {
+        let Some(write) = self.run_writes.remove(slot) else { return };
+        pool.release(write.buf);
+        self.background_writes -= usize::from(write.background);
+        let id = write.partition;
+        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
+        partition.users -= 1;
+        let Some(run) = partition.run_at(write.base_offset) else { return };
+        let (sync, sequence) = (run.sync, run.segment);
+        let held = matches!(result, Ok(written) if usize_of(written) == write.bytes);
+        if held {
+            run.state = if sync == Sync::Durable { RunState::Stored } else { RunState::Written };
+        }
+        if let Some(segment) = partition.segment_mut(sequence) {
+            segment.users -= 1;
+        }
+        match result {
+            Ok(_) if held => {}
+            Ok(_) => return self.fail(Fault::EIO, "a segment write was short"),
+            Err(fault) => return self.fail(fault, "a segment write failed"),
+        }
+        if sync == Sync::Written && !self.flushing.contains(&id) {
+            self.flushing.push(id);
+        }
+        self.settle_partition_runs(id);
+    }
+
+    fn settle_partition_runs(&mut self, id: PartitionId) {
+        let partition = self.partitions.get_mut(id.0).expect("named by an op");
+        let stored_before = partition.runs_stored;
+        partition.settle_runs();
+        let stored = partition.runs_stored;
+        let from = partition.runs.partition_point(|run| run.base_offset < stored_before);
+        for run in partition.runs.range_mut(from..) {
+            if run.next_offset > stored {
+                break;
+            }
+            self.unstored_bytes -= run.data_bytes();
+            self.evictable.push_back((id, run.base_offset));
+            let mut files = std::mem::take(&mut run.journal_files);
+            while files != 0 {
+                let index = files.trailing_zeros();
+                self.journal.files[usize_of(index)].pins -= 1;
+                files &= files - 1;
+            }
+        }
+        self.advance(id);
+    }
+
+    /// Submits the segment flushes that are due: at once, since consumers wait for them.
+    pub fn flush_segments(&mut self, batch: &mut OpBatch) {
+        if self.failed.is_some() {
+            return;
+        }
+        for id in std::mem::take(&mut self.flushing) {
+            let Some(partition) = self.partitions.get_mut(id.0) else { continue };
+            let first = partition.runs.iter().find(|run| run.state == RunState::Written);
+            let Some(sequence) = first.map(|run| run.segment) else { continue };
+            let Some(segment) = partition.segment_mut(sequence) else { continue };
+            let Some(file) = segment.open_file() else { continue };
+            segment.users += 1;
+            partition.users += 1;
+            // What is written by now is covered; later runs of the segment ask again.
+            for run in &mut partition.runs {
+                if run.state == RunState::Written && run.segment == sequence {
+                    run.state = RunState::Flushing;
+                }
+            }
+            self.counters.flushes += 1;
+            let tag = StoreTag::SegmentFlush(self.segment_flushes.insert((id, sequence))).tag();
+            batch.ops.push(Op::Flush { file, tag });
+        }
+    }
+
+    /// A segment flush ended.
+    pub fn segment_flushed(&mut self, slot: u32, result: Result<(), Fault>) {
+        let Some((id, sequence)) = self.segment_flushes.remove(slot) else { return };
+        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
+        partition.users -= 1;
+        if let Some(segment) = partition.segment_mut(sequence) {
+            segment.users -= 1;
+        }
+        if let Err(fault) = result {
+            return self.fail(fault, "a segment flush failed");
+        }
+        for run in &mut partition.runs {
+            if run.state == RunState::Flushing && run.segment == sequence {
+                run.state = RunState::Stored;
+            }
+        }
+        let more = partition.runs.iter().any(|run| run.state == RunState::Written);
+        if more && !self.flushing.contains(&id) {
+            self.flushing.push(id);
+        }
+        self.settle_partition_runs(id);
+    }
+
+    /// A segment's file was opened, or not.
+    pub fn file_opened(&mut self, slot: FileSlot, result: Result<u64, Fault>) {
+        let Some(&(id, sequence)) = self.segment_files.get(&slot) else {
+            return self.journal_opened(result);
+        };
+        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
+        partition.users -= 1;
+        let Some(segment) = partition.segment_mut(sequence) else { return };
+        match result {
+            Ok(bytes) => {
+                segment.file = SegmentFile::Open(slot);
+                if segment.end == 0 {
+                    // A spare comes zeroed over its whole length; a new file is empty.
+                    segment.written_to = bytes;
+                    segment.reserved_to = bytes;
+                }
+            }
+            Err(fault) => {
+                segment.file = SegmentFile::Closed;
+                self.segment_files.remove(&slot);
+                self.files.give(slot);
+                self.fail(fault, "a segment file could not be opened");
+            }
+        }
+    }
+
+    fn journal_opened(&mut self, result: Result<u64, Fault>) {
+        match result {
+            Ok(_) => self.journal.unopened -= 1,
+            Err(fault) => self.fail(fault, "a journal file could not be opened"),
+        }
+    }
+
+    /// A recovered run was stored by recovery itself.
+    pub(crate) fn settle_replayed(&mut self, id: PartitionId, end: u64, now: Time) {
+        self.partition_mut(id).progress.submit(end, Via::Run, now);
+        self.settle_partition_runs(id);
+    }
+
+    /// A segment's file was extended, or not. Without the reservation writes still work, slower,
+    /// so only the lack of space is worth more than trying again later.
+    pub fn file_extended(&mut self, slot: FileSlot, to: u64, result: Result<(), Fault>) {
+        let Some(&(id, sequence)) = self.segment_files.get(&slot) else { return };
+        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
+        partition.users -= 1;
+        let Some(segment) = partition.segment_mut(sequence) else { return };
+        segment.extending = false;
+        match result {
+            Ok(()) => segment.reserved_to = segment.reserved_to.max(to),
+            Err(fault) => self.fail(fault, "space for a segment could not be reserved"),
+        }
+    }
+
+    /// Marks a partition deleted: nothing of it will be served, written or waited for any more.
+    pub fn delete_partition(&mut self, pool: &mut Pool, id: PartitionId) {
+        let Some(partition) = self.partitions.get_mut(id.0) else { return };
+        partition.is_deleted = true;
+        let had_open = partition.open_run().is_some();
+        self.open_runs -= usize::from(had_open);
+        for run in partition.runs.drain(..) {
+            if run.next_offset > partition.runs_stored {
+                self.unstored_bytes -= run.data_bytes();
+            }
+            let mut files = run.journal_files;
+            while files != 0 {
+                self.journal.files[usize_of(files.trailing_zeros())].pins -= 1;
+                files &= files - 1;
+            }
+            pool.release(run.buf);
+        }
+        self.dirty.retain(|&other| other != id);
+        self.placing.retain(|&other| other != id);
+        self.flushing.retain(|&other| other != id);
+    }
+
+    /// Frees deleted partitions that nothing names any more: closes and deletes their files.
+    pub fn reap(&mut self, batch: &mut OpBatch, deleted: &mut Vec<PartitionId>) {
+        deleted.retain(|&id| {
+            let Some(partition) = self.partitions.get(id.0) else { return false };
+            if partition.users > 0 {
+                return true;
+            }
+            let sequences: Vec<u32> = all_segments(partition).map(|s| s.sequence).collect();
+            let paths = sequences.iter().map(|&sequence| partition.path(sequence)).collect();
+            for &sequence in &sequences {
+                self.close_segment_file(batch, id, sequence);
+            }
+            self.partitions.remove(id.0);
+            if !sequences.is_empty() {
+                batch.ops.push(Op::FilesDelete { tag: StoreTag::Delete.tag(), paths });
+            }
+            false
+        });
+    }
+}
+
+fn all_segments(partition: &Partition) -> impl Iterator<Item = &Segment> {
+    partition.segments.iter().chain(partition.next.iter())
+}
+
+/// Writes the header and the entry table of a run's frame into its buffer.
+pub fn seal_run(
+    pool: &mut Pool,
+    topic: TopicId,
+    partition: u32,
+    kind: EntryKind,
+    run: &Run,
+    meta: &FrameMeta,
+) {
+    let entry = EntryHeader {
+        topic,
+        partition: partition.into(),
+        kind: (kind as u16).into(),
+        flags: 0.into(),
+        base_offset: run.base_offset.into(),
+        count: u32::try_from(run.next_offset - run.base_offset).expect("bounded by bytes").into(),
+        length: u32_of(run.data_bytes()).into(),
+        crc: run.crc.into(),
+        reserved: 0.into(),
+    };
+    let frame = pool.bytes_mut(run.buf);
+    frame[HEADER_BYTES..RUN_PREFIX_BYTES].copy_from_slice(entry.as_bytes());
+    let sealed = seal_frame(frame, meta, 1, run.data_bytes());
+    assert_eq!(sealed, run.frame_bytes(), "a run's frame is as long as its place");
+}

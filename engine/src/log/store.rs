@@ -1,0 +1,518 @@
+//! Everything of a shard that reaches the disk: partitions, journal, memory for runs.
+//!
+//! This file takes records in and absorbs completions; `gather` decides which bytes go into
+//! which commit, `placement` where runs go in their segments.
+
+use std::collections::VecDeque;
+
+use wire::batch::Batch;
+use wire::{Acks, ErrorCode, TopicId};
+
+use super::cursors::Via;
+use super::files::FileSlots;
+use super::journal::Journal;
+use super::partition::{Partition, PartitionId};
+use super::run::{Run, RunState};
+use super::slab::Slab;
+use crate::counters::Counters;
+use crate::frame::{EntryKind, RUN_PREFIX_BYTES, block_ceil};
+use crate::pool::{BufId, Bytes, Pool, Source};
+use crate::port::{Fault, FileSlot, Level, Notice, Sync, Tag, Time};
+use crate::settings::Settings;
+use crate::units::u64_of;
+
+/// What every frame is signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The broker's id.
+    pub broker_id: [u8; 16],
+    /// How often it has started.
+    pub boot_epoch: u32,
+}
+
+/// What an op of the store was, by its tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreTag {
+    /// Write of the journal frame with this number.
+    Frame(u64),
+    /// Write of a run; number in [`Store::run_writes`].
+    Run(u32),
+    /// Flush of the journal file at this ring place.
+    JournalFlush(u32),
+    /// Flush of a segment; number in [`Store::segment_flushes`].
+    SegmentFlush(u32),
+    /// Deletion of files.
+    Delete,
+    /// Not the store's: the read of a fetch.
+    Read(u32),
+}
+
+impl StoreTag {
+    /// As an op carries it.
+    pub fn tag(self) -> Tag {
+        let (kind, value) = match self {
+            StoreTag::Frame(lsn) => (0u64, lsn),
+            StoreTag::Run(slot) => (1, u64::from(slot)),
+            StoreTag::JournalFlush(index) => (2, u64::from(index)),
+            StoreTag::SegmentFlush(slot) => (3, u64::from(slot)),
+            StoreTag::Delete => (4, 0),
+            StoreTag::Read(slot) => (5, u64::from(slot)),
+        };
+        assert!(value < 1 << 56, "tags have 56 bits for a number");
+        Tag(kind << 56 | value)
+    }
+
+    /// What a done's tag says.
+    pub fn of(tag: Tag) -> StoreTag {
+        let value = tag.0 & ((1 << 56) - 1);
+        let slot = u32::try_from(value & u64::from(u32::MAX)).expect("masked");
+        match tag.0 >> 56 {
+            0 => StoreTag::Frame(value),
+            1 => StoreTag::Run(slot),
+            2 => StoreTag::JournalFlush(slot),
+            3 => StoreTag::SegmentFlush(slot),
+            4 => StoreTag::Delete,
+            5 => StoreTag::Read(slot),
+            kind => unreachable!("no op of the store has tag kind {kind}"),
+        }
+    }
+}
+
+/// A run's write that is in flight.
+#[derive(Debug, Clone, Copy)]
+pub struct RunWrite {
+    /// Whose run.
+    pub partition: PartitionId,
+    /// Which run.
+    pub base_offset: u64,
+    /// The buffer, held by the write.
+    pub buf: BufId,
+    /// Length of the frame.
+    pub bytes: usize,
+    /// Whether it counts against the background limit.
+    pub background: bool,
+}
+
+/// What a batch says of itself, for the append.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchFacts {
+    /// Number of records.
+    pub count: u32,
+    /// Newest time in ms.
+    pub max_timestamp_ms: i64,
+}
+
+/// Everything of a shard that reaches the disk.
+#[derive(Debug)]
+pub struct Store {
+    /// Bounds.
+    pub settings: Settings,
+    /// Signature of frames.
+    pub identity: Identity,
+    /// Partitions by number.
+    pub partitions: Slab<Partition>,
+    /// The journal.
+    pub journal: Journal,
+    /// File numbers.
+    pub files: FileSlots,
+    /// Which segment each open or opening segment file belongs to.
+    pub segment_files: std::collections::BTreeMap<FileSlot, (PartitionId, u32)>,
+    /// Runs being written.
+    pub run_writes: Slab<RunWrite>,
+    /// Segment flushes in flight: partition, sequence.
+    pub segment_flushes: Slab<(PartitionId, u32)>,
+    /// Partitions with bytes that belong to no commit.
+    pub dirty: VecDeque<PartitionId>,
+    /// Partitions with runs to place.
+    pub placing: VecDeque<PartitionId>,
+    /// Partitions whose segment needs a flush.
+    pub flushing: Vec<PartitionId>,
+    /// Partitions whose cursors moved since this list was last taken, each with the time its
+    /// newest safe commit was submitted.
+    pub advanced: Vec<(PartitionId, Time)>,
+    /// Stored runs, oldest first: what may be dropped from memory.
+    pub evictable: VecDeque<(PartitionId, u64)>,
+    /// Open runs.
+    pub open_runs: usize,
+    /// Background writes in flight.
+    pub background_writes: usize,
+    /// Bytes appended that are not stored in their segments.
+    pub unstored_bytes: usize,
+    /// Since when dirty bytes that nobody waits for have been waiting.
+    pub lazy_since: Option<Time>,
+    /// Memory for gathering frames.
+    pub(super) gathered: super::gather::Gathered,
+    /// The journal had no free file at the last try.
+    pub is_journal_full: bool,
+    /// The device failed: nothing more is written.
+    pub failed: Option<Fault>,
+    /// Spare files left.
+    pub spares: std::ops::Range<u32>,
+    /// What it counts.
+    pub counters: Counters,
+    /// For the log.
+    pub notices: Vec<Notice>,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(
+        settings: Settings,
+        identity: Identity,
+        journal: Journal,
+        files: FileSlots,
+    ) -> Store {
+        Store {
+            spares: settings.spares.clone(),
+            settings,
+            identity,
+            partitions: Slab::default(),
+            journal,
+            files,
+            segment_files: std::collections::BTreeMap::new(),
+            run_writes: Slab::default(),
+            segment_flushes: Slab::default(),
+            dirty: VecDeque::new(),
+            placing: VecDeque::new(),
+            flushing: Vec::new(),
+            advanced: Vec::new(),
+            evictable: VecDeque::new(),
+            open_runs: 0,
+            background_writes: 0,
+            unstored_bytes: 0,
+            lazy_since: None,
+            gathered: super::gather::Gathered::default(),
+            is_journal_full: false,
+            failed: None,
+            counters: Counters::default(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// The partition.
+    ///
+    /// # Panics
+    /// If there is none: numbers are only kept while a partition's `users` counts them.
+    pub fn partition(&self, id: PartitionId) -> &Partition {
+        self.partitions.get(id.0).expect("a partition lives while something names it")
+    }
+
+    /// The partition, to change.
+    pub fn partition_mut(&mut self, id: PartitionId) -> &mut Partition {
+        self.partitions.get_mut(id.0).expect("a partition lives while something names it")
+    }
+
+    /// A buffer of `bytes` bytes, dropping stored runs from memory if it must.
+    pub fn alloc(&mut self, pool: &mut Pool, bytes: usize) -> Option<BufId> {
+        loop {
+            if let Some(buf) = pool.alloc(bytes) {
+                return Some(buf);
+            }
+            if !self.evict_one(pool) {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) fn evict_one(&mut self, pool: &mut Pool) -> bool {
+        while let Some((id, base_offset)) = self.evictable.pop_front() {
+            let Some(partition) = self.partitions.get_mut(id.0) else { continue };
+            let front = partition.runs.front();
+            // The entry may be of a partition that is gone, whose number another one has now.
+            let stored =
+                |run: &Run| run.base_offset == base_offset && run.state == RunState::Stored;
+            if front.is_some_and(stored) {
+                let run = partition.runs.pop_front().expect("just seen");
+                pool.release(run.buf);
+                self.counters.runs_evicted += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Appends a validated batch that lies in the pool. Gives its base offset.
+    pub fn append_batch(
+        &mut self,
+        pool: &mut Pool,
+        now: Time,
+        id: PartitionId,
+        at: Bytes,
+        facts: BatchFacts,
+        acks: Acks,
+    ) -> Result<u64, ErrorCode> {
+        self.refuse()?;
+        let base_offset = self.partition(id).progress.appended();
+        let epoch = self.identity.boot_epoch;
+        if at.len >= self.settings.direct_run_bytes_min {
+            self.append_large(pool, now, id, at)?;
+        } else {
+            self.open_run_with_room(pool, now, id, at.len)?;
+            let (buf, end) = self.open_end(id);
+            pool.copy_from(at, buf, end);
+        }
+        let (buf, end) = self.open_end(id);
+        let bytes = &mut pool.bytes_mut(buf)[end..end + at.len];
+        Batch::stamp(bytes, base_offset, epoch);
+        let (batch, _) = Batch::split(bytes).expect("validated by the caller");
+        let crc = Some(batch.header().crc.get());
+        self.push(id, &pool.bytes(buf)[end..end + at.len], facts, crc);
+        let partition = self.partition_mut(id);
+        partition.wants_durable |= acks == Acks::Durable;
+        partition.wants_written |= acks == Acks::Written;
+        if at.len >= self.settings.direct_run_bytes_min {
+            self.seal_open(id, Via::Run, now);
+        }
+        Ok(base_offset)
+    }
+
+    /// Appends what a journal holds, unchanged: recovery's way.
+    pub(crate) fn append_raw(
+        &mut self,
+        pool: &mut Pool,
+        now: Time,
+        id: PartitionId,
+        data: &[u8],
+        facts: BatchFacts,
+    ) -> Result<(), ErrorCode> {
+        self.open_run_with_room(pool, now, id, data.len())?;
+        let (buf, end) = self.open_end(id);
+        pool.bytes_mut(buf)[end..end + data.len()].copy_from_slice(data);
+        self.push(id, data, facts, None);
+        Ok(())
+    }
+
+    /// Closes the open run for recovery, which stores it itself.
+    pub(crate) fn close_open_run(&mut self, id: PartitionId) {
+        self.dirty.retain(|&other| other != id);
+        self.placing.retain(|&other| other != id);
+        let partition = self.partition_mut(id);
+        partition.is_dirty = false;
+        partition.is_placing = false;
+        if let Some(run) = partition.open_run() {
+            run.state = RunState::Sealed;
+            self.open_runs -= 1;
+        }
+    }
+
+    /// Appends one catalog record.
+    pub fn append_catalog(
+        &mut self,
+        pool: &mut Pool,
+        now: Time,
+        id: PartitionId,
+        record: &[u8],
+    ) -> Result<u64, ErrorCode> {
+        self.refuse()?;
+        let base_offset = self.partition(id).progress.appended();
+        self.open_run_with_room(pool, now, id, record.len())?;
+        let (buf, end) = self.open_end(id);
+        pool.bytes_mut(buf)[end..end + record.len()].copy_from_slice(record);
+        let facts = BatchFacts { count: 1, max_timestamp_ms: 0 };
+        self.push(id, record, facts, None);
+        self.partition_mut(id).wants_durable = true;
+        Ok(base_offset)
+    }
+
+    fn refuse(&self) -> Result<(), ErrorCode> {
+        match self.failed {
+            None => Ok(()),
+            Some(Fault::ENOSPC) => Err(ErrorCode::StorageFull),
+            Some(_) => Err(ErrorCode::StorageFailed),
+        }
+    }
+
+    fn open_end(&mut self, id: PartitionId) -> (BufId, usize) {
+        let run = self.partition_mut(id).open_run().expect("opened by the caller");
+        (run.buf, run.end)
+    }
+
+    fn push(&mut self, id: PartitionId, bytes: &[u8], facts: BatchFacts, crc: Option<u32>) {
+        let partition = self.partition_mut(id);
+        let kind = partition.kind;
+        let run = partition.open_run().expect("opened by the caller");
+        run.push(bytes, facts.count, facts.max_timestamp_ms, crc);
+        partition.progress.append(facts.count);
+        self.unstored_bytes += bytes.len();
+        if kind == EntryKind::RecordBatch {
+            self.counters.batches_appended += 1;
+            self.counters.records_appended += u64::from(facts.count);
+            self.counters.bytes_appended += u64_of(bytes.len());
+        }
+        self.mark_dirty(id);
+    }
+
+    pub(super) fn mark_dirty(&mut self, id: PartitionId) {
+        let partition = self.partition_mut(id);
+        if !partition.is_dirty {
+            partition.is_dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// A large batch becomes a run of its own: in the buffer it was received into if it lies
+    /// where a run's batches do, else copied once.
+    fn append_large(
+        &mut self,
+        pool: &mut Pool,
+        now: Time,
+        id: PartitionId,
+        at: Bytes,
+    ) -> Result<(), ErrorCode> {
+        let adopted = match at.source {
+            Source::Buf(buf) if at.at == RUN_PREFIX_BYTES && pool.refs(buf) == 1 => Some(buf),
+            _ => None,
+        };
+        let room = RUN_PREFIX_BYTES + at.len;
+        let buf = match adopted {
+            Some(buf) if pool.capacity(buf) >= block_ceil(room) => {
+                pool.retain(buf);
+                self.counters.batches_adopted += 1;
+                buf
+            }
+            _ => {
+                let buf = self.alloc(pool, block_ceil(room)).ok_or(ErrorCode::Overloaded)?;
+                pool.copy_from(at, buf, RUN_PREFIX_BYTES);
+                buf
+            }
+        };
+        // The partition's small bytes go to the segment in front of it.
+        self.seal_open(id, Via::Journal, now);
+        let partition = self.partition_mut(id);
+        let base_offset = partition.progress.appended();
+        partition.runs.push_back(Run::new(buf, base_offset, now));
+        self.open_runs += 1;
+        Ok(())
+    }
+
+    /// Makes sure that the open run has room for `len` more bytes.
+    fn open_run_with_room(
+        &mut self,
+        pool: &mut Pool,
+        now: Time,
+        id: PartitionId,
+        len: usize,
+    ) -> Result<(), ErrorCode> {
+        let limit = self.gather_limit().max(block_ceil(RUN_PREFIX_BYTES + len));
+        let min = self.settings.gather_bytes_min;
+        let Some(run) = self.partition_mut(id).open_run() else {
+            return self.open_run(pool, now, id, len);
+        };
+        let (buf, end) = (run.buf, run.end);
+        let need = end + len;
+        if need <= pool.capacity(buf) {
+            return Ok(());
+        }
+        if block_ceil(need) > limit {
+            self.seal_open(id, Via::Journal, now);
+            return self.open_run(pool, now, id, len);
+        }
+        let size = need.next_power_of_two().max(min).min(limit);
+        let bigger = self.alloc(pool, size).ok_or(ErrorCode::Overloaded)?;
+        pool.copy(buf, RUN_PREFIX_BYTES, bigger, RUN_PREFIX_BYTES, end - RUN_PREFIX_BYTES);
+        pool.release(buf);
+        let run = self.partition_mut(id).open_run().expect("eviction leaves open runs alone");
+        run.buf = bigger;
+        Ok(())
+    }
+
+    fn open_run(
+        &mut self,
+        pool: &mut Pool,
+        now: Time,
+        id: PartitionId,
+        len: usize,
+    ) -> Result<(), ErrorCode> {
+        let size = block_ceil(RUN_PREFIX_BYTES + len).max(self.settings.gather_bytes_min);
+        let buf = self.alloc(pool, size).ok_or(ErrorCode::Overloaded)?;
+        let partition = self.partition_mut(id);
+        let base_offset = partition.progress.appended();
+        partition.runs.push_back(Run::new(buf, base_offset, now));
+        self.open_runs += 1;
+        Ok(())
+    }
+
+    /// How long a gather buffer may become: less, the more there are.
+    fn gather_limit(&self) -> usize {
+        let share = self.settings.gather_budget_bytes / self.open_runs.max(1);
+        let limit = share.clamp(self.settings.gather_bytes_min, self.settings.gather_bytes_max);
+        block_ceil(limit)
+    }
+
+    /// Closes the open run, if there is one with records, and queues it for its segment. With
+    /// [`Via::Run`] its uncommitted bytes become safe with the run; with [`Via::Journal`] they
+    /// stay for the next journal frame.
+    pub fn seal_open(&mut self, id: PartitionId, via: Via, now: Time) {
+        let partition = self.partition_mut(id);
+        let wants_durable = partition.wants_durable;
+        let Some(run) = partition.open_run() else { return };
+        run.state = RunState::Sealed;
+        run.direct = via == Via::Run;
+        if via == Via::Run {
+            run.commit_all();
+            let end = run.next_offset;
+            // Without a waiter for durability a plain write and a later flush are enough.
+            run.sync = if wants_durable { Sync::Durable } else { Sync::Written };
+            // Runs before it may hold uncommitted bytes too; they are stored before this one.
+            for run in partition.runs.iter_mut().rev().skip(1) {
+                if run.pending_bytes() == 0 {
+                    break;
+                }
+                run.commit_all();
+                run.direct = true;
+            }
+            partition.progress.submit(end, Via::Run, now);
+            partition.wants_durable = false;
+            partition.wants_written = false;
+        }
+        if !partition.is_placing {
+            partition.is_placing = true;
+            self.placing.push_back(id);
+        }
+        self.open_runs -= 1;
+    }
+
+    /// Recomputes a partition's cursors; if they moved, its waiters will be looked at.
+    pub(super) fn advance(&mut self, id: PartitionId) {
+        let Some(partition) = self.partitions.get_mut(id.0) else { return };
+        let moved = partition.progress.advance(partition.runs_written, partition.runs_stored);
+        if let Some(moved) = moved {
+            self.advanced.push((id, moved.submitted));
+        }
+    }
+
+    /// The device refused something: from now on nothing is appended, and what waits is answered
+    /// with an error. Whether it survives is in doubt, so it is never called safe.
+    pub(super) fn fail(&mut self, fault: Fault, what: &str) {
+        self.counters.storage_failures += 1;
+        if self.failed.is_some() {
+            return;
+        }
+        self.failed = Some(fault);
+        let text = match fault {
+            Fault::ENOSPC => format!(
+                "{what}: no space left on the device; producing is refused until space is freed \
+                 and the broker restarted, reading goes on"
+            ),
+            Fault(errno) => format!(
+                "{what}: the device failed (errno {errno}); producing is refused until the \
+                 broker is restarted, reading goes on"
+            ),
+        };
+        self.notices.push(Notice { level: Level::Error, conn: None, text });
+    }
+
+    /// Every partition's highest number of any user-visible level, for fetches: what `acks`
+    /// level records are visible at.
+    pub fn visible(&self, id: PartitionId, acks: Acks) -> u64 {
+        self.partition(id).reached(acks)
+    }
+
+    /// Adds a partition.
+    pub fn add_partition(&mut self, partition: Partition) -> PartitionId {
+        PartitionId(self.partitions.insert(partition))
+    }
+
+    /// The catalog's stream.
+    pub const CATALOG_TOPIC: TopicId = [0; 16];
+}

@@ -1,0 +1,399 @@
+//! Fetch: take what is visible, from memory or disk; wait for it if there is not enough.
+//!
+//! A fetch that waits costs nothing: it stands on its partitions' lists and has one timer. Each
+//! partition is read by at most one disk read per fetch; a reader that is behind asks again.
+
+use wire::fetch::{self, ReplyEntry, RequestEntry};
+use wire::frame::{Envelope, encode};
+use wire::{ErrorCode, Kind};
+
+use super::{Answer, Refusal, Request};
+use crate::log::partition::PartitionId;
+use crate::log::read::{DiskPlace, Part, Place, Scanned, Want};
+use crate::log::run::First;
+use crate::pool::{BufId, FillBuf};
+use crate::port::{ConnId, Fault, OpBatch, Time};
+use crate::shard::{Shard, Timer};
+use crate::units::{u32_of, u64_of, usize_of};
+
+/// A fetch in progress.
+#[derive(Debug)]
+pub struct Fetch {
+    /// Who asked.
+    pub conn: (ConnId, u64),
+    correlation_id: u64,
+    frame_bytes: usize,
+    due: Time,
+    min_bytes: usize,
+    max_bytes: usize,
+    wants: Vec<RequestEntry>,
+    rows: Vec<ReplyEntry>,
+    parts: Vec<Part>,
+    taken: usize,
+    is_parked: bool,
+    reading: Option<Reading>,
+}
+
+/// A disk read that a fetch waits for.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    place: DiskPlace,
+    id: PartitionId,
+    /// Bytes to read: a frame longer than the usual read needs more.
+    bytes: usize,
+}
+
+/// How a step of a fetch ended.
+enum Step {
+    /// Its reply is complete.
+    Complete,
+    /// It waits for a read, a file or memory.
+    Waiting,
+}
+
+impl Shard {
+    pub(super) fn fetch(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
+        self.store.counters.fetches += 1;
+        let fetch = fetch::Request::decode(self.pool.view(request.body))?;
+        let wait_ns = u64::from(fetch.head.max_wait_ms.get()) * 1_000_000;
+        let due = if self.stopping.is_some() { now } else { now.plus_ns(wait_ns) };
+        let max_bytes = usize_of(fetch.head.max_bytes.get()).min(fetch::REPLY_BATCHES_BYTES_MAX);
+        let fetch = Fetch {
+            conn: request.conn,
+            correlation_id: request.correlation_id,
+            frame_bytes: request.frame_bytes,
+            due,
+            min_bytes: usize_of(fetch.head.min_bytes.get()).clamp(1, max_bytes.max(1)),
+            max_bytes,
+            wants: fetch.entries.to_vec(),
+            rows: Vec::new(),
+            parts: Vec::new(),
+            taken: 0,
+            is_parked: false,
+            reading: None,
+        };
+        let serial = self.next_serial();
+        self.fetches.insert(serial, fetch);
+        self.ready.push_back(serial);
+        Ok(Answer::Later)
+    }
+
+    /// Goes on with the fetches that can.
+    pub(crate) fn serve_fetches(&mut self, now: Time, batch: &mut OpBatch) {
+        for _ in 0..self.ready.len() {
+            let Some(serial) = self.ready.pop_front() else { return };
+            let Some(mut fetch) = self.fetches.remove(&serial) else { continue };
+            let queued_max = self.store.settings.reply_bytes_queued_max;
+            let full = self.conns.live(fetch.conn).filter(|conn| conn.reply_bytes >= queued_max);
+            if let Some(conn) = full {
+                conn.fetches.push_back(serial);
+                self.fetches.insert(serial, fetch);
+                continue;
+            }
+            self.unpark(serial, &mut fetch);
+            let enough =
+                !fetch.rows.is_empty() || fetch.reading.is_some() || self.is_due(&fetch, now);
+            if !enough {
+                self.park(serial, fetch);
+                continue;
+            }
+            match self.step_fetch(serial, &mut fetch, batch) {
+                Step::Complete => self.answer_fetch(&fetch),
+                Step::Waiting => {
+                    self.fetches.insert(serial, fetch);
+                }
+            }
+        }
+    }
+
+    /// Whether a fetch is answered now: its time is up, it has an error, or there is enough.
+    fn is_due(&self, fetch: &Fetch, now: Time) -> bool {
+        if fetch.due <= now || self.stopping.is_some() {
+            return true;
+        }
+        let mut bytes = 0;
+        for want in &fetch.wants {
+            let found = self.catalog.partition(&want.topic_id, want.partition.get());
+            let Ok(id) = found else { return true };
+            let visible = self.store.visible(id, self.visibility(id));
+            let partition = self.store.partition(id);
+            let offset = want.offset.get();
+            if offset > visible || offset < partition.log_start {
+                return true;
+            }
+            let first = partition.runs.partition_point(|run| run.next_offset <= offset);
+            let in_memory = partition.runs.front().is_some_and(|run| run.base_offset <= offset);
+            if offset < visible && (!in_memory || fetch.min_bytes == 1) {
+                return true;
+            }
+            let runs = partition.runs.range(first..).take_while(|run| run.base_offset < visible);
+            let from = runs
+                .clone()
+                .next()
+                .map_or(0, |run| run.locate(&self.pool, offset) - crate::frame::RUN_PREFIX_BYTES);
+            let sum: usize = runs
+                .map(|run| run.locate(&self.pool, visible) - crate::frame::RUN_PREFIX_BYTES)
+                .sum();
+            bytes += sum.saturating_sub(from);
+        }
+        bytes >= fetch.min_bytes
+    }
+
+    fn park(&mut self, serial: u64, mut fetch: Fetch) {
+        fetch.is_parked = true;
+        self.store.counters.fetches_parked += 1;
+        self.timers.insert((fetch.due, Timer::Fetch(serial)));
+        for want in &fetch.wants {
+            if let Ok(id) = self.catalog.partition(&want.topic_id, want.partition.get()) {
+                // The list holds low halves of serials: a stale one only wakes a fetch early.
+                self.store.partition_mut(id).fetch_waiters.push(serial);
+            }
+        }
+        self.fetches.insert(serial, fetch);
+    }
+
+    fn unpark(&mut self, serial: u64, fetch: &mut Fetch) {
+        if !std::mem::take(&mut fetch.is_parked) {
+            return;
+        }
+        self.timers.remove(&(fetch.due, Timer::Fetch(serial)));
+        for want in &fetch.wants {
+            if let Ok(id) = self.catalog.partition(&want.topic_id, want.partition.get()) {
+                self.store.partition_mut(id).fetch_waiters.retain(|&other| other != serial);
+            }
+        }
+    }
+
+    /// Wakes the fetches that wait for a partition.
+    pub(crate) fn wake_fetches(&mut self, id: PartitionId) {
+        let Some(partition) = self.store.partitions.get_mut(id.0) else { return };
+        self.ready.extend(partition.fetch_waiters.drain(..));
+    }
+
+    /// Takes what the partitions have, one after the other, until something must be waited for.
+    fn step_fetch(&mut self, serial: u64, fetch: &mut Fetch, batch: &mut OpBatch) -> Step {
+        if fetch.reading.is_some() {
+            return self.read_more(serial, fetch, batch);
+        }
+        while let Some(want) = fetch.wants.get(fetch.rows.len()).copied() {
+            match self.take_partition(fetch, &want, batch) {
+                Taken::Row(row) => fetch.rows.push(row),
+                Taken::Read(reading) => {
+                    fetch.reading = Some(reading);
+                    return self.read_more(serial, fetch, batch);
+                }
+                Taken::Later => {
+                    self.ready_later.push(serial);
+                    return Step::Waiting;
+                }
+            }
+        }
+        Step::Complete
+    }
+
+    fn take_partition(
+        &mut self,
+        fetch: &mut Fetch,
+        want: &RequestEntry,
+        batch: &mut OpBatch,
+    ) -> Taken {
+        let found = self.catalog.partition(&want.topic_id, want.partition.get());
+        let id = match found {
+            Ok(id) => id,
+            Err(unknown) => return Taken::Row(error_row(want, unknown.code())),
+        };
+        let reader = self.want(fetch, want, id);
+        let log_start = self.store.partition(id).log_start;
+        if reader.offset > reader.visible || reader.offset < log_start {
+            let mut row = self.row(want, id, 0);
+            row.error = ErrorCode::OffsetOutOfRange.number().into();
+            return Taken::Row(row);
+        }
+        let none = reader.budget == 0 && reader.first == First::IfItFits;
+        if reader.offset == reader.visible || none {
+            return Taken::Row(self.row(want, id, 0));
+        }
+        match self.store.place_of(batch, id, reader.offset) {
+            Place::Memory => {
+                let bytes = self.store.read_memory(&mut self.pool, id, reader, &mut fetch.parts);
+                fetch.taken += bytes;
+                self.store.counters.fetch_memory_hits += 1;
+                Taken::Row(self.row(want, id, bytes))
+            }
+            Place::Disk(place) => {
+                let bytes = self.store.settings.read_bytes;
+                Taken::Read(Reading { place, id, bytes })
+            }
+            Place::Opening => Taken::Later,
+            Place::Missing => {
+                let mut row = self.row(want, id, 0);
+                row.error = ErrorCode::DataCorrupt.number().into();
+                Taken::Row(row)
+            }
+        }
+    }
+
+    fn want(&self, fetch: &Fetch, want: &RequestEntry, id: PartitionId) -> Want {
+        let left = fetch.max_bytes - fetch.taken.min(fetch.max_bytes);
+        Want {
+            offset: want.offset.get(),
+            visible: self.store.visible(id, self.visibility(id)),
+            budget: left.min(usize_of(want.partition_max_bytes.get())),
+            first: if fetch.taken == 0 { First::Always } else { First::IfItFits },
+        }
+    }
+
+    /// Submits the read that a fetch waits for.
+    fn read_more(&mut self, serial: u64, fetch: &mut Fetch, batch: &mut OpBatch) -> Step {
+        let Some(reading) = fetch.reading else { return Step::Complete };
+        let Some(buf) = self.store.alloc(&mut self.pool, reading.bytes) else {
+            // Its turn comes when memory is there; the stalled are closed meanwhile.
+            self.ready_later.push(serial);
+            return Step::Waiting;
+        };
+        let slot = self.reads.insert((serial, reading.place));
+        self.store.read_disk(&self.pool, batch, reading.place, buf, slot);
+        Step::Waiting
+    }
+
+    /// A disk read ended.
+    pub(crate) fn read_done(&mut self, slot: u32, fill: &FillBuf, result: Result<u32, Fault>) {
+        let buf = fill.id();
+        let Some((serial, place)) = self.reads.remove(slot) else {
+            return self.pool.release(buf);
+        };
+        self.store.read_ended(place);
+        if let Some(mut fetch) = self.fetches.remove(&serial) {
+            let got = result.map(usize_of);
+            self.store.counters.disk_read_bytes += got.map_or(0, u64_of);
+            self.scan_read(&mut fetch, buf, got);
+            self.fetches.insert(serial, fetch);
+            self.ready.push_back(serial);
+        }
+        self.pool.release(buf);
+    }
+
+    fn scan_read(&mut self, fetch: &mut Fetch, buf: BufId, got: Result<usize, Fault>) {
+        let Some(reading) = fetch.reading.take() else { return };
+        let want = fetch.wants[fetch.rows.len()];
+        let gone = self.store.partition(reading.id).is_deleted;
+        if gone {
+            fetch.rows.push(error_row(&want, ErrorCode::UnknownTopic));
+            return;
+        }
+        let reader = self.want(fetch, &want, reading.id);
+        let scanned = match got {
+            Ok(got) => {
+                let (pool, parts) = (&mut self.pool, &mut fetch.parts);
+                self.store.scan(pool, reading.place, buf, got, reader, parts)
+            }
+            Err(_) => Scanned::Corrupt,
+        };
+        let mut row = self.row(&want, reading.id, 0);
+        match scanned {
+            Scanned::Taken(bytes) => {
+                fetch.taken += bytes;
+                row.batches_bytes = u32_of(bytes).into();
+                self.store.counters.fetch_bytes += u64_of(bytes);
+                fetch.rows.push(row);
+            }
+            Scanned::ReadMore(position, bytes)
+                if position > reading.place.position || bytes > 0 =>
+            {
+                let place = DiskPlace { position, ..reading.place };
+                let bytes = bytes.max(self.store.settings.read_bytes);
+                fetch.reading = Some(Reading { place, bytes, ..reading });
+            }
+            Scanned::ReadMore(..) | Scanned::Corrupt => {
+                self.report_corrupt(&reading.place, reader.offset);
+                row.error = ErrorCode::DataCorrupt.number().into();
+                fetch.rows.push(row);
+            }
+        }
+    }
+
+    fn report_corrupt(&mut self, place: &DiskPlace, offset: u64) {
+        let path = self.store.partition(place.partition).path(place.segment);
+        let text = format!(
+            "offset {offset} could not be read: {path} is damaged near byte {}",
+            place.position
+        );
+        let level = crate::port::Level::Error;
+        self.notices.push(crate::port::Notice { level, conn: None, text });
+    }
+
+    fn row(&mut self, want: &RequestEntry, id: PartitionId, bytes: usize) -> ReplyEntry {
+        let visible = self.store.visible(id, self.visibility(id));
+        let log_start = self.store.partition(id).log_start;
+        self.store.counters.fetch_bytes += u64_of(bytes);
+        ReplyEntry {
+            topic_id: want.topic_id,
+            partition: want.partition,
+            error: 0.into(),
+            aborted_count: 0.into(),
+            high_watermark: visible.into(),
+            last_stable_offset: visible.into(),
+            log_start_offset: log_start.into(),
+            batches_bytes: u32_of(bytes).into(),
+            leader_epoch: self.store.identity.boot_epoch.into(),
+        }
+    }
+
+    fn answer_fetch(&mut self, fetch: &Fetch) {
+        if self.conns.live(fetch.conn).is_none() {
+            for part in &fetch.parts {
+                self.pool.release(part.buf);
+            }
+            return;
+        }
+        let id = fetch.conn.0;
+        let envelope = Envelope::reply(Kind::Fetch, fetch.correlation_id);
+        self.reply(id, |out| {
+            encode(out, envelope, fetch.taken, |out| {
+                fetch::encode_reply_control(out, &fetch.rows);
+            });
+        });
+        self.reply_parts(id, &fetch.parts);
+        self.request_ended(fetch.conn, fetch.frame_bytes);
+    }
+
+    /// Forgets the fetches of a connection that is gone.
+    pub(crate) fn drop_fetches(&mut self, conn: (ConnId, u64)) {
+        let mine = self.fetches.iter().filter(|(_, fetch)| fetch.conn == conn);
+        let mine: Vec<u64> = mine.map(|(&serial, _)| serial).collect();
+        for serial in mine {
+            let Some(mut fetch) = self.fetches.remove(&serial) else { continue };
+            self.unpark(serial, &mut fetch);
+            for part in &fetch.parts {
+                self.pool.release(part.buf);
+            }
+        }
+    }
+
+    /// The partition's waiting fetches, and every other one, are looked at again: a stop answers
+    /// them all.
+    pub(crate) fn wake_all_fetches(&mut self) {
+        self.ready.extend(self.fetches.keys().copied());
+    }
+}
+
+/// What came of one partition.
+enum Taken {
+    Row(ReplyEntry),
+    Read(Reading),
+    Later,
+}
+
+fn error_row(want: &RequestEntry, code: ErrorCode) -> ReplyEntry {
+    ReplyEntry {
+        topic_id: want.topic_id,
+        partition: want.partition,
+        error: code.number().into(),
+        aborted_count: 0.into(),
+        high_watermark: 0.into(),
+        last_stable_offset: 0.into(),
+        log_start_offset: 0.into(),
+        batches_bytes: 0.into(),
+        leader_epoch: 0.into(),
+    }
+}

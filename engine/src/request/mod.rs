@@ -1,0 +1,137 @@
+//! Requests: one file per family, one line per kind.
+
+mod fetch;
+mod info;
+mod produce;
+mod topics;
+
+pub use fetch::Fetch;
+pub use produce::Produce;
+pub use topics::new_partition;
+
+use wire::limits::FRAME_HEADER_BYTES;
+use wire::{ErrorCode, FrameHeader, Kind, Malformed};
+
+use crate::pool::Bytes;
+use crate::port::{ConnId, Time};
+use crate::shard::Shard;
+
+/// A request as every handler gets it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// Who asks, and under which serial its connection is known.
+    pub conn: (ConnId, u64),
+    /// What its reply repeats.
+    pub correlation_id: u64,
+    /// Where its body lies.
+    pub body: Bytes,
+    /// Bytes of the whole frame: its credit.
+    pub frame_bytes: usize,
+}
+
+/// Why a request is answered with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code.
+    pub code: ErrorCode,
+    /// The sentence.
+    pub detail: &'static str,
+}
+
+impl Refusal {
+    pub(crate) const fn new(code: ErrorCode, detail: &'static str) -> Refusal {
+        Refusal { code, detail }
+    }
+}
+
+impl From<Malformed> for Refusal {
+    fn from(Malformed(detail): Malformed) -> Refusal {
+        Refusal { code: ErrorCode::Malformed, detail }
+    }
+}
+
+/// Whether a handler has answered, or will.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The reply is queued, or there is none.
+    Now,
+    /// The reply comes later; the request keeps its credit until then.
+    Later,
+}
+
+impl Shard {
+    /// Handles one whole frame.
+    pub(crate) fn frame(&mut self, now: Time, id: ConnId, frame: Bytes) {
+        self.store.counters.frames_received += 1;
+        let bytes = self.pool.view(frame);
+        let header = *FrameHeader::peek(bytes).expect("whole frames have a header");
+        if let Err(Malformed(reason)) = header.verify(&bytes[FRAME_HEADER_BYTES..]) {
+            return self.refuse(id, ErrorCode::CorruptMessage, reason);
+        }
+        let Some(conn) = self.conns.get(id) else { return };
+        let kind = Kind::from_u16(header.kind.get());
+        if conn.is_greeted == (kind == Some(Kind::Hello)) {
+            let reason = "hello comes first, and once";
+            return self.refuse(id, ErrorCode::HelloExpected, reason);
+        }
+        let request = Request {
+            conn: (id, conn.serial),
+            correlation_id: header.correlation_id.get(),
+            body: frame.part(FRAME_HEADER_BYTES, frame.len - FRAME_HEADER_BYTES),
+            frame_bytes: frame.len,
+        };
+        conn.requests += 1;
+        conn.request_bytes += frame.len;
+        let version = header.kind_version.get();
+        let outcome = match served(kind, version, header.flags) {
+            Ok(kind) => self.dispatch(now, kind, request),
+            Err(refusal) => Err(refusal),
+        };
+        match outcome {
+            Ok(Answer::Later) => {}
+            Ok(Answer::Now) => self.request_ended(request.conn, request.frame_bytes),
+            Err(Refusal { code, detail }) => {
+                self.reply_error(id, header.kind.get(), request.correlation_id, code, detail);
+                self.request_ended(request.conn, request.frame_bytes);
+            }
+        }
+    }
+
+    fn dispatch(&mut self, now: Time, kind: Kind, request: Request) -> Result<Answer, Refusal> {
+        match kind {
+            Kind::Hello => self.hello(request),
+            Kind::Ping => self.ping(request),
+            Kind::Metadata => self.metadata(request),
+            Kind::CreateTopic => self.create_topic(now, request),
+            Kind::DeleteTopic => self.delete_topic(now, request),
+            Kind::DescribeTopic => self.describe_topic(request),
+            Kind::Produce => self.produce(now, request),
+            Kind::Fetch => self.fetch(now, request),
+            Kind::ListOffsets => self.list_offsets(request),
+            Kind::Stats => self.stats(request),
+            Kind::QueueCreate
+            | Kind::QueueDelete
+            | Kind::QueueDescribe
+            | Kind::QueuePublish
+            | Kind::QueueConsume
+            | Kind::QueueSettle => Err(UNKNOWN_KIND),
+        }
+    }
+}
+
+const UNKNOWN_KIND: Refusal =
+    Refusal::new(ErrorCode::UnknownKind, "this request kind is not served");
+
+fn served(kind: Option<Kind>, version: u16, flags: u8) -> Result<Kind, Refusal> {
+    let range = kind.and_then(Kind::served).ok_or(UNKNOWN_KIND)?;
+    if !(range.version_min..=range.version_max).contains(&version) {
+        let detail = "this version of the request kind is not served";
+        return Err(Refusal::new(ErrorCode::UnsupportedVersion, detail));
+    }
+    let batches = range.kind == Kind::Produce;
+    if flags != if batches { wire::frame::FLAG_BATCHES } else { 0 } {
+        let detail = "the frame's flags do not fit a request of this kind";
+        return Err(Refusal::new(ErrorCode::Malformed, detail));
+    }
+    Ok(range.kind)
+}

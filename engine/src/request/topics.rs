@@ -1,0 +1,220 @@
+//! Create, delete and describe topics.
+
+use wire::frame::{Envelope, encode};
+use wire::topic::{self, CreateReply, PartitionState, Settings, Visibility};
+use wire::{ErrorCode, Kind, TopicId, limits};
+use zerocopy::IntoBytes;
+
+use super::{Answer, Refusal, Request};
+use crate::catalog::{Change, PendingChange, Topic};
+use crate::frame::EntryKind;
+use crate::log::partition::{Partition, PartitionId};
+use crate::log::store::Store;
+use crate::port::{ConnId, Time};
+use crate::shard::Shard;
+use crate::units::{u32_of, usize_of};
+
+impl Shard {
+    pub(super) fn create_topic(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
+        let create = topic::CreateRequest::decode(self.pool.view(request.body))?;
+        if let Some(detail) = topic::invalid_name(create.name) {
+            return Err(Refusal::new(ErrorCode::InvalidTopicName, detail));
+        }
+        if let Some(detail) = invalid_settings(create.settings) {
+            return Err(Refusal::new(ErrorCode::InvalidRequest, detail));
+        }
+        let (name, settings) = (create.name.to_owned(), *create.settings);
+        if self.catalog.names.contains_key(&name) {
+            let detail = "a topic of this name exists already";
+            return Err(Refusal::new(ErrorCode::TopicExists, detail));
+        }
+        let partitions = usize_of(settings.partitions.get());
+        let limits = &self.store.settings;
+        if self.catalog.names.len() >= limits.topics_max
+            || self.catalog.partitions + partitions > limits.partitions_max
+        {
+            let detail = "the broker has as many topics or partitions as its limits allow";
+            return Err(Refusal::new(ErrorCode::LimitReached, detail));
+        }
+        let id = self.new_topic_id();
+        let change = Change::Create { id, name: name.clone(), settings };
+        self.append_change(now, request, change)?;
+        self.catalog.names.insert(name, id);
+        self.catalog.partitions += partitions;
+        Ok(Answer::Later)
+    }
+
+    pub(super) fn delete_topic(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
+        let name = topic::NameRequest::decode(self.pool.view(request.body))?.name;
+        let id = self.topic_id(name)?;
+        let again = self.catalog.pending.iter().any(|pending| match &pending.change {
+            Change::Delete { id: other } => *other == id,
+            Change::Create { .. } => false,
+        });
+        if again {
+            return Err(UNKNOWN_TOPIC);
+        }
+        self.append_change(now, request, Change::Delete { id })?;
+        Ok(Answer::Later)
+    }
+
+    pub(super) fn describe_topic(&mut self, request: Request) -> Result<Answer, Refusal> {
+        let name = topic::NameRequest::decode(self.pool.view(request.body))?.name;
+        let id = self.topic_id(name)?;
+        let topic = self.catalog.topics.get(&id).ok_or(UNKNOWN_TOPIC)?;
+        let head = topic::DescribeHead { topic_id: id, settings: topic.settings };
+        let rows = topic.partitions.iter().enumerate();
+        let rows: Vec<_> = rows.map(|(number, &id)| self.partition_state(number, id)).collect();
+        let envelope = Envelope::reply(Kind::DescribeTopic, request.correlation_id);
+        self.reply(request.conn.0, |out| {
+            encode(out, envelope, 0, |out| {
+                out.extend_from_slice(head.as_bytes());
+                out.extend_from_slice(rows.as_bytes());
+            });
+        });
+        Ok(Answer::Now)
+    }
+
+    fn partition_state(&self, number: usize, id: PartitionId) -> PartitionState {
+        let visible = self.store.visible(id, self.visibility(id));
+        let partition = self.store.partition(id);
+        let bytes: u64 = partition.segments.iter().map(|segment| segment.end).sum();
+        PartitionState {
+            partition: u32_of(number).into(),
+            shard: self.store.settings.shard.into(),
+            reserved: 0.into(),
+            log_start_offset: partition.log_start.into(),
+            high_watermark: visible.into(),
+            log_end_offset: partition.progress.appended().into(),
+            segment_bytes: bytes.into(),
+            segments: u32_of(partition.segments.len()).into(),
+            leader_epoch: self.store.identity.boot_epoch.into(),
+        }
+    }
+
+    fn topic_id(&self, name: &str) -> Result<TopicId, Refusal> {
+        let id = self.catalog.names.get(name).copied();
+        id.filter(|id| self.catalog.topics.contains_key(id)).ok_or(UNKNOWN_TOPIC)
+    }
+
+    fn append_change(
+        &mut self,
+        now: Time,
+        request: Request,
+        change: Change,
+    ) -> Result<(), Refusal> {
+        let record = change.encode();
+        let catalog = self.catalog_stream;
+        let appended = self.store.append_catalog(&mut self.pool, now, catalog, &record);
+        let base = appended.map_err(|code| Refusal::new(code, "the catalog cannot be written"))?;
+        self.catalog.pending.push_back(PendingChange {
+            end: base + 1,
+            change,
+            conn: request.conn,
+            correlation_id: request.correlation_id,
+            frame_bytes: request.frame_bytes,
+        });
+        Ok(())
+    }
+
+    /// Applies and answers the changes that have become durable.
+    pub(crate) fn apply_changes(&mut self) {
+        let durable = self.store.partition(self.catalog_stream).progress.durable();
+        while self.catalog.pending.front().is_some_and(|pending| pending.end <= durable) {
+            let pending = self.catalog.pending.pop_front().expect("just seen");
+            let created = match pending.change {
+                Change::Create { id, name, settings } => {
+                    self.add_topic(id, name, settings);
+                    Some(id)
+                }
+                Change::Delete { id } => {
+                    self.drop_topic(&id);
+                    None
+                }
+            };
+            self.answer_change(pending.conn, pending.correlation_id, created);
+            self.request_ended(pending.conn, pending.frame_bytes);
+        }
+    }
+
+    fn answer_change(
+        &mut self,
+        conn: (ConnId, u64),
+        correlation_id: u64,
+        created: Option<TopicId>,
+    ) {
+        if self.conns.live(conn).is_none() {
+            return;
+        }
+        let kind = if created.is_some() { Kind::CreateTopic } else { Kind::DeleteTopic };
+        let envelope = Envelope::reply(kind, correlation_id);
+        self.reply(conn.0, |out| {
+            encode(out, envelope, 0, |out| {
+                if let Some(topic_id) = created {
+                    out.extend_from_slice(CreateReply { topic_id }.as_bytes());
+                }
+            });
+        });
+    }
+
+    fn add_topic(&mut self, id: TopicId, name: String, settings: Settings) {
+        let partitions = (0..settings.partitions.get())
+            .map(|number| {
+                let partition = new_partition(&self.store, id, number, &settings, 0);
+                self.store.add_partition(partition)
+            })
+            .collect();
+        self.catalog.topics.insert(id, Topic { name, settings, partitions });
+    }
+
+    fn drop_topic(&mut self, id: &TopicId) {
+        let Some(topic) = self.catalog.topics.remove(id) else { return };
+        self.catalog.names.remove(&topic.name);
+        self.catalog.partitions -= topic.partitions.len();
+        for id in topic.partitions {
+            self.fail_waiters(id, ErrorCode::UnknownTopic);
+            self.wake_fetches(id);
+            self.store.delete_partition(&mut self.pool, id);
+            self.deleted.push(id);
+        }
+    }
+}
+
+/// A partition of a topic, empty, beginning at `offset`.
+pub fn new_partition(
+    store: &Store,
+    id: TopicId,
+    number: u32,
+    settings: &Settings,
+    offset: u64,
+) -> Partition {
+    let mut partition = Partition::new(id, number, EntryKind::RecordBatch, offset);
+    partition.segment_bytes = match settings.segment_bytes.get() {
+        0 => store.settings.segment_bytes,
+        bytes => u64::from(bytes),
+    };
+    partition.flush_ns = u64::from(settings.flush_ms.get()) * 1_000_000;
+    partition
+}
+
+const UNKNOWN_TOPIC: Refusal = Refusal::new(ErrorCode::UnknownTopic, "no topic has this name");
+
+/// Shortest segment that a topic may ask for.
+const SEGMENT_BYTES_MIN: u32 = 128 * 1024;
+
+fn invalid_settings(settings: &Settings) -> Option<&'static str> {
+    if !(1..=limits::TOPIC_PARTITIONS_MAX).contains(&settings.partitions.get()) {
+        return Some("a topic has 1 to 10,000 partitions");
+    }
+    if Visibility::from_u8(settings.visibility).is_none() {
+        return Some("visibility is durable, written or memory");
+    }
+    if settings.reserved != [0; 3] {
+        return Some("reserved bytes of the topic's settings are not zero");
+    }
+    let segment_bytes = settings.segment_bytes.get();
+    if segment_bytes != 0 && segment_bytes < SEGMENT_BYTES_MIN {
+        return Some("a segment is at least 128 KiB long");
+    }
+    None
+}

@@ -1,0 +1,196 @@
+//! Every bound of a shard. Two presets: what a broker runs with, and a tiny one with which
+//! tests meet every edge all the time.
+
+use crate::frame::{BLOCK_BYTES, RUN_PREFIX_BYTES};
+use crate::pool::{BUFFER_BYTES_MAX, RecvRegion};
+use wire::limits::BATCH_BYTES_MAX;
+
+/// Bounds and knobs of one shard. Sizes in bytes, times in ns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Which shard this is.
+    pub shard: u16,
+    /// Memory for buffers: cached runs, gather buffers, bodies being received, replies.
+    pub pool_bytes: usize,
+    /// Provided receive buffers.
+    pub recv: RecvRegion,
+    /// Files of the journal ring.
+    pub journal_files: u32,
+    /// Length of each journal file.
+    pub journal_file_bytes: u64,
+    /// Longest journal frame.
+    pub journal_frame_bytes_max: usize,
+    /// Journal frames that may be in flight at once.
+    pub commits_in_flight: usize,
+    /// A partition's pending bytes from which they skip the journal.
+    pub direct_run_bytes_min: usize,
+    /// First size of a gather buffer.
+    pub gather_bytes_min: usize,
+    /// Largest size of a gather buffer.
+    pub gather_bytes_max: usize,
+    /// Memory that all gather buffers together aim to stay below.
+    pub gather_budget_bytes: usize,
+    /// Segment length at which a new one begins, unless the topic says otherwise.
+    pub segment_bytes: u64,
+    /// Background segment writes in flight at once.
+    pub background_writes_max: usize,
+    /// Bytes appended and not yet stored in their segments, above which producers are not read.
+    pub unstored_bytes_max: usize,
+    /// Connections.
+    pub connections_max: usize,
+    /// Open files.
+    pub files_max: usize,
+    /// Requests of one connection that may wait for replies.
+    pub requests_in_flight_max: u32,
+    /// Request bytes of one connection that may wait for replies.
+    pub credit_bytes: usize,
+    /// Reply bytes queued on one connection above which its fetches wait.
+    pub reply_bytes_queued_max: usize,
+    /// Bytes read from disk at once for a fetch.
+    pub read_bytes: usize,
+    /// Topics.
+    pub topics_max: usize,
+    /// Partitions of all topics together.
+    pub partitions_max: usize,
+    /// How long records that nobody waits for may gather before they are committed.
+    pub lazy_commit_ns: u64,
+    /// Idle time after which an empty frame publishes the durable watermark.
+    pub seal_idle_ns: u64,
+    /// A connection that takes no byte for this long is closed when memory is short.
+    pub stall_ns: u64,
+    /// A frame must arrive whole within this time of its first byte.
+    pub frame_arrival_ns: u64,
+    /// A stop waits at most this long for replies to be taken.
+    pub stop_grace_ns: u64,
+    /// First spare file number that may be adopted, and one behind the last: `--prepare`.
+    pub spares: std::ops::Range<u32>,
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl Settings {
+    /// What a broker runs with: 256 MiB of memory in all.
+    pub fn production() -> Settings {
+        Settings {
+            shard: 0,
+            pool_bytes: 208 * MIB,
+            recv: RecvRegion { count: 512, bytes: 16 * 1024 },
+            journal_files: 4,
+            journal_file_bytes: 32 * 1024 * 1024,
+            journal_frame_bytes_max: 512 * 1024,
+            commits_in_flight: 3,
+            direct_run_bytes_min: 48 * 1024,
+            gather_bytes_min: 4096,
+            gather_bytes_max: MIB,
+            gather_budget_bytes: 48 * MIB,
+            segment_bytes: 256 * 1024 * 1024,
+            background_writes_max: 8,
+            unstored_bytes_max: 112 * MIB,
+            connections_max: 16_384,
+            files_max: 12_288,
+            requests_in_flight_max: 1024,
+            credit_bytes: 8 * MIB,
+            reply_bytes_queued_max: MIB,
+            read_bytes: MIB,
+            topics_max: 10_000,
+            partitions_max: 20_000,
+            lazy_commit_ns: 1_000_000,
+            seal_idle_ns: 100_000_000,
+            stall_ns: 1_000_000_000,
+            frame_arrival_ns: 30_000_000_000,
+            stop_grace_ns: 3_000_000_000,
+            spares: 0..0,
+        }
+    }
+
+    /// Bounds so small that tests reach them all the time.
+    pub fn tiny() -> Settings {
+        Settings {
+            pool_bytes: 8 * MIB,
+            recv: RecvRegion { count: 8, bytes: 4096 },
+            journal_files: 3,
+            journal_file_bytes: 64 * 1024,
+            journal_frame_bytes_max: 16 * 1024,
+            commits_in_flight: 2,
+            direct_run_bytes_min: 8 * 1024,
+            gather_bytes_max: 16 * 1024,
+            gather_budget_bytes: 64 * 1024,
+            segment_bytes: 128 * 1024,
+            background_writes_max: 2,
+            unstored_bytes_max: 2 * MIB,
+            connections_max: 32,
+            files_max: 64,
+            requests_in_flight_max: 16,
+            credit_bytes: 4 * MIB,
+            reply_bytes_queued_max: 64 * 1024,
+            read_bytes: 64 * 1024,
+            topics_max: 16,
+            partitions_max: 64,
+            ..Settings::production()
+        }
+    }
+
+    /// Why a shard cannot run with these.
+    pub fn invalid(&self) -> Option<&'static str> {
+        let block = u64::try_from(BLOCK_BYTES).expect("4096");
+        let frame = u64::try_from(self.journal_frame_bytes_max).unwrap_or(u64::MAX);
+        if self.journal_files < 2 || self.journal_files > 64 {
+            return Some("a journal has 2 to 64 files");
+        }
+        if !self.journal_file_bytes.is_multiple_of(block) || self.journal_file_bytes < 2 * frame {
+            return Some("a journal file holds at least two frames, in whole blocks");
+        }
+        if self.journal_frame_bytes_max > BUFFER_BYTES_MAX
+            || self.journal_frame_bytes_max < 2 * BLOCK_BYTES
+        {
+            return Some("a journal frame is 8 KiB to 2 MiB long");
+        }
+        if self.gather_bytes_max > BUFFER_BYTES_MAX || self.gather_bytes_min < BLOCK_BYTES {
+            return Some("a gather buffer is 4 KiB to 2 MiB long");
+        }
+        if self.direct_run_bytes_min + BLOCK_BYTES > self.journal_frame_bytes_max {
+            return Some("what is shorter than a direct run fits into one journal frame");
+        }
+        if self.direct_run_bytes_min + RUN_PREFIX_BYTES > self.gather_bytes_max {
+            return Some("what is shorter than a direct run fits into one gather buffer");
+        }
+        if self.commits_in_flight == 0 || self.commits_in_flight > 64 {
+            return Some("1 to 64 commits are in flight");
+        }
+        if self.segment_bytes < 2 * u64::try_from(BATCH_BYTES_MAX).expect("1 MiB")
+            && self.segment_bytes < 128 * 1024
+        {
+            return Some("a segment is at least 128 KiB long");
+        }
+        if self.segment_bytes > 1 << 40 {
+            return Some("a segment is at most 1 TiB long");
+        }
+        if self.pool_bytes < 4 * BUFFER_BYTES_MAX {
+            return Some("a shard needs at least 8 MiB of buffer memory");
+        }
+        None
+    }
+}
+
+/// A body longer than this is received straight into its own buffer.
+pub const LARGE_FRAME_BYTES_MIN: usize = 32 * 1024;
+/// Bytes probed for the next frame of a connection that sends large ones: its header and the
+/// control part of a produce for one partition, so that the batch lands where it will be
+/// written from.
+pub const PROBE_BYTES: usize = wire::limits::FRAME_HEADER_BYTES + wire::produce::CONTROL_BYTES_ONE;
+/// Small frames in a row after which a connection goes back to provided buffers.
+pub const SMALL_STREAK_MAX: u8 = 4;
+/// Spacing of a segment's offset index.
+pub const INDEX_SPACING_BYTES: u64 = 1024 * 1024;
+/// Spacing of the marks within a run in memory.
+pub const MARK_SPACING_BYTES: usize = 4096;
+/// First reservation of a growing segment; doubled up to the maximum.
+pub const RESERVE_BYTES_MIN: u64 = 256 * 1024;
+/// Largest reservation ahead of a growing segment.
+pub const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Most entries of one journal frame.
+pub const FRAME_ENTRIES_MAX: usize = 1024;
+
+// A large frame is received so that its batch begins where a run's batches do.
+const _: () = assert!(PROBE_BYTES <= RUN_PREFIX_BYTES);
+const _: () = assert!(RUN_PREFIX_BYTES + wire::limits::FRAME_BODY_BYTES_MAX <= BUFFER_BYTES_MAX);

@@ -1,0 +1,388 @@
+//! One shard's whole state, and its two verbs: `handle` absorbs what happened, `decide` says what
+//! to do next. This file has the only `match` on [`Done`] and the order of `decide`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use wire::{ErrorCode, TopicId};
+
+use crate::catalog::Catalog;
+use crate::conn::Conns;
+use crate::counters::IoCounters;
+use crate::log::partition::PartitionId;
+use crate::log::read::DiskPlace;
+use crate::log::slab::Slab;
+use crate::log::store::{Store, StoreTag};
+use crate::pool::Pool;
+use crate::port::{ConnId, Done, Fault, Level, Notice, Now, OpBatch, RecvBuf, Time};
+use crate::request::{Fetch, Produce};
+use wire::produce::ReplyEntry;
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A fetch has waited long enough.
+    Fetch(u64),
+    /// A frame should have arrived whole.
+    Arrival(ConnId),
+    /// A produce has waited long enough: slot and serial.
+    Produce(u32, u64),
+}
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    pub(crate) pool: Pool,
+    pub(crate) store: Store,
+    pub(crate) catalog: Catalog,
+    pub(crate) catalog_stream: PartitionId,
+    pub(crate) conns: Conns,
+    pub(crate) produces: Slab<Produce>,
+    pub(crate) free_entries: Vec<Vec<ReplyEntry>>,
+    pub(crate) fetches: BTreeMap<u64, Fetch>,
+    pub(crate) reads: Slab<(u64, DiskPlace)>,
+    /// Fetches to look at in this turn.
+    pub(crate) ready: VecDeque<u64>,
+    /// Fetches to look at in the next turn that brings something.
+    pub(crate) ready_later: Vec<u64>,
+    pub(crate) timers: BTreeSet<(Time, Timer)>,
+    pub(crate) dirty_conns: Vec<ConnId>,
+    pub(crate) closes: Vec<ConnId>,
+    pub(crate) resume: Vec<ConnId>,
+    pub(crate) memory_waiters: VecDeque<ConnId>,
+    pub(crate) returns: Vec<RecvBuf>,
+    pub(crate) deleted: Vec<PartitionId>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) endpoint: (String, u16),
+    /// Set once a stop was asked for: when to stop waiting for peers.
+    pub(crate) stopping: Option<Time>,
+    pub(crate) serial: u64,
+    pub(crate) random: u128,
+    pub(crate) is_failure_told: bool,
+    /// Files to open in the first turn.
+    pub(crate) opening: Vec<crate::port::Op>,
+}
+
+impl Shard {
+    /// A shard over what recovery found.
+    pub(crate) fn new(pool: Pool, store: Store, catalog: Catalog, seed: u128) -> Shard {
+        let catalog_stream = PartitionId(0);
+        Shard {
+            pool,
+            store,
+            catalog,
+            catalog_stream,
+            conns: Conns::default(),
+            produces: Slab::default(),
+            free_entries: Vec::new(),
+            fetches: BTreeMap::new(),
+            reads: Slab::default(),
+            ready: VecDeque::new(),
+            ready_later: Vec::new(),
+            timers: BTreeSet::new(),
+            dirty_conns: Vec::new(),
+            closes: Vec::new(),
+            resume: Vec::new(),
+            memory_waiters: VecDeque::new(),
+            returns: Vec::new(),
+            deleted: Vec::new(),
+            notices: Vec::new(),
+            scratch: Vec::new(),
+            endpoint: (String::new(), 0),
+            stopping: None,
+            serial: 0,
+            random: seed,
+            is_failure_told: false,
+            opening: Vec::new(),
+        }
+    }
+
+    /// What metadata tells clients to connect to: host (empty: the one they used) and port.
+    pub fn set_endpoint(&mut self, host: String, port: u16) {
+        self.endpoint = (host, port);
+    }
+
+    /// Absorbs one thing that happened. Changes state, emits nothing.
+    pub fn handle(&mut self, now: Now, done: Done) {
+        self.store.counters.dones += 1;
+        let time = now.time;
+        match done {
+            Done::Accepted { conn } => self.accepted(time, conn),
+            Done::Received { conn, buf, len } => self.received(time, conn, buf, len),
+            Done::RecvEnded { conn, end } => self.receive_ended(conn, end),
+            Done::Filled { conn, buf, result } => self.filled(time, conn, &buf, result),
+            Done::Sent { conn, result } => self.sent(conn, time, result),
+            Done::Closed { conn } => self.closed(conn),
+            Done::Wrote { tag, result } => self.wrote(StoreTag::of(tag), result),
+            Done::Read { tag, buf, result } => {
+                if let StoreTag::Read(slot) = StoreTag::of(tag) {
+                    self.read_done(slot, &buf, result);
+                }
+            }
+            Done::Flushed { tag, result } => match StoreTag::of(tag) {
+                StoreTag::JournalFlush(index) => self.store.journal_flushed(index, result),
+                StoreTag::SegmentFlush(slot) => self.store.segment_flushed(slot, result),
+                other => unreachable!("a flush was never tagged {other:?}"),
+            },
+            Done::FileOpened { file, result } => self.store.file_opened(file, result),
+            Done::FileExtended { file, to, result, .. } => {
+                self.store.file_extended(file, to, result);
+            }
+            Done::FilesDeleted { result, .. } => self.files_deleted(result),
+            Done::Stop => self.stop(time),
+        }
+        self.ready.extend(self.ready_later.drain(..));
+    }
+
+    fn wrote(&mut self, tag: StoreTag, result: Result<u32, Fault>) {
+        match tag {
+            StoreTag::Frame(lsn) => self.store.frame_wrote(lsn, result),
+            StoreTag::Run(slot) => self.store.run_wrote(&mut self.pool, slot, result),
+            other => unreachable!("a write was never tagged {other:?}"),
+        }
+    }
+
+    /// Decides what to do about all that was absorbed.
+    pub fn decide(&mut self, now: Now, batch: &mut OpBatch) {
+        self.store.counters.turns += 1;
+        self.emit_opening(batch);
+        self.fire_timers(now.time);
+        self.tell_failure();
+        self.resume_connections(now.time);
+        self.answer_advanced(now.time);
+        self.serve_fetches(now.time, batch);
+        self.relieve_memory(now.time);
+        self.serve_connections(now.time, batch);
+        self.commit(now, batch);
+        self.store.reap(batch, &mut self.deleted);
+        for buf in self.returns.drain(..) {
+            batch.ops.push(crate::port::Op::RecvReturn { buf });
+        }
+        batch.notices.append(&mut self.notices);
+        batch.notices.append(&mut self.store.notices);
+    }
+
+    fn commit(&mut self, now: Now, batch: &mut OpBatch) {
+        let pool = &mut self.pool;
+        self.store.commit(pool, now, batch);
+        self.store.place_runs(pool, now, batch);
+        self.store.flush_journal(now.time, batch);
+        self.store.flush_segments(batch);
+        let due = self.store.seal_deadline().is_some_and(|due| due <= now.time);
+        if due || self.stopping.is_some() {
+            self.store.publish_watermark(pool, now, batch);
+        }
+    }
+
+    /// When `decide` has something to do even if nothing happens.
+    pub fn deadline(&self) -> Option<Time> {
+        let timer = self.timers.first().map(|(time, _)| *time);
+        let store = [
+            self.store.lazy_deadline(),
+            self.store.seal_deadline(),
+            self.store.flush_deadline(),
+            self.stopping,
+        ];
+        store.into_iter().flatten().chain(timer).min()
+    }
+
+    /// Whether a commit that somebody may wait for is in flight: its completion is near.
+    pub fn is_eager(&self) -> bool {
+        self.store.journal.writes_in_flight > 0 || !self.store.run_writes.is_empty()
+    }
+
+    /// Memory, for the backend's registrations.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Whether a stop was asked for and all is finished.
+    pub fn is_stopped(&self) -> bool {
+        self.stopping.is_some() && self.is_quiet() && self.conns.is_empty()
+    }
+
+    fn is_quiet(&self) -> bool {
+        let failed = self.store.failed.is_some();
+        let committed = self.store.dirty.is_empty()
+            && self.store.journal.frames.is_empty()
+            && !self.store.journal.is_unsealed();
+        (committed || failed)
+            && self.store.run_writes.is_empty()
+            && self.store.segment_flushes.is_empty()
+    }
+
+    /// Takes over what the process counts about its own input and output.
+    pub fn report_io(&mut self, io: IoCounters) {
+        let counters = &mut self.store.counters;
+        counters.kernel_entries = io.kernel_entries;
+        counters.operations_submitted = io.operations_submitted;
+        counters.spin_rounds_empty = io.spin_rounds_empty;
+        counters.spin_empty_ns = io.spin_empty_ns;
+        counters.parks = io.parks;
+        counters.bytes_zeroed = io.bytes_zeroed;
+    }
+
+    /// What the shard has counted.
+    pub fn counters(&self) -> &crate::counters::Counters {
+        &self.store.counters
+    }
+
+    /// Buffers in use by runs, frames and connections: for checks that nothing leaks.
+    pub fn live_buffers(&self) -> usize {
+        self.pool.live_buffers()
+    }
+
+    /// Runs in memory plus the journal's own buffers: what a quiet shard without connections
+    /// holds.
+    pub fn buffers_accounted(&self) -> usize {
+        let runs = self.store.partitions.iter().map(|(_, partition)| partition.runs.len());
+        let frames = self.store.journal.frames.iter().filter(|frame| frame.buf.is_some()).count();
+        runs.sum::<usize>() + frames + self.store.journal.free_bufs.len()
+    }
+
+    fn accepted(&mut self, now: Time, id: ConnId) {
+        self.conns.insert(id, now);
+        self.store.counters.connections_accepted += 1;
+        if self.stopping.is_some() {
+            self.close(id, "");
+        } else if self.conns.len() > self.store.settings.connections_max {
+            self.store.counters.connections_refused += 1;
+            self.close(id, "the broker has as many connections as its limit allows");
+        }
+        self.touch(id);
+    }
+
+    /// Answers what the cursors that moved have satisfied.
+    fn answer_advanced(&mut self, now: Time) {
+        while !self.store.advanced.is_empty() {
+            for (id, submitted) in std::mem::take(&mut self.store.advanced) {
+                if self.store.partitions.get(id.0).is_none() {
+                    continue;
+                }
+                if id == self.catalog_stream {
+                    self.apply_changes();
+                } else {
+                    self.answer_waiters(id, now, submitted);
+                    self.wake_fetches(id);
+                }
+            }
+        }
+    }
+
+    fn fire_timers(&mut self, now: Time) {
+        while let Some(&(due, timer)) = self.timers.first().filter(|(due, _)| *due <= now) {
+            self.timers.pop_first();
+            match timer {
+                Timer::Fetch(serial) => self.ready.push_back(serial),
+                Timer::Produce(slot, serial) => self.produce_timed_out(slot, serial, now),
+                Timer::Arrival(id) => self.arrival_due(id, due, now),
+            }
+        }
+        if self.stopping.is_some_and(|grace| grace <= now) {
+            let ids: Vec<ConnId> = self.conns.ids().collect();
+            for id in ids {
+                self.close(id, "");
+                self.touch(id);
+            }
+            // From here on only the disk is waited for, which has no deadline.
+            self.stopping = Some(Time(u64::MAX));
+        }
+    }
+
+    fn arrival_due(&mut self, id: ConnId, due: Time, now: Time) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let Some(assembly) = conn.assembly.as_mut().filter(|assembly| assembly.due == due) else {
+            return;
+        };
+        if conn.pause == crate::conn::Pause::None {
+            return self.close(id, "its frame did not arrive whole in time");
+        }
+        // It is we who do not read: its time begins anew.
+        assembly.due = now.plus_ns(self.store.settings.frame_arrival_ns);
+        self.timers.insert((assembly.due, Timer::Arrival(id)));
+    }
+
+    /// After the device failed, everything that waits for it is answered once.
+    fn tell_failure(&mut self) {
+        let Some(fault) = self.store.failed.filter(|_| !self.is_failure_told) else { return };
+        self.is_failure_told = true;
+        let code = match fault {
+            Fault::ENOSPC => ErrorCode::StorageFull,
+            _ => ErrorCode::StorageFailed,
+        };
+        let ids: Vec<_> = self.store.partitions.iter().map(|(id, _)| PartitionId(id)).collect();
+        for id in ids {
+            self.fail_waiters(id, code);
+        }
+        let pending = std::mem::take(&mut self.catalog.pending);
+        for change in pending {
+            if self.conns.live(change.conn).is_some() {
+                let kind = wire::Kind::CreateTopic.number();
+                let detail = "the catalog could not be written";
+                self.reply_error(change.conn.0, kind, change.correlation_id, code, detail);
+            }
+            self.request_ended(change.conn, change.frame_bytes);
+        }
+    }
+
+    fn relieve_memory(&mut self, now: Time) {
+        if self.memory_waiters.is_empty() && self.ready_later.is_empty() {
+            return;
+        }
+        if self.pool.free_bytes() < crate::pool::BUFFER_BYTES_MAX {
+            self.close_stalled(now);
+        }
+    }
+
+    fn files_deleted(&mut self, result: Result<(), Fault>) {
+        if let Err(Fault(errno)) = result {
+            let text = format!(
+                "files of a deleted topic could not be removed (errno {errno}); the next start \
+                 tries again"
+            );
+            self.notices.push(Notice { level: Level::Warn, conn: None, text });
+        }
+    }
+
+    fn stop(&mut self, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(now.plus_ns(self.store.settings.stop_grace_ns));
+        self.wake_all_fetches();
+        let ids: Vec<ConnId> = self.conns.ids().collect();
+        for id in ids {
+            if let Some(conn) = self.conns.get(id) {
+                conn.is_ending = true;
+            }
+            self.touch(id);
+        }
+    }
+
+    pub(crate) fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// A topic id: unique for ever, since the seed is random at every start.
+    pub(crate) fn new_topic_id(&mut self) -> TopicId {
+        loop {
+            // SplitMix64 on both halves of a counter that the seed began.
+            self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            let bytes = self.random.to_le_bytes();
+            let (low, high) = bytes.split_at(8);
+            let half = |half: &[u8]| {
+                let mut z = u64::from_le_bytes(half.try_into().expect("eight bytes"));
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ (z >> 31)
+            };
+            let mut id = [0; 16];
+            id[..8].copy_from_slice(&half(low).to_le_bytes());
+            id[8..].copy_from_slice(&half(high).to_le_bytes());
+            if id != Store::CATALOG_TOPIC && !self.catalog.topics.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+}
