@@ -1,6 +1,6 @@
 //! One run as a person reads it.
 
-use super::{FloorFigures, Run};
+use super::{FloorFigures, LatencySet, Run};
 use crate::integrity::IntegrityVerdict;
 use crate::latency::Summary;
 use crate::validity::ValidityVerdict;
@@ -20,22 +20,7 @@ pub fn render_run(run: &Run) -> String {
         let rate = count(run.load.consumed_records_per_s);
         line("consumed", format!("{rate} records/s"));
     }
-    let header = ["p50", "p90", "p99", "p99.9", "p99.99", "max"];
-    line("", header.iter().map(|name| format!("{name:>10}")).collect());
-    let latencies = &run.latency_ns;
-    let response_name = if latencies.closed_loop { "response*" } else { "response" };
-    for (name, summary) in [
-        (response_name, &latencies.response),
-        ("service", &latencies.service),
-        ("end-to-end", &latencies.e2e),
-    ] {
-        if let Some(summary) = summary {
-            line(name, percentiles_line(summary));
-        }
-    }
-    if latencies.closed_loop {
-        line("", "* closed loop: waiting for a free slot does not count".to_owned());
-    }
+    latency_lines(&run.latency_ns, &mut line);
     floor_lines(&run.floor, &mut line);
     line("broker", broker_line(run));
     line("integrity", integrity_line(run));
@@ -49,6 +34,27 @@ pub fn render_run(run: &Run) -> String {
         line("", format!("- {reason}"));
     }
     text
+}
+
+fn latency_lines(latencies: &LatencySet, line: &mut impl FnMut(&str, String)) {
+    if latencies.response.is_none() && latencies.e2e.is_none() {
+        return;
+    }
+    let header = ["p50", "p90", "p99", "p99.9", "p99.99", "max"];
+    line("", header.iter().map(|name| format!("{name:>10}")).collect());
+    let response_name = if latencies.closed_loop { "response*" } else { "response" };
+    for (name, summary) in [
+        (response_name, &latencies.response),
+        ("service", &latencies.service),
+        ("end-to-end", &latencies.e2e),
+    ] {
+        if let Some(summary) = summary {
+            line(name, percentiles_line(summary));
+        }
+    }
+    if latencies.closed_loop {
+        line("", "* closed loop: waiting for a free slot does not count".to_owned());
+    }
 }
 
 /// The machine's limits in two lines.
