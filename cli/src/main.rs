@@ -79,7 +79,7 @@ mod tests {
             "pelton consume t -f %v --from @0 --exit-at-end -c 3",
             "pelton produce t -K :",
             "pelton topic list --format json --server localhost:1",
-            "pelton serve --data-dir d --listen 127.0.0.1:0",
+            "pelton serve --data-dir d --listen 127.0.0.1:0 --listen=127.0.0.1:1",
             "pelton bench run --rate 5",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");

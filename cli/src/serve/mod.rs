@@ -15,8 +15,10 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::failure::Failure;
 use layer::Layer;
 
-/// Flags of `serve`.
+/// Flags of `serve`. Given twice, the last one counts: so a program that starts brokers can put
+/// its user's flags behind its own.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub struct ServeArgs {
     /// Read settings from this TOML file; flags and environment go before it
     #[arg(long, env = "PELTON_CONFIG", value_name = "FILE")]
