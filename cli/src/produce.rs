@@ -4,6 +4,7 @@ use std::io::{self, BufRead};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use client::{Acks, ClientError, Delivery, Outcome, Producer, ProducerOptions, Record, Totals};
 
@@ -22,7 +23,7 @@ pub struct ProduceArgs {
     /// The topic; it must exist
     topic: String,
     /// What separates key and value of a line; a line without it has no key
-    #[arg(short = 'K', long, value_name = "SEP", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(short = 'K', long, value_name = "SEP", value_parser = NonEmptyStringValueParser::new())]
     key_separator: Option<String>,
     /// Send all records to this partition instead of choosing by key
     #[arg(short, long, value_name = "N")]

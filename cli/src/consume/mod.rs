@@ -49,7 +49,12 @@ pub struct ConsumeArgs {
     #[arg(short, long, value_name = "N")]
     partition: Vec<u32>,
     /// How long the broker waits for new records before it answers without any
-    #[arg(long, default_value = "500ms", value_name = "DUR", value_parser = humantime::parse_duration)]
+    #[arg(
+        long,
+        default_value = "500ms",
+        value_name = "DUR",
+        value_parser = humantime::parse_duration
+    )]
     max_wait: Duration,
     #[command(flatten)]
     server: ServerArgs,

@@ -14,9 +14,12 @@ pub fn parse(text: &str) -> Result<Position, String> {
         if let Ok(ms @ 0..) = time.parse::<i64>() {
             return Ok(Position::Time(ms));
         }
-        return time.parse::<Timestamp>().map(|time| Position::Time(time.as_millisecond())).map_err(
-            |_| format!("{time:?} is no time: give RFC 3339, as in 2026-01-31T12:00:00Z, or ms since 1970"),
-        );
+        return match time.parse::<Timestamp>() {
+            Ok(time) => Ok(Position::Time(time.as_millisecond())),
+            Err(_) => Err(format!(
+                "{time:?} is no time: give RFC 3339, as in 2026-01-31T12:00:00Z, or ms since 1970"
+            )),
+        };
     }
     match text.parse::<u64>() {
         Ok(offset) if offset < 1 << 63 => Ok(Position::Offset(offset)),

@@ -5,7 +5,7 @@
 //!
 //! | the partition's later batches | the refused batch |
 //! | --- | --- |
-//! | one is acknowledged, before or after the refusal came | fails: sending it again would reorder |
+//! | one is acknowledged, before or after the refusal | fails: it would come too late |
 //! | some are still in flight | waits, and nothing new is sent |
 //! | all are refused too, or there is none | all are sent again, in order, after a pause |
 

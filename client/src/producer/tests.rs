@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fake_broker::{Answer, FakeBroker};
+use wire::ErrorCode;
 use wire::batch::Batch;
 
 fn producer(
