@@ -11,4 +11,5 @@ pub mod disk;
 pub mod io;
 pub mod notices;
 pub mod run;
+pub mod serve;
 pub mod spares;

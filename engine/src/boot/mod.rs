@@ -72,6 +72,30 @@ pub struct BootReport {
     pub bytes_zeroed: u64,
 }
 
+impl std::fmt::Display for BootReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.is_first {
+            return write!(f, "new data directory, epoch {}", self.boot_epoch);
+        }
+        write!(
+            f,
+            "epoch {}, {} topics, {} partitions, {} journal frames read, {} records replayed",
+            self.boot_epoch,
+            self.topics,
+            self.partitions,
+            self.journal_frames,
+            self.records_replayed
+        )?;
+        if self.is_journal_torn {
+            f.write_str(", the journal's torn tail was ended")?;
+        }
+        if self.segments_torn > 0 {
+            write!(f, ", {} segments ended in a torn frame", self.segments_torn)?;
+        }
+        Ok(())
+    }
+}
+
 /// Why a start is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootError {
