@@ -133,9 +133,8 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     settings.spares = spares.numbers;
     let ring = ring_settings(&mut settings)?;
     let mut disk = FileDisk::new(dir.clone());
-    let (shard, report) = boot(&settings, &mut disk, clock::now(), seed()?).map_err(|error| {
-        ServeError::Setup(format!("{}: {error}", config.data_dir.display()))
-    })?;
+    let (shard, report) = boot(&settings, &mut disk, clock::now(), seed()?)
+        .map_err(|error| ServeError::Setup(format!("{}: {error}", config.data_dir.display())))?;
     let maintenance = Maintenance::start(dir.clone())
         .map_err(|error| ServeError::Failed(format!("no maintenance thread: {error}")))?;
     let stop = stop_signal()
@@ -227,8 +226,7 @@ fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), ServeError> {
 /// Accepted sockets inherit the listener's options.
 fn bind(address: SocketAddr) -> Result<TcpListener, Errno> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket =
-        rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     rustix::net::bind(&socket, &address)?;

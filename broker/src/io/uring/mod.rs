@@ -11,6 +11,7 @@
 
 mod arena;
 mod conns;
+mod desk;
 pub mod maintenance;
 mod recv_ring;
 mod setup;
@@ -23,29 +24,27 @@ mod token;
 use std::io;
 use std::marker::PhantomData;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use engine::pool::Pool;
-use engine::port::{Done, Fill, Now, Op, OpBatch, Time};
-use io_uring::types::{CancelBuilder, Fd};
-use io_uring::{IoUring, opcode, squeue};
+use engine::port::{Done, Now, OpBatch, Time};
+use io_uring::types::CancelBuilder;
+use io_uring::{IoUring, squeue};
 
 use self::arena::Memory;
-use self::conns::{Completion, Conns};
-use self::maintenance::{Finished, Job, Maintenance};
+use self::conns::Completion;
+use self::desk::Desk;
+use self::maintenance::Maintenance;
 use self::recv_ring::RecvRing;
-use self::storage::{Storage, Write};
 use self::sys::{Door, Patience};
-use self::token::{Kind, Token};
+use self::token::Token;
 use super::{Io, Wait};
 use crate::clock;
 
 pub use self::arena::Registration;
 pub use self::setup::{Features, Settings, SetupError};
 
-/// After an accept failed for want of something, the listener is armed again this much later.
-const ACCEPT_RETRY_NS: u64 = 100_000_000;
 /// How long a dropped ring waits for the kernel to let go of the arena.
 const DRAIN_ROUNDS_MAX: u32 = 50;
 const DRAIN_ROUND: Duration = Duration::from_millis(100);
@@ -74,15 +73,6 @@ pub struct Counters {
     pub bytes_zeroed: u64,
 }
 
-/// Whether the listener is armed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Accepting {
-    Armed,
-    /// An accept failed: arm it again then, or when a connection is gone.
-    After(Time),
-    Never,
-}
-
 /// The backend. Neither `Send` nor `Sync`: the kernel takes submissions of one thread only.
 pub struct Uring {
     ring: IoUring,
@@ -92,28 +82,11 @@ pub struct Uring {
     counters: Counters,
     /// Entries that are not in the submission queue yet.
     staged: Vec<squeue::Entry>,
+    /// What completed while a submission queue that was too short was flushed.
+    held: Vec<Done>,
     /// Operations whose last completion is still to come.
     open: u64,
     _one_thread: PhantomData<*const ()>,
-}
-
-/// Everything that completions change.
-#[derive(Debug)]
-struct Desk {
-    memory: Memory,
-    buffers: RecvRing,
-    conns: Conns,
-    storage: Storage,
-    maintenance: Maintenance,
-    listener: Option<TcpListener>,
-    accepting: Accepting,
-    stop: Option<OwnedFd>,
-    /// Where the bell's and the stop signal's bytes are read to; boxed for a lasting address.
-    bell_value: Box<u64>,
-    stop_value: Box<u8>,
-    bytes_zeroed: u64,
-    /// Maintenance is finished that has not been told yet.
-    rung: bool,
 }
 
 impl Uring {
@@ -138,25 +111,12 @@ impl Uring {
             no_sqarray,
             registered_ring: door.is_registered(),
         };
-        let Endpoints { listener, stop, maintenance } = endpoints;
-        let size = |count: u32| usize::try_from(count).expect("u32 fits usize");
-        let desk = Desk {
-            memory,
-            buffers,
-            conns: Conns::new(size(settings.connections_max)),
-            storage: Storage::new(settings.connections_max, size(settings.files_max)),
-            maintenance,
-            accepting: Accepting::Never,
-            listener,
-            stop,
-            bell_value: Box::new(0),
-            stop_value: Box::new(0),
-            bytes_zeroed: 0,
-            rung: false,
-        };
+        let desk = Desk::new(memory, buffers, settings, endpoints);
         let counters = Counters::default();
-        let (staged, open, _one_thread) = (Vec::new(), 0, PhantomData);
-        let mut uring = Uring { ring, door, desk, features, counters, staged, open, _one_thread };
+        let (staged, held, open) = (Vec::new(), Vec::new(), 0);
+        let _one_thread = PhantomData;
+        let mut uring =
+            Uring { ring, door, desk, features, counters, staged, held, open, _one_thread };
         uring.desk.arm_all(&mut uring.staged);
         Ok(uring)
     }
@@ -168,7 +128,7 @@ impl Uring {
 
     /// What it counted.
     pub fn counters(&self) -> Counters {
-        Counters { bytes_zeroed: self.desk.bytes_zeroed, ..self.counters }
+        Counters { bytes_zeroed: self.desk.bytes_zeroed(), ..self.counters }
     }
 
     /// Moves staged entries into the submission queue, flushing it when it is full.
@@ -188,6 +148,12 @@ impl Uring {
             if taken < self.staged.len() {
                 self.counters.flushes += 1;
                 self.enter(Patience::None)?;
+                if self.ring.submission().is_full() {
+                    // The kernel takes nothing before its completions are taken.
+                    let mut held = std::mem::take(&mut self.held);
+                    self.harvest(&mut held)?;
+                    self.held = held;
+                }
             }
         }
         self.staged.clear();
@@ -220,12 +186,7 @@ impl Uring {
             }
             self.desk.completed(completion, &mut self.staged, dones);
         }
-        if std::mem::take(&mut self.desk.rung) {
-            while let Some(finished) = self.desk.maintenance.pop() {
-                dones.push(self.desk.finished(&submitter, finished)?);
-            }
-        }
-        Ok(())
+        self.desk.answer_bell(&submitter, dones)
     }
 
     /// Whether an enter could bring anything: entries to submit, completion work to run, or
@@ -236,11 +197,7 @@ impl Uring {
     }
 
     fn patience(&self, now: Time, deadline: Option<Time>) -> Patience {
-        let retry = match self.desk.accepting {
-            Accepting::After(time) => Some(time),
-            Accepting::Armed | Accepting::Never => None,
-        };
-        match (deadline, retry) {
+        match (deadline, self.desk.accept_at()) {
             (None, None) => Patience::Forever,
             (Some(time), None) | (None, Some(time)) => wait_until(now, time),
             (Some(one), Some(other)) => wait_until(now, one.min(other)),
@@ -258,9 +215,11 @@ fn wait_until(now: Time, until: Time) -> Patience {
 impl Io for Uring {
     fn wait(&mut self, until: Wait, dones: &mut Vec<Done>) -> io::Result<Now> {
         let before = dones.len();
+        dones.append(&mut self.held);
         loop {
             self.fill()?;
-            let patience = if until.eager || !self.ring.completion().is_empty() {
+            let has_news = dones.len() > before || !self.ring.completion().is_empty();
+            let patience = if until.eager || has_news {
                 Patience::None
             } else {
                 self.patience(clock::now().time, until.deadline)
@@ -268,11 +227,11 @@ impl Io for Uring {
             if patience != Patience::None || self.must_enter() {
                 self.enter(patience)?;
                 if self.ring.submission().is_empty() {
-                    self.desk.conns.submitted();
+                    self.desk.submitted();
                 }
             }
             self.harvest(dones)?;
-            self.desk.buffers.publish();
+            self.desk.publish_buffers();
             let now = clock::now();
             self.desk.retry_accept(now.time, &mut self.staged);
             let is_late = until.deadline.is_some_and(|deadline| deadline <= now.time);
@@ -290,174 +249,15 @@ impl Io for Uring {
             self.desk.stage(&submitter, op, &batch.slices, &mut self.staged)?;
         }
         batch.slices.clear();
-        self.desk.buffers.publish();
+        self.desk.publish_buffers();
         self.fill()
-    }
-}
-
-impl Desk {
-    fn arm_all(&mut self, staged: &mut Vec<squeue::Entry>) {
-        if self.listener.is_some() {
-            self.arm_accept(staged);
-        }
-        self.arm_bell(staged);
-        if let Some(stop) = &self.stop {
-            let value = &raw mut *self.stop_value;
-            let entry = opcode::Read::new(Fd(stop.as_raw_fd()), value, 1).build();
-            staged.push(entry.user_data(Token::sole(Kind::Stop).user_data()));
-        }
-    }
-
-    fn arm_accept(&mut self, staged: &mut Vec<squeue::Entry>) {
-        let Some(listener) = &self.listener else { return };
-        self.accepting = Accepting::Armed;
-        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
-        staged.push(entry.build().user_data(Token::sole(Kind::Accept).user_data()));
-    }
-
-    fn arm_bell(&mut self, staged: &mut Vec<squeue::Entry>) {
-        let value: *mut u8 = (&raw mut *self.bell_value).cast();
-        let entry = opcode::Read::new(Fd(self.maintenance.bell().as_raw_fd()), value, 8).build();
-        staged.push(entry.user_data(Token::sole(Kind::Bell).user_data()));
-    }
-
-    fn retry_accept(&mut self, now: Time, staged: &mut Vec<squeue::Entry>) {
-        if let Accepting::After(time) = self.accepting
-            && time <= now
-        {
-            self.arm_accept(staged);
-        }
-    }
-
-    fn stage(
-        &mut self,
-        submitter: &io_uring::Submitter<'_>,
-        op: Op,
-        slices: &[engine::pool::Slice],
-        staged: &mut Vec<squeue::Entry>,
-    ) -> io::Result<()> {
-        let Desk { memory, conns, storage, .. } = self;
-        match op {
-            Op::Recv { conn } => staged.push(conns.recv(conn)),
-            Op::RecvCancel { conn } => staged.extend(conns.recv_cancel(conn)),
-            Op::RecvInto { conn, buf, at, len } => {
-                staged.push(conns.recv_into(memory, conn, buf, at, len));
-            }
-            Op::RecvReturn { buf } => self.buffers.give(&buf),
-            Op::Send { conn, first, count } => {
-                let first = usize::try_from(first).expect("u32 fits usize");
-                let count = usize::try_from(count).expect("u32 fits usize");
-                staged.push(conns.send(memory, conn, &slices[first..first + count]));
-            }
-            Op::Close { conn } => staged.push(conns.close(conn)),
-            Op::Write { file, tag, slice, position, sync, extent } => {
-                let write = Write { file, tag, slice, position, sync, extent };
-                staged.push(storage.write(memory, write));
-            }
-            Op::Read { file, tag, buf, position, len } => {
-                staged.push(storage.read(memory, file, tag, buf, position, len));
-            }
-            Op::Flush { file, tag } => staged.push(storage.flush(file, tag)),
-            Op::FileOpen { file, path, open } => {
-                self.maintenance.push(Job::Open { file, path, open });
-            }
-            Op::FileExtend { file, from, to, fill } => {
-                let fd = storage.descriptor(file);
-                self.maintenance.push(Job::Extend { file, fd, from, to, fill });
-            }
-            Op::FileClose { file } => {
-                let fd = storage.remove(submitter, file)?;
-                self.maintenance.push(Job::Close { fd });
-            }
-            Op::FilesDelete { tag, paths } => self.maintenance.push(Job::Delete { tag, paths }),
-        }
-        Ok(())
-    }
-
-    fn completed(
-        &mut self,
-        completion: Completion,
-        staged: &mut Vec<squeue::Entry>,
-        dones: &mut Vec<Done>,
-    ) {
-        match completion.token.kind {
-            Kind::Recv | Kind::RecvInto | Kind::Send | Kind::Close => {
-                let next = self.conns.completed(completion, &mut self.buffers, dones);
-                staged.extend(next);
-                if completion.token.kind == Kind::Close
-                    && matches!(self.accepting, Accepting::After(_))
-                {
-                    self.arm_accept(staged);
-                }
-            }
-            Kind::Storage => self.storage.completed(completion, dones),
-            Kind::Accept => self.accepted(completion, staged, dones),
-            Kind::Bell => {
-                self.rung = true;
-                self.arm_bell(staged);
-            }
-            Kind::Stop => {
-                if completion.result > 0 {
-                    dones.push(Done::Stop);
-                }
-            }
-            Kind::Cancel => {}
-        }
-    }
-
-    fn accepted(
-        &mut self,
-        completion: Completion,
-        staged: &mut Vec<squeue::Entry>,
-        dones: &mut Vec<Done>,
-    ) {
-        let result = completion.count();
-        if let Ok(index) = result {
-            self.conns.accepted(index, dones);
-        }
-        if !completion.more() && self.accepting == Accepting::Armed {
-            match result {
-                Ok(_) => self.arm_accept(staged),
-                Err(_) => {
-                    let retry = clock::now().time.plus_ns(ACCEPT_RETRY_NS);
-                    self.accepting = Accepting::After(retry);
-                }
-            }
-        }
-    }
-
-    fn finished(
-        &mut self,
-        submitter: &io_uring::Submitter<'_>,
-        finished: Finished,
-    ) -> io::Result<Done> {
-        Ok(match finished {
-            Finished::Opened { file, result } => {
-                let result = match result {
-                    Ok(opened) => {
-                        self.storage.install(submitter, file, opened.fd)?;
-                        Ok(opened.bytes)
-                    }
-                    Err(fault) => Err(fault),
-                };
-                Done::FileOpened { file, result }
-            }
-            Finished::Extended { file, from, to, fill, result } => {
-                if fill == Fill::Zero && result.is_ok() {
-                    self.bytes_zeroed += to.saturating_sub(from);
-                }
-                Done::FileExtended { file, to, fill, result }
-            }
-            Finished::Deleted { tag, result } => Done::FilesDeleted { tag, result },
-        })
     }
 }
 
 impl Drop for Uring {
     /// Ends all operations and waits until the kernel has let go of the arena.
     fn drop(&mut self) {
-        self.desk.accepting = Accepting::Never;
-        self.desk.listener = None;
+        self.desk.stop_accepting();
         let mut dropped = Vec::new();
         for _ in 0..DRAIN_ROUNDS_MAX {
             // The bell arms itself again, so this is asked anew in each round.
@@ -472,7 +272,7 @@ impl Drop for Uring {
             }
         }
         if self.open > 0 {
-            self.desk.memory.leak();
+            self.desk.leak_memory();
         }
         self.door.close(setup::descriptor(&self.ring));
     }

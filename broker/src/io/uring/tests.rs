@@ -7,7 +7,7 @@ use std::sync::Arc;
 use engine::layout::FilePath;
 use engine::pool::{BufId, RecvRegion};
 use engine::port::{
-    ConnId, Extent, FileSlot, Fill, Open, RecvBuf, RecvEnd, SEND_SLICES_MAX, Sync, Tag,
+    ConnId, Extent, FileSlot, Fill, Op, Open, RecvBuf, RecvEnd, SEND_SLICES_MAX, Sync, Tag,
 };
 
 use super::*;
@@ -195,7 +195,7 @@ fn a_full_table_drops_and_recovers() {
     let mut third = TcpStream::connect(world.address).expect("the kernel's backlog takes it");
     // Look until the kernel has tried to accept it: it is told by closing.
     let until = Wait { deadline: None, eager: true };
-    while !matches!(world.uring.desk.accepting, Accepting::After(_)) {
+    while world.uring.desk.accept_at().is_none() {
         world.uring.wait(until, &mut world.dones).unwrap();
         std::thread::yield_now();
     }

@@ -1,0 +1,283 @@
+//! The translation: ops become entries for the ring, completions become dones. It keeps what
+//! both need to know, and enters the kernel for nothing but the file table.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use engine::pool::Slice;
+use engine::port::{Done, Fill, Op, Time};
+use io_uring::types::Fd;
+use io_uring::{Submitter, opcode, squeue};
+
+use super::arena::Memory;
+use super::conns::{Completion, Conns};
+use super::maintenance::{Finished, Job, Maintenance};
+use super::recv_ring::RecvRing;
+use super::storage::{Storage, Write};
+use super::token::{Kind, Token};
+use super::{Endpoints, Settings};
+use crate::clock;
+
+/// After an accept failed for want of something, the listener is armed again this much later.
+const ACCEPT_RETRY_NS: u64 = 100_000_000;
+
+/// Whether the listener is armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepting {
+    Armed,
+    /// An accept failed: arm it again then, or when a connection is gone.
+    After(Time),
+    Never,
+}
+
+/// Everything that completions change.
+#[derive(Debug)]
+pub struct Desk {
+    memory: Memory,
+    buffers: RecvRing,
+    conns: Conns,
+    storage: Storage,
+    maintenance: Maintenance,
+    listener: Option<TcpListener>,
+    accepting: Accepting,
+    stop: Option<OwnedFd>,
+    /// Where the bell's and the stop signal's bytes are read to; boxed for a lasting address.
+    bell_value: Box<u64>,
+    stop_value: Box<u8>,
+    bytes_zeroed: u64,
+    /// Maintenance is finished that has not been told yet.
+    rung: bool,
+}
+
+impl Desk {
+    /// A desk with no connection and no file.
+    pub fn new(
+        memory: Memory,
+        buffers: RecvRing,
+        settings: Settings,
+        endpoints: Endpoints,
+    ) -> Desk {
+        let Endpoints { listener, stop, maintenance } = endpoints;
+        let size = |count: u32| usize::try_from(count).expect("u32 fits usize");
+        Desk {
+            memory,
+            buffers,
+            conns: Conns::new(size(settings.connections_max)),
+            storage: Storage::new(settings.connections_max, size(settings.files_max)),
+            maintenance,
+            accepting: Accepting::Never,
+            listener,
+            stop,
+            bell_value: Box::new(0),
+            stop_value: Box::new(0),
+            bytes_zeroed: 0,
+            rung: false,
+        }
+    }
+
+    /// Bytes of zeros that were written into files.
+    pub const fn bytes_zeroed(&self) -> u64 {
+        self.bytes_zeroed
+    }
+
+    /// When the listener is to be armed again, if it is not armed now.
+    pub const fn accept_at(&self) -> Option<Time> {
+        match self.accepting {
+            Accepting::After(time) => Some(time),
+            Accepting::Armed | Accepting::Never => None,
+        }
+    }
+
+    /// The kernel has taken all submissions, so it has copied what they pointed to.
+    pub const fn submitted(&mut self) {
+        self.conns.submitted();
+    }
+
+    /// Shows the kernel the receive buffers that were given back.
+    pub fn publish_buffers(&self) {
+        self.buffers.publish();
+    }
+
+    /// Takes no more connections.
+    pub fn stop_accepting(&mut self) {
+        self.accepting = Accepting::Never;
+        self.listener = None;
+    }
+
+    /// Leaks the arena: the kernel did not let go of it.
+    pub fn leak_memory(&self) {
+        self.memory.leak();
+    }
+
+    /// Tells what the maintenance thread has finished, if it rang.
+    pub fn answer_bell(
+        &mut self,
+        submitter: &Submitter<'_>,
+        dones: &mut Vec<Done>,
+    ) -> io::Result<()> {
+        if std::mem::take(&mut self.rung) {
+            while let Some(finished) = self.maintenance.pop() {
+                dones.push(self.finished(submitter, finished)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Arms what stays armed as long as the ring lives.
+    pub fn arm_all(&mut self, staged: &mut Vec<squeue::Entry>) {
+        if self.listener.is_some() {
+            self.arm_accept(staged);
+        }
+        self.arm_bell(staged);
+        if let Some(stop) = &self.stop {
+            let value = &raw mut *self.stop_value;
+            let entry = opcode::Read::new(Fd(stop.as_raw_fd()), value, 1).build();
+            staged.push(entry.user_data(Token::sole(Kind::Stop).user_data()));
+        }
+    }
+
+    fn arm_accept(&mut self, staged: &mut Vec<squeue::Entry>) {
+        let Some(listener) = &self.listener else { return };
+        self.accepting = Accepting::Armed;
+        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
+        staged.push(entry.build().user_data(Token::sole(Kind::Accept).user_data()));
+    }
+
+    fn arm_bell(&mut self, staged: &mut Vec<squeue::Entry>) {
+        let value: *mut u8 = (&raw mut *self.bell_value).cast();
+        let entry = opcode::Read::new(Fd(self.maintenance.bell().as_raw_fd()), value, 8).build();
+        staged.push(entry.user_data(Token::sole(Kind::Bell).user_data()));
+    }
+
+    /// Arms the listener again if it is time.
+    pub fn retry_accept(&mut self, now: Time, staged: &mut Vec<squeue::Entry>) {
+        if let Accepting::After(time) = self.accepting
+            && time <= now
+        {
+            self.arm_accept(staged);
+        }
+    }
+
+    /// Turns an op into an entry, or does it.
+    pub fn stage(
+        &mut self,
+        submitter: &Submitter<'_>,
+        op: Op,
+        slices: &[Slice],
+        staged: &mut Vec<squeue::Entry>,
+    ) -> io::Result<()> {
+        let Desk { memory, conns, storage, .. } = self;
+        match op {
+            Op::Recv { conn } => staged.push(conns.recv(conn)),
+            Op::RecvCancel { conn } => staged.extend(conns.recv_cancel(conn)),
+            Op::RecvInto { conn, buf, at, len } => {
+                staged.push(conns.recv_into(memory, conn, buf, at, len));
+            }
+            Op::RecvReturn { buf } => self.buffers.give(&buf),
+            Op::Send { conn, first, count } => {
+                let first = usize::try_from(first).expect("u32 fits usize");
+                let count = usize::try_from(count).expect("u32 fits usize");
+                staged.push(conns.send(memory, conn, &slices[first..first + count]));
+            }
+            Op::Close { conn } => staged.push(conns.close(conn)),
+            Op::Write { file, tag, slice, position, sync, extent } => {
+                let write = Write { file, tag, slice, position, sync, extent };
+                staged.push(storage.write(memory, write));
+            }
+            Op::Read { file, tag, buf, position, len } => {
+                staged.push(storage.read(memory, file, tag, buf, position, len));
+            }
+            Op::Flush { file, tag } => staged.push(storage.flush(file, tag)),
+            Op::FileOpen { file, path, open } => {
+                self.maintenance.push(Job::Open { file, path, open });
+            }
+            Op::FileExtend { file, from, to, fill } => {
+                let fd = storage.descriptor(file);
+                self.maintenance.push(Job::Extend { file, fd, from, to, fill });
+            }
+            Op::FileClose { file } => {
+                let fd = storage.remove(submitter, file)?;
+                self.maintenance.push(Job::Close { fd });
+            }
+            Op::FilesDelete { tag, paths } => self.maintenance.push(Job::Delete { tag, paths }),
+        }
+        Ok(())
+    }
+
+    /// Turns a completion into dones.
+    pub fn completed(
+        &mut self,
+        completion: Completion,
+        staged: &mut Vec<squeue::Entry>,
+        dones: &mut Vec<Done>,
+    ) {
+        match completion.token.kind {
+            Kind::Recv | Kind::RecvInto | Kind::Send | Kind::Close => {
+                let next = self.conns.completed(completion, &mut self.buffers, dones);
+                staged.extend(next);
+                if completion.token.kind == Kind::Close
+                    && matches!(self.accepting, Accepting::After(_))
+                {
+                    self.arm_accept(staged);
+                }
+            }
+            Kind::Storage => self.storage.completed(completion, dones),
+            Kind::Accept => self.accepted(completion, staged, dones),
+            Kind::Bell => {
+                self.rung = true;
+                self.arm_bell(staged);
+            }
+            Kind::Stop => {
+                if completion.result > 0 {
+                    dones.push(Done::Stop);
+                }
+            }
+            Kind::Cancel => {}
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        completion: Completion,
+        staged: &mut Vec<squeue::Entry>,
+        dones: &mut Vec<Done>,
+    ) {
+        let result = completion.count();
+        if let Ok(index) = result {
+            self.conns.accepted(index, dones);
+        }
+        if !completion.more() && self.accepting == Accepting::Armed {
+            match result {
+                Ok(_) => self.arm_accept(staged),
+                Err(_) => {
+                    let retry = clock::now().time.plus_ns(ACCEPT_RETRY_NS);
+                    self.accepting = Accepting::After(retry);
+                }
+            }
+        }
+    }
+
+    /// Turns what the maintenance thread did into a done.
+    fn finished(&mut self, submitter: &Submitter<'_>, finished: Finished) -> io::Result<Done> {
+        Ok(match finished {
+            Finished::Opened { file, result } => {
+                let result = match result {
+                    Ok(opened) => {
+                        self.storage.install(submitter, file, opened.fd)?;
+                        Ok(opened.bytes)
+                    }
+                    Err(fault) => Err(fault),
+                };
+                Done::FileOpened { file, result }
+            }
+            Finished::Extended { file, from, to, fill, result } => {
+                if fill == Fill::Zero && result.is_ok() {
+                    self.bytes_zeroed += to.saturating_sub(from);
+                }
+                Done::FileExtended { file, to, fill, result }
+            }
+            Finished::Deleted { tag, result } => Done::FilesDeleted { tag, result },
+        })
+    }
+}
