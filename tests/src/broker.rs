@@ -1,0 +1,139 @@
+//! A serving `pelton` process.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::program::{self, Finished, PATIENCE};
+
+/// Small limits, so that tests meet their edges: journals wrap, segments roll, memory runs out.
+const FLAGS: [&str; 4] =
+    ["--journal-bytes=8MiB", "--segment-bytes=4MiB", "--memory-bytes=64MiB", "--spin-us=20"];
+
+/// A broker on a port of its own. Dropping it kills it, and shows its log if the test failed.
+#[derive(Debug)]
+pub struct Broker {
+    child: Child,
+    address: String,
+    log: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Broker {
+    /// Serves the data directory and waits until it listens.
+    ///
+    /// # Panics
+    /// If it does not: the message shows what it said.
+    #[track_caller]
+    pub fn start(data_dir: &Path) -> Self {
+        match Self::try_start(data_dir, &[]) {
+            Ok(broker) => broker,
+            Err(finished) => panic!("no broker (exit {:?}): {}", finished.code, finished.stderr),
+        }
+    }
+
+    /// The same with more flags.
+    ///
+    /// # Errors
+    /// It ended before it listened: what it left behind.
+    pub fn try_start(data_dir: &Path, flags: &[&str]) -> Result<Self, Finished> {
+        let mut command = program::command(&["serve", "--listen=127.0.0.1:0"]);
+        command.args(FLAGS).arg("--data-dir").arg(data_dir).args(flags);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stderr = child.stderr.take().expect("piped");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (reader, ready) = follow(stderr, Arc::clone(&log));
+        let mut broker = Broker { child, address: String::new(), log, reader: Some(reader) };
+        match ready.recv_timeout(PATIENCE) {
+            Ok(address) => {
+                broker.address = address;
+                Ok(broker)
+            }
+            Err(_) => Err(broker.finish()),
+        }
+    }
+
+    /// HOST:PORT.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("no holder panics").join("\n")
+    }
+
+    /// Runs a client command against it.
+    pub fn run(&self, args: &[&str], stdin: &[u8]) -> Finished {
+        let mut command = program::command(args);
+        command.args(["--server", &self.address]);
+        program::finish(command, stdin)
+    }
+
+    /// Ends it as a power switch would, as far as a process can tell.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
+    }
+
+    /// Asks it to stop, and gives what it left behind.
+    pub fn stop(mut self) -> Finished {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).expect("it runs");
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Finished {
+        let status = program::wait(&mut self.child, PATIENCE);
+        if status.is_none() {
+            self.child.kill().expect("it is our child");
+        }
+        let reader = self.reader.take().expect("finished once");
+        reader.join().expect("the reader does not panic");
+        let stderr = self.log();
+        let status = status.unwrap_or_else(|| panic!("the broker did not end:\n{stderr}"));
+        Finished { code: status.code(), stdout: String::new(), stderr }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Fails only where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the broker's log:\n{}", self.log());
+        }
+    }
+}
+
+/// Reads the log to its end, so that the broker never blocks on it; tells the address once.
+fn follow(stderr: ChildStderr, log: Arc<Mutex<Vec<String>>>) -> (JoinHandle<()>, Receiver<String>) {
+    let (sender, receiver) = channel();
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("ready listen=") {
+                let address = rest.split_whitespace().next().unwrap_or_default();
+                // Nobody waits any more where the test has given up.
+                let _ = sender.send(address.to_owned());
+            }
+            log.lock().expect("no holder panics").push(line);
+        }
+    });
+    (reader, receiver)
+}
