@@ -1,0 +1,56 @@
+//! Produces until enough is acknowledged, and goes on producing while the broker is killed.
+
+use std::sync::mpsc::channel;
+use std::thread;
+
+use client::{ConnectOptions, Producer, ProducerOptions, Record};
+use pelton_tests::broker::Broker;
+
+use crate::TOPIC;
+use crate::ledger::Ledger;
+
+/// Says that the broker is gone.
+pub struct Killed;
+
+/// Kills the broker in the middle of the load, once `acked` records are acknowledged.
+pub fn produce_until(acked: u64, broker: Broker, ledger: &mut Ledger) -> Killed {
+    let address = broker.address().to_owned();
+    let (enough, is_enough) = channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut producer = connect(&address);
+            let mut enough = Some(enough);
+            ledger.begin();
+            loop {
+                let (partition, value) = ledger.next_record();
+                let partition = Some(partition);
+                let result = producer.send(&Record { partition, ..Record::value(&value) });
+                match result {
+                    Ok(sent) => ledger.sent(sent),
+                    // The record was not taken: it has no delivery.
+                    Err(_) => ledger.not_sent(),
+                }
+                while let Some(delivery) = producer.next_delivery() {
+                    ledger.delivered(&delivery);
+                }
+                if result.is_err() {
+                    break;
+                }
+                if producer.totals().acked >= acked
+                    && let Some(enough) = enough.take()
+                {
+                    enough.send(()).expect("the killer waits");
+                }
+            }
+            ledger.end();
+        });
+        is_enough.recv().expect("the producer got so far");
+        broker.kill();
+    });
+    Killed
+}
+
+fn connect(address: &str) -> Producer {
+    let options = ProducerOptions { batch_bytes: 16 * 1024, ..ProducerOptions::default() };
+    Producer::connect(address, TOPIC, &ConnectOptions::default(), options).expect("it serves")
+}
