@@ -87,6 +87,9 @@ impl Logic for Shard {
     }
 }
 
+/// Connections beyond the limit that may be open at once, until they are refused.
+const CONNECTIONS_REFUSED_MAX: usize = 16;
+
 /// Everything that is ready before the shard's thread starts.
 struct Prepared {
     shard: Shard,
@@ -122,6 +125,8 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
 }
 
 fn prepare(config: &Config) -> Result<Prepared, ServeError> {
+    // Before anything is written: without a ring there is no broker.
+    Uring::probe().map_err(ServeError::setup)?;
     let core = choose_core(&config.cores)?;
     let device = Device::probe(&config.data_dir).map_err(ServeError::setup)?;
     let calibration = Calibration::measure(&config.data_dir).map_err(ServeError::setup)?;
@@ -133,8 +138,9 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     settings.spares = spares.numbers;
     let ring = ring_settings(&mut settings)?;
     let mut disk = FileDisk::new(dir.clone());
-    let (shard, report) = boot(&settings, &mut disk, clock::now(), seed()?)
+    let (mut shard, report) = boot(&settings, &mut disk, clock::now(), seed()?)
         .map_err(|error| ServeError::Setup(format!("{}: {error}", config.data_dir.display())))?;
+    shard.set_endpoint(config.advertised_host.clone().unwrap_or_default(), address.port());
     let maintenance = Maintenance::start(dir.clone())
         .map_err(|error| ServeError::Failed(format!("no maintenance thread: {error}")))?;
     let stop = stop_signal()
@@ -237,8 +243,8 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Errno> {
 /// Raises the limit on open files as far as it goes, and fits the tables below it.
 fn ring_settings(settings: &mut engine::settings::Settings) -> Result<uring::Settings, ServeError> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let wanted = u64::try_from(settings.connections_max + settings.files_max).unwrap_or(u64::MAX);
-    let wanted = wanted.saturating_add(DESCRIPTORS_OWN);
+    let places = settings.connections_max + CONNECTIONS_REFUSED_MAX + settings.files_max;
+    let wanted = u64::try_from(places).unwrap_or(u64::MAX).saturating_add(DESCRIPTORS_OWN);
     let available = limit.maximum.unwrap_or(u64::MAX).min(wanted);
     if limit.current.is_some_and(|current| current < available) {
         let raised = Rlimit { current: Some(available), maximum: limit.maximum };
@@ -246,7 +252,8 @@ fn ring_settings(settings: &mut engine::settings::Settings) -> Result<uring::Set
         let _ = rustix::process::setrlimit(Resource::Nofile, raised);
     }
     if available < wanted {
-        let places = usize::try_from(available.saturating_sub(DESCRIPTORS_OWN)).unwrap_or(0);
+        let own = DESCRIPTORS_OWN + u64::try_from(CONNECTIONS_REFUSED_MAX).expect("16");
+        let places = usize::try_from(available.saturating_sub(own)).unwrap_or(0);
         if places < 256 {
             return Err(ServeError::Setup(format!(
                 "this process may open {available} files only: raise the limit (ulimit -n 4096)"
@@ -257,7 +264,8 @@ fn ring_settings(settings: &mut engine::settings::Settings) -> Result<uring::Set
     }
     let count = |size: usize| u32::try_from(size).expect("tables are small");
     Ok(uring::Settings {
-        connections_max: count(settings.connections_max),
+        // A few more than the engine wants, so that it is the one who refuses, and says so.
+        connections_max: count(settings.connections_max + CONNECTIONS_REFUSED_MAX),
         files_max: count(settings.files_max),
         ..uring::Settings::default()
     })

@@ -90,6 +90,11 @@ pub struct Uring {
 }
 
 impl Uring {
+    /// Whether there can be a ring at all.
+    pub fn probe() -> Result<(), SetupError> {
+        setup::build(Settings { submissions: 1, completions: 2, ..Settings::default() }).map(drop)
+    }
+
     /// A ring for the shard whose memory is `pool`, on the thread that will use it.
     pub fn new(pool: &Pool, settings: Settings, endpoints: Endpoints) -> Result<Uring, SetupError> {
         let (ring, no_sqarray) = setup::build(settings)?;
