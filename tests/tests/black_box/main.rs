@@ -1,0 +1,6 @@
+//! The real `pelton` binary over real sockets and files: what a user sees.
+
+mod bad_input;
+mod requests;
+mod round_trip;
+mod start_and_stop;
