@@ -40,8 +40,7 @@ fn wrong_usage_is_code_2() {
 #[test]
 fn the_banner_says_what_was_found() {
     let dir = folder();
-    let broker = Broker::start(dir.path());
-    let log = broker.log();
+    let log = Broker::start(dir.path()).stop().stderr;
     for part in ["Linux", "ring", "memory", "recovery", "ready listen=127.0.0.1:"] {
         assert!(log.contains(part), "{part} is missing in\n{log}");
     }
