@@ -10,6 +10,10 @@ const CLIENT_CPU_PERCENT_MAX: u64 = 95;
 const ACHIEVED_PERCENT_MIN: u64 = 99;
 /// Above this share (per cent) of stolen CPU time the host was busy with others.
 const STEAL_PERCENT_MAX: u64 = 1;
+/// Above this share (per cent) of the CPU time used by other programs, latencies are theirs too.
+const OTHERS_PERCENT_MAX: u64 = 5;
+/// `USER_HZ`: the unit of `/proc/stat`, 100 on every Linux.
+const USER_TICK_NS: u64 = 10_000_000;
 /// Half width of the band around a multiple of the tick, in per cent of the tick.
 const TICK_BAND_PERCENT: u64 = 3;
 /// This share (per cent) of the samples in those bands looks like a starved completion worker.
@@ -49,6 +53,11 @@ pub enum Reason {
         /// Stolen share of all CPU time, in hundredths of a per cent.
         steal_basis_points: u64,
     },
+    /// Programs besides broker and generator used the CPUs.
+    BusyHost {
+        /// Their share of the CPU time of the whole machine.
+        percent: u64,
+    },
     /// Records were lost, duplicated, reordered or corrupted.
     IntegrityFailed,
     /// Requests were refused or connections failed.
@@ -86,6 +95,9 @@ impl fmt::Display for Reason {
                 steal_basis_points / 100,
                 steal_basis_points % 100
             ),
+            Self::BusyHost { percent } => {
+                write!(f, "busy_host: other programs used {percent} % of this machine's CPU time")
+            }
             Self::IntegrityFailed => f.write_str(
                 "integrity_failed: records were lost, duplicated, reordered or corrupted",
             ),
@@ -105,6 +117,7 @@ impl Reason {
             Self::ClientLimited { .. }
             | Self::Overloaded { .. }
             | Self::NoisyHost { .. }
+            | Self::BusyHost { .. }
             | Self::Errors { .. }
             | Self::FloorMissing { .. } => ValidityVerdict::Doubtful,
         }
@@ -182,6 +195,8 @@ pub fn overloaded(achieved: u64, offered: u64) -> Option<Reason> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuTimes {
     total: u64,
+    /// What programs used: user, nice and system time.
+    programs: u64,
     steal: u64,
 }
 
@@ -198,7 +213,7 @@ impl CpuTimes {
         let fields: Vec<u64> =
             line.split_whitespace().skip(1).take(8).map_while(|field| field.parse().ok()).collect();
         let steal = *fields.get(7)?;
-        Some(Self { total: fields.iter().sum(), steal })
+        Some(Self { total: fields.iter().sum(), programs: fields.iter().take(3).sum(), steal })
     }
 }
 
@@ -209,6 +224,16 @@ pub fn noisy_host(before: CpuTimes, after: CpuTimes) -> Option<Reason> {
     let steal = after.steal.saturating_sub(before.steal);
     (steal * 100 > total * STEAL_PERCENT_MAX)
         .then(|| Reason::NoisyHost { steal_basis_points: steal * 10_000 / total })
+}
+
+/// Whether others used the CPUs between two readings; `own_ns` is what broker and generator used.
+#[must_use]
+pub fn busy_host(before: CpuTimes, after: CpuTimes, own_ns: u64) -> Option<Reason> {
+    let total = after.total.saturating_sub(before.total).max(1);
+    let programs = after.programs.saturating_sub(before.programs);
+    let others = programs.saturating_sub(own_ns / USER_TICK_NS);
+    let percent = others * 100 / total;
+    (percent > OTHERS_PERCENT_MAX).then_some(Reason::BusyHost { percent })
 }
 
 #[cfg(test)]
@@ -270,6 +295,11 @@ mod tests {
         };
         assert_eq!(noisy_host(read(0), read(0)), None);
         assert!(noisy_host(read(0), read(30)).is_some());
+        let quiet = read(0);
+        let busy = CpuTimes { total: 2000, programs: 700, steal: 0 };
+        assert_eq!(busy_host(quiet, busy, 5_000_000_000), None);
+        let reason = busy_host(quiet, busy, 1_000_000_000);
+        assert_eq!(reason, Some(Reason::BusyHost { percent: 40 }));
         assert_eq!(CpuTimes::parse("cpu  1 2 3"), None);
         assert!(CpuTimes::read().is_some());
     }

@@ -204,6 +204,7 @@ pub(super) fn bandwidth(bytes_per_s: Option<u64>) -> String {
 fn bytes(value: Option<u64>) -> String {
     match value {
         None => "--".to_owned(),
+        Some(0) => "0 B".to_owned(),
         Some(value @ ..1_048_576) => scaled(value, 1_024, "KiB"),
         Some(value @ ..1_073_741_824) => scaled(value, 1_048_576, "MiB"),
         Some(value) => scaled(value, 1_073_741_824, "GiB"),

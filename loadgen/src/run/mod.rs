@@ -158,8 +158,8 @@ fn write_json<T: serde::Serialize>(path: Option<&Path>, result: &T) -> Result<()
 fn abort_on_signals() -> io::Result<Arc<AtomicBool>> {
     let abort = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // A second signal ends the process at once.
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&abort))?;
+        // However often it comes (a terminal and `timeout` may both send it): a spawned broker and
+        // its data must not stay behind.
         signal_hook::flag::register(signal, Arc::clone(&abort))?;
     }
     Ok(abort)

@@ -194,7 +194,8 @@ fn partitions() -> clap::builder::RangedI64ValueParser {
     clap::value_parser!(i64).range(1..=i64::from(PARTITIONS_MAX))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A duration with its unit, as flags take it.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; expected e.g. 1ms or 10s"))
 }
 

@@ -14,7 +14,7 @@ use crate::report::{
     Tool, Validity,
 };
 use crate::validity::{
-    CpuTimes, Reason, client_limited, noisy_host, overloaded, starved_completion_worker,
+    CpuTimes, Reason, busy_host, client_limited, noisy_host, overloaded, starved_completion_worker,
 };
 
 /// Without a measured limit, a run that moves more than this is not starved of completions.
@@ -52,7 +52,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
     let efficiency = efficiency(measured, &load);
     let integrity = integrity(measured);
     let floor = site.floor_figures();
-    let reasons = reasons(measured, &load, &integrity, &floor);
+    let reasons = reasons(measured, &load, &efficiency, &integrity, &floor);
     Run {
         schema: RUN_SCHEMA.to_owned(),
         tool: Tool {
@@ -151,6 +151,7 @@ fn integrity(measured: &Measured<'_>) -> Integrity {
 fn reasons(
     measured: &Measured<'_>,
     load: &Load,
+    efficiency: &Efficiency,
     integrity: &Integrity,
     floor: &FloorFigures,
 ) -> Vec<Reason> {
@@ -184,6 +185,10 @@ fn reasons(
     }
     if let [Some(before), Some(after)] = measured.cpu {
         reasons.extend(noisy_host(before, after));
+        if let Some(broker_ns) = efficiency.broker_cpu_ns_total {
+            let own_ns = broker_ns + efficiency.generator_cpu_ns_total.unwrap_or(0);
+            reasons.extend(busy_host(before, after, own_ns));
+        }
     }
     reasons
 }

@@ -5,15 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cell::{self, Label};
-use super::options::{AcksChoice, BatchSize, RunArgs};
+use super::options::{AcksChoice, BatchSize, RunArgs, duration};
 use super::site::{FIRST_SLICE, Site};
 use super::{EXIT_ERROR, EXIT_INTEGRITY, EXIT_OK, RunError};
 use crate::floor::{CellChoice, SliceBudget};
 use crate::integrity::IntegrityVerdict;
 use crate::report::{FloorFigures, Run, Set, render_floor, render_set};
 
-/// Length of each cell's window.
-const CELL: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_millis(300);
 /// A cell's records are read back for this long.
 const READ_BACK_MAX: Duration = Duration::from_millis(1000);
@@ -30,8 +28,11 @@ const BATCH_BYTES: u32 = 64 << 10;
 const LINGER: Duration = Duration::from_millis(1);
 
 /// Measures acks x linger x batch beside this machine's limits
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 pub struct SetArgs {
+    /// Length of each cell's window
+    #[arg(long, default_value = "4s", value_name = "DUR", value_parser = duration)]
+    duration: Duration,
     /// Directory (and so the disk) for the broker's data
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -50,7 +51,7 @@ pub(super) fn run(args: &SetArgs) -> Result<u8, RunError> {
         busy_poll: args.busy_poll,
         quiet: args.quiet,
         floor: true,
-        duration: CELL,
+        duration: args.duration,
         warmup: WARM_UP,
         ..RunArgs::defaults()
     };
@@ -127,10 +128,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nine_cells_of_four_seconds() {
-        let base = RunArgs { duration: CELL, ..RunArgs::defaults() };
-        let cells = cells(&base);
+    fn nine_cells_that_can_be_run() {
+        let cells = cells(&RunArgs::defaults());
         assert_eq!(cells.len(), 9);
-        assert!(cells.iter().all(|(_, cell)| cell.duration == CELL && cell.invalid().is_none()));
+        assert!(cells.iter().all(|(_, cell)| cell.invalid().is_none()));
     }
 }
