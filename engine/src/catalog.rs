@@ -2,7 +2,7 @@
 //! journal into segments of their own, and are replayed at every start.
 //!
 //! ```text
-//!  record: length u32 │ kind u8 (1 create, 2 delete) │ topic id 16 B │ settings 16 B, name (create)
+//!  record: length u32 │ kind u8 (1 create, 2 delete) │ topic id 16 B │ create: settings, name
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};

@@ -326,7 +326,8 @@ impl Shard {
     }
 
     fn relieve_memory(&mut self, now: Time) {
-        if self.memory_waiters.is_empty() && self.ready_later.is_empty() {
+        let short = std::mem::take(&mut self.store.is_short);
+        if !short && self.memory_waiters.is_empty() && self.ready_later.is_empty() {
             return;
         }
         if self.pool.free_bytes() < crate::pool::BUFFER_BYTES_MAX {

@@ -9,14 +9,15 @@
 //! 5. What the journals hold beyond those ends is written to new segments.
 //! 6. The superblock records that the journals are drained.
 //!
-//! What a bad frame means (`docs/FORMAT.md` has the same table):
+//! What a bad frame means; a later frame proves it durable by its watermark (`docs/FORMAT.md` has
+//! the same table):
 //!
 //! | where | evidence | verdict |
 //! | --- | --- | --- |
-//! | journal, beyond every watermark | no later frame says it was durable | torn tail: the journal ends here |
-//! | journal, at or below a watermark | a later frame says it was durable | corrupt: start refused |
-//! | newest segment, beyond every watermark | none | torn tail: the segment ends here and is not written again |
-//! | newest segment, below a watermark | a later frame says it was durable | corrupt: start refused |
+//! | journal, beyond every watermark | nothing later proves it | torn tail: ends the journal |
+//! | journal, at or below a watermark | a later frame proves it | corrupt: start refused |
+//! | newest segment, beyond every watermark | none | torn tail: ends it, never rewritten |
+//! | newest segment, below a watermark | a later frame proves it | corrupt: start refused |
 //! | older segment | – | found when it is read: DATA_CORRUPT for its offsets |
 
 mod journal;

@@ -142,9 +142,10 @@ impl<D: Disk> Boot<'_, D> {
                 partition: partition.number,
                 sequence: segment.sequence,
             };
-            run.commit_all();
+            let committed = run.commit_all();
             run.state = RunState::Stored;
             seal_run(&mut self.pool, partition.topic, partition.number, partition.kind, run, &meta);
+            self.store.uncommitted_bytes -= committed;
             let frame = &self.pool.bytes(buf)[..bytes];
             let written = self.disk.write(&path, position, frame);
             written.map_err(|fault| BootError::Disk(path, fault))?;

@@ -56,17 +56,15 @@ impl Store {
             return;
         }
         self.commit_large(now);
-        let urgent = self.dirty.iter().any(|&id| {
-            let partition = self.partition(id);
-            partition.wants_durable || partition.wants_written
-        });
         if self.dirty.is_empty() {
             self.lazy_since = None;
+            self.is_urgent = false;
             return;
         }
         let since = *self.lazy_since.get_or_insert(now.time);
         let lazy_due = now.time.since(since) >= self.settings.lazy_commit_ns;
-        if !urgent && !lazy_due && self.dirty_bytes() < self.settings.journal_frame_bytes_max / 2 {
+        let filled = self.uncommitted_bytes >= self.settings.journal_frame_bytes_max / 2;
+        if !self.is_urgent && !lazy_due && !filled {
             return;
         }
         while self.journal.writes_in_flight < self.settings.commits_in_flight
@@ -78,6 +76,7 @@ impl Store {
         }
         if self.dirty.is_empty() {
             self.lazy_since = None;
+            self.is_urgent = false;
         }
     }
 
@@ -94,22 +93,22 @@ impl Store {
 
     /// Partitions with many uncommitted bytes leave the journal's queue: their run is sealed.
     fn commit_large(&mut self, now: Now) {
-        for _ in 0..self.dirty.len() {
-            let Some(id) = self.dirty.pop_front() else { return };
-            let pending = self.partition(id).pending_bytes();
-            if pending >= self.settings.direct_run_bytes_min {
+        let mut large = std::mem::take(&mut self.large);
+        for id in large.drain(..) {
+            let Some(partition) = self.partitions.get(id.0) else { continue };
+            if partition.pending_bytes() >= self.settings.direct_run_bytes_min {
                 self.seal_open(id, Via::Run, now.time);
             }
-            if self.partition(id).pending_bytes() == 0 {
-                self.partition_mut(id).is_dirty = false;
-            } else {
-                self.dirty.push_back(id);
-            }
         }
-    }
-
-    fn dirty_bytes(&self) -> usize {
-        self.dirty.iter().map(|&id| self.partition(id).pending_bytes()).sum()
+        self.large = large;
+        // What was committed with its run needs no frame.
+        while let Some(&id) = self.dirty.front() {
+            if self.partition(id).pending_bytes() > 0 {
+                break;
+            }
+            self.dirty.pop_front();
+            self.partition_mut(id).is_dirty = false;
+        }
     }
 
     /// Builds one frame from the front of the dirty list and submits it. False if it could not.
@@ -122,7 +121,13 @@ impl Store {
         let Some(buf) = self.journal.free_bufs.pop() else { return false };
         let mut gathered = std::mem::take(&mut self.gathered);
         self.gather(bytes_max, now.time, &mut gathered);
-        self.write_frame(pool, now, batch, buf, &gathered);
+        if gathered.picks.is_empty() {
+            // All of it had been committed with its runs meanwhile.
+            assert!(self.dirty.is_empty(), "a partition's bytes fit into an empty frame");
+            self.journal.free_bufs.push(buf);
+        } else {
+            self.write_frame(pool, now, batch, buf, &gathered);
+        }
         gathered.clear();
         self.gathered = gathered;
         true
@@ -165,7 +170,6 @@ impl Store {
             self.dirty.pop_front();
             self.partition_mut(id).is_dirty = false;
         }
-        assert!(!gathered.picks.is_empty(), "a dirty partition's bytes fit into an empty frame");
     }
 
     /// Takes a partition's uncommitted bytes into the frame; false if they do not all fit.
@@ -193,7 +197,7 @@ impl Store {
                     .expect("a run has fewer records than bytes"),
             });
             gathered.data_bytes += len;
-            run.commit_all();
+            self.uncommitted_bytes -= run.commit_all();
             if run.journal_files & (1 << active) == 0 && run.state != RunState::Stored {
                 run.journal_files |= 1 << active;
                 self.journal.files[active].pinned.push((id, run.base_offset));

@@ -145,13 +145,15 @@ impl Partition {
 
     /// Recomputes up to where runs are written and stored, after one changed its state.
     pub fn settle_runs(&mut self) {
-        for run in &self.runs {
+        let from = self.runs.partition_point(|run| run.next_offset <= self.runs_stored);
+        for run in self.runs.range(from..) {
+            if run.state < RunState::Written {
+                break;
+            }
             if run.state == RunState::Stored && run.base_offset <= self.runs_stored {
                 self.runs_stored = self.runs_stored.max(run.next_offset);
             }
-            if run.state >= RunState::Written && run.base_offset <= self.runs_written {
-                self.runs_written = self.runs_written.max(run.next_offset);
-            }
+            self.runs_written = self.runs_written.max(run.next_offset);
         }
     }
 

@@ -54,8 +54,12 @@ impl Store {
     ) -> Result<(), Delay> {
         loop {
             let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
-            let sealed = |run: &Run| run.state == RunState::Sealed;
-            let Some(index) = partition.runs.iter().position(sealed) else { return Ok(()) };
+            // Runs get their places in order, so those that have one stand in front.
+            let index = partition.runs.partition_point(|run| run.state > RunState::Sealed);
+            let next = partition.runs.get(index);
+            if next.is_none_or(|run| run.state != RunState::Sealed) {
+                return Ok(());
+            }
             let direct = partition.runs.range(index..).any(|run| run.direct);
             if !direct && self.background_writes >= self.settings.background_writes_max {
                 return Err(Delay::Background);
@@ -406,6 +410,7 @@ impl Store {
                 self.journal.files[usize_of(files.trailing_zeros())].pins -= 1;
                 files &= files - 1;
             }
+            self.uncommitted_bytes -= run.pending_bytes();
             pool.release(run.buf);
         }
         self.dirty.retain(|&other| other != id);

@@ -138,10 +138,12 @@ impl Run {
         self.max_timestamp_ms = self.max_timestamp_ms.max(max_timestamp_ms);
     }
 
-    /// All its bytes belong to a commit now.
-    pub fn commit_all(&mut self) {
+    /// All its bytes belong to a commit now. Gives how many did not before.
+    pub fn commit_all(&mut self) -> usize {
+        let pending = self.pending_bytes();
         self.committed = self.end;
         self.committed_offset = self.next_offset;
+        pending
     }
 
     /// Position in the buffer of the batch that holds `offset`, or of the run's end if `offset`

@@ -123,6 +123,14 @@ pub struct Store {
     pub segment_flushes: Slab<(PartitionId, u32)>,
     /// Partitions with bytes that belong to no commit.
     pub dirty: VecDeque<PartitionId>,
+    /// Dirty partitions that have reached the size of a direct run.
+    pub large: Vec<PartitionId>,
+    /// Bytes that belong to no commit.
+    pub uncommitted_bytes: usize,
+    /// Somebody waits for dirty bytes.
+    pub is_urgent: bool,
+    /// There was no memory for something since this was last looked at.
+    pub is_short: bool,
     /// Partitions with runs to place.
     pub placing: VecDeque<PartitionId>,
     /// Partitions whose segment needs a flush.
@@ -173,6 +181,10 @@ impl Store {
             run_writes: Slab::default(),
             segment_flushes: Slab::default(),
             dirty: VecDeque::new(),
+            large: Vec::new(),
+            uncommitted_bytes: 0,
+            is_urgent: false,
+            is_short: false,
             placing: VecDeque::new(),
             flushing: Vec::new(),
             advanced: Vec::new(),
@@ -209,6 +221,7 @@ impl Store {
                 return Some(buf);
             }
             if !self.evict_one(pool) {
+                self.is_short = true;
                 return None;
             }
         }
@@ -260,6 +273,7 @@ impl Store {
         let partition = self.partition_mut(id);
         partition.wants_durable |= acks == Acks::Durable;
         partition.wants_written |= acks == Acks::Written;
+        self.is_urgent |= acks >= Acks::Written;
         if at.len >= self.settings.direct_run_bytes_min {
             self.seal_open(id, Via::Run, now);
         }
@@ -286,6 +300,7 @@ impl Store {
     pub(crate) fn close_open_run(&mut self, id: PartitionId) {
         self.dirty.retain(|&other| other != id);
         self.placing.retain(|&other| other != id);
+        self.large.clear();
         let partition = self.partition_mut(id);
         partition.is_dirty = false;
         partition.is_placing = false;
@@ -311,6 +326,7 @@ impl Store {
         let facts = BatchFacts { count: 1, max_timestamp_ms: 0 };
         self.push(id, record, facts, None);
         self.partition_mut(id).wants_durable = true;
+        self.is_urgent = true;
         Ok(base_offset)
     }
 
@@ -328,12 +344,18 @@ impl Store {
     }
 
     fn push(&mut self, id: PartitionId, bytes: &[u8], facts: BatchFacts, crc: Option<u32>) {
+        let direct_min = self.settings.direct_run_bytes_min;
         let partition = self.partition_mut(id);
         let kind = partition.kind;
         let run = partition.open_run().expect("opened by the caller");
         run.push(bytes, facts.count, facts.max_timestamp_ms, crc);
         partition.progress.append(facts.count);
+        let is_large = partition.pending_bytes() >= direct_min;
         self.unstored_bytes += bytes.len();
+        self.uncommitted_bytes += bytes.len();
+        if is_large {
+            self.large.push(id);
+        }
         if kind == EntryKind::RecordBatch {
             self.counters.batches_appended += 1;
             self.counters.records_appended += u64::from(facts.count);
@@ -448,8 +470,9 @@ impl Store {
         let Some(run) = partition.open_run() else { return };
         run.state = RunState::Sealed;
         run.direct = via == Via::Run;
+        let mut committed = 0;
         if via == Via::Run {
-            run.commit_all();
+            committed += run.commit_all();
             let end = run.next_offset;
             // Without a waiter for durability a plain write and a later flush are enough.
             run.sync = if wants_durable { Sync::Durable } else { Sync::Written };
@@ -458,7 +481,7 @@ impl Store {
                 if run.pending_bytes() == 0 {
                     break;
                 }
-                run.commit_all();
+                committed += run.commit_all();
                 run.direct = true;
             }
             partition.progress.submit(end, Via::Run, now);
@@ -470,6 +493,7 @@ impl Store {
             self.placing.push_back(id);
         }
         self.open_runs -= 1;
+        self.uncommitted_bytes -= committed;
     }
 
     /// Recomputes a partition's cursors; if they moved, its waiters will be looked at.
