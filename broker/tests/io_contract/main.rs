@@ -1,4 +1,4 @@
-//! The contract of `pelton_broker::io::Io` and `engine::port`: every case runs against every backend.
+//! The contract of `pelton_broker::io::Io` and `engine::port`: each case runs on every backend.
 
 mod file_cases;
 mod net_cases;

@@ -1,11 +1,11 @@
-//! Bodies of variable layout, shown as bytes.
+//! The protocol's bodies of variable layout, shown as bytes.
 
 use wire::batch::BatchBuilder;
 use wire::frame::{self, Envelope, ErrorReply};
 use wire::metadata::{Endpoint, PartitionOwner};
 use wire::{ErrorCode, FrameHeader, Kind, hello, metadata, stats, topic};
 
-use crate::document;
+use crate::document::PROTOCOL;
 
 /// What the code makes of each example.
 fn encoded() -> Vec<(&'static str, Vec<u8>)> {
@@ -56,10 +56,10 @@ fn record() -> Vec<u8> {
 fn every_example_is_what_the_code_writes() {
     let encoded = encoded();
     for (name, bytes) in &encoded {
-        assert_eq!(hex(&document::example(name)), hex(bytes), "{name}: document, then code");
+        assert_eq!(hex(&PROTOCOL.example(name)), hex(bytes), "{name}: document, then code");
     }
     let names: Vec<&str> = encoded.iter().map(|(name, _)| *name).collect();
-    assert_eq!(document::example_names(), names, "every example is compared");
+    assert_eq!(PROTOCOL.example_names(), names, "every example is compared");
 }
 
 fn hex(bytes: &[u8]) -> String {

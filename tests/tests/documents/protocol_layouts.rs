@@ -1,60 +1,9 @@
-//! Structures of fixed layout: offset, size, type and name of each field.
-
-use std::mem::offset_of;
+//! The protocol's structures: offset, size, type and name of each field.
 
 use wire::{batch, fetch, frame, hello, list_offsets, metadata, produce, topic};
-use zerocopy::{big_endian as be, little_endian as le};
 
-use crate::document;
-
-/// A field's type as the document names it.
-trait Drawn {
-    fn name() -> String;
-}
-
-macro_rules! drawn {
-    ($($ty:ty = $name:literal),* $(,)?) => {
-        $(impl Drawn for $ty { fn name() -> String { $name.to_owned() } })*
-    };
-}
-
-drawn! {
-    u8 = "u8", i8 = "i8",
-    le::U16 = "u16", le::U32 = "u32", le::U64 = "u64", le::I64 = "i64",
-    be::I16 = "i16", be::I32 = "i32", be::I64 = "i64", be::U32 = "u32",
-    topic::Settings = "settings",
-}
-
-impl<const N: usize> Drawn for [u8; N] {
-    fn name() -> String {
-        format!("bytes{N}")
-    }
-}
-
-/// Type and size of the field that the closure points at; it is never called.
-fn drawn<T, F: Drawn>(_: impl Fn(&T) -> &F) -> (usize, String) {
-    (size_of::<F>(), F::name())
-}
-
-/// Draws a structure. The pattern without `..` makes a field that is missing here an error.
-macro_rules! layout {
-    ($module:ident::$name:ident { $($field:ident),* $(,)? }) => {{
-        let _ = |value: &$module::$name| { let $module::$name { $($field: _),* } = *value; };
-        let rows = vec![$({
-            let (bytes, ty) = drawn(|value: &$module::$name| &value.$field);
-            let offset = offset_of!($module::$name, $field);
-            format!("{offset} | {bytes} | {ty} | {}", stringify!($field))
-        }),*];
-        let name = concat!(stringify!($module), "::", stringify!($name));
-        Layout { name, bytes: size_of::<$module::$name>(), rows }
-    }};
-}
-
-struct Layout {
-    name: &'static str,
-    bytes: usize,
-    rows: Vec<String>,
-}
+use crate::document::PROTOCOL;
+use crate::drawing::{self, Layout, layout};
 
 fn layouts() -> Vec<Layout> {
     let header = layout!(frame::FrameHeader {
@@ -193,18 +142,5 @@ fn data() -> [Layout; 10] {
 
 #[test]
 fn every_layout_is_drawn_as_it_is() {
-    for layout in layouts() {
-        let heading = format!("`{}`: {} bytes", layout.name, layout.bytes);
-        document::assert_lines(layout.name, &document::columns(&heading, 4), &layout.rows);
-    }
-}
-
-#[test]
-fn no_layout_is_drawn_that_is_not_compared() {
-    let compared: Vec<&str> = layouts().into_iter().map(|layout| layout.name).collect();
-    for heading in document::headings("`") {
-        let name = heading.split('`').nth(1).expect("a name between backticks");
-        assert!(compared.contains(&name), "`{name}` is not compared");
-    }
-    assert_eq!(document::headings("`").len(), compared.len(), "each is drawn once");
+    drawing::compare(&PROTOCOL, &layouts());
 }

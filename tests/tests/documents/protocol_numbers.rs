@@ -1,9 +1,9 @@
-//! Kinds, error codes, flags, levels and limits.
+//! The protocol's kinds, error codes, flags, levels and limits.
 
 use wire::topic::Visibility;
 use wire::{Acks, ErrorCode, Kind, frame, limits, list_offsets};
 
-use crate::document;
+use crate::document::{self, PROTOCOL};
 
 #[test]
 fn kinds_are_the_ones_listed() {
@@ -14,7 +14,7 @@ fn kinds_are_the_ones_listed() {
         format!("{} | {kind:?} | {versions}", kind.number())
     };
     let code: Vec<String> = Kind::ALL.into_iter().map(row).collect();
-    document::assert_lines("kinds", &document::columns("Kinds", 3), &code);
+    document::assert_lines("kinds", &PROTOCOL.columns("Kinds", 3), &code);
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn error_codes_are_the_ones_listed() {
         format!("{number} | {name} | {class} | {kafka} | {amqp} | {sqs}")
     };
     let code: Vec<String> = ErrorCode::ALL.iter().map(row).collect();
-    document::assert_lines("error codes", &document::columns("Error codes", 6), &code);
+    document::assert_lines("error codes", &PROTOCOL.columns("Error codes", 6), &code);
 }
 
 #[test]
@@ -40,24 +40,24 @@ fn flags_and_levels_are_the_ones_listed() {
         format!("{} | FLAG_ERROR", frame::FLAG_ERROR),
         format!("{} | FLAG_BATCHES", frame::FLAG_BATCHES),
     ];
-    document::assert_lines("flags", &document::columns("Frame flags", 2), &flags);
+    document::assert_lines("flags", &PROTOCOL.columns("Frame flags", 2), &flags);
     assert_eq!(frame::FLAGS_KNOWN.count_ones(), 3, "every known flag is listed");
 
     let acks: Vec<String> = (0..=u8::MAX)
         .filter_map(|byte| Some(format!("{byte} | {}", Acks::from_u8(byte)?.name())))
         .collect();
-    document::assert_lines("acks", &document::columns("Acks", 2), &acks);
+    document::assert_lines("acks", &PROTOCOL.columns("Acks", 2), &acks);
 
     let visibility: Vec<String> = (0..=u8::MAX)
         .filter_map(|byte| Some(format!("{byte} | {}", Visibility::from_u8(byte)?.name())))
         .collect();
-    document::assert_lines("visibility", &document::columns("Visibility", 2), &visibility);
+    document::assert_lines("visibility", &PROTOCOL.columns("Visibility", 2), &visibility);
 
     let timestamps = [
         format!("{} | TIMESTAMP_LATEST", list_offsets::TIMESTAMP_LATEST),
         format!("{} | TIMESTAMP_EARLIEST", list_offsets::TIMESTAMP_EARLIEST),
     ];
-    let listed = document::columns("Timestamps with a meaning", 2);
+    let listed = PROTOCOL.columns("Timestamps with a meaning", 2);
     document::assert_lines("timestamps", &listed, &timestamps);
 }
 
@@ -84,7 +84,7 @@ fn limits_are_the_ones_listed() {
         CLIENT_NAME_BYTES_MAX,
         ERROR_DETAIL_BYTES_MAX,
     ];
-    document::assert_lines("limits", &document::columns("Limits", 2), &code);
+    document::assert_lines("limits", &PROTOCOL.columns("Limits", 2), &code);
     let source = include_str!("../../../wire/src/limits.rs");
     let names =
         source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
