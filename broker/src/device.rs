@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{IoSlice, Read, Write as _};
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use crate::directory;
 /// Rounds of the calibration, for each method.
 const CALIBRATION_ROUNDS: usize = 21;
 const SCRATCH_BYTES: u64 = 256 * 1024;
+/// What a durable write takes when its completion has to wait for the next tick of 4 ms.
+const TICK: RangeInclusive<Duration> = Duration::from_micros(3700)..=Duration::from_micros(4200);
 
 /// The data directory's lock: nobody else has it while this value lives, and the kernel gives
 /// it back however the process ends.
@@ -154,8 +157,14 @@ impl Calibration {
         })
     }
 
-    /// Something to tell the user, if the method in use is a bad one here.
+    /// Something to tell the user: the method in use is a bad one here, or something is wrong.
     pub fn hint(&self) -> Option<&'static str> {
+        if TICK.contains(&self.dsync) && TICK.contains(&self.flush) {
+            return Some(
+                "both take one scheduler tick: a thread spins without yielding on the CPU that \
+                 finishes durable writes; stop it, or commits will be as slow",
+            );
+        }
         let is_slow = self.dsync.as_nanos() * 2 > self.flush.as_nanos() * 3;
         is_slow.then_some(
             "on this device a write and a flush are much faster than one RWF_DSYNC write, which \
@@ -289,5 +298,7 @@ mod tests {
         let us = Duration::from_micros;
         assert_eq!(Calibration { dsync: us(150), flush: us(100) }.hint(), None);
         assert!(Calibration { dsync: us(151), flush: us(100) }.hint().is_some());
+        let starved = Calibration { dsync: us(3998), flush: us(4001) }.hint();
+        assert!(starved.expect("told").contains("without yielding"));
     }
 }
