@@ -1,0 +1,277 @@
+//! The obvious model of what a broker holds, and the laws it is judged by.
+//!
+//! Every record carries a number that is used once. So where it turns up tells whether it was
+//! sent there, how often it is there, and whether it moved.
+
+use std::collections::BTreeMap;
+
+use wire::{Acks, ErrorCode, TopicId};
+
+/// A partition.
+pub type Place = (TopicId, u32);
+
+/// What became of a batch, as far as its producer knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// No answer yet.
+    Open,
+    /// Acknowledged at this offset.
+    Acked(u64),
+    /// The answer never came, or leaves it open: there once or not at all.
+    InDoubt,
+    /// Refused for good: it must not be there.
+    Refused(u16),
+}
+
+/// A batch that was sent. Its records are numbered from its key in the log's map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Number of records.
+    pub count: u32,
+    /// Which connection sent it; connections are numbered over the model's whole life.
+    pub connection: u64,
+    /// What was asked for.
+    pub acks: Acks,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What is known of one partition.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// Batches by the number of their first record.
+    pub sent: BTreeMap<u64, Sent>,
+    /// Records by offset that nothing may take away: acknowledged as durable, or seen.
+    pub lasting: BTreeMap<u64, u64>,
+    /// Records by offset that hold as long as the broker lives.
+    pub passing: BTreeMap<u64, u64>,
+    /// Highest end that a consumer was told.
+    pub visible_end: u64,
+}
+
+/// How long a record's place holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Term {
+    /// For ever.
+    Lasting,
+    /// As long as the broker lives.
+    Passing,
+}
+
+/// What became of a topic's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Create was sent.
+    Creating,
+    /// It is there, with so many partitions.
+    Live(TopicId, u32),
+    /// Delete was sent.
+    Deleting(TopicId, u32),
+    /// It is gone, or never was.
+    Gone,
+    /// An answer never came.
+    InDoubt,
+}
+
+/// Everything that was asked for and answered.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// By name.
+    pub topics: BTreeMap<String, Topic>,
+    /// By partition.
+    pub logs: BTreeMap<Place, Log>,
+    records: u64,
+    connections: u64,
+    violations: Vec<String>,
+}
+
+impl Model {
+    /// A number for a new connection.
+    pub const fn connection(&mut self) -> u64 {
+        self.connections += 1;
+        self.connections
+    }
+
+    /// Numbers for a batch of `count` records that is about to be sent; gives the first.
+    pub fn send(&mut self, place: Place, connection: u64, acks: Acks, count: u32) -> u64 {
+        let first = self.records;
+        self.records += u64::from(count);
+        let sent = Sent { count, connection, acks, fate: Fate::Open };
+        self.logs.entry(place).or_default().sent.insert(first, sent);
+        first
+    }
+
+    /// The answer to a produce of one partition.
+    pub fn answered(&mut self, place: Place, first: u64, error: u16, base_offset: u64) {
+        let log = self.logs.get_mut(&place).expect("it was sent there");
+        let sent = log.sent.get_mut(&first).expect("it was sent");
+        assert_eq!(sent.fate, Fate::Open, "a session gives one answer");
+        if error == ErrorCode::None.number() {
+            sent.fate = Fate::Acked(base_offset);
+            let (acks, count) = (sent.acks, u64::from(sent.count));
+            for index in 0..count {
+                let term = if acks == Acks::Durable { Term::Lasting } else { Term::Passing };
+                self.hold(place, base_offset + index, first + index, term);
+            }
+        } else if is_open_ended(error) {
+            sent.fate = Fate::InDoubt;
+        } else {
+            sent.fate = Fate::Refused(error);
+        }
+    }
+
+    /// A record stands at an offset: from now on nothing else may.
+    fn hold(&mut self, place: Place, offset: u64, record: u64, term: Term) {
+        let log = self.logs.entry(place).or_default();
+        let known = [log.lasting.get(&offset), log.passing.get(&offset)];
+        let other = known.into_iter().flatten().copied().find(|&other| other != record);
+        if let Some(other) = other {
+            let law = "an offset is never given to another record";
+            let what = format!("{law}: {offset} was record {other}, now {record}");
+            return self.violated(place, what);
+        }
+        match term {
+            Term::Lasting => log.lasting.insert(offset, record),
+            Term::Passing => log.passing.insert(offset, record),
+        };
+    }
+
+    /// A consumer was sent this record.
+    pub fn seen(&mut self, place: Place, offset: u64, record: u64) {
+        let log = self.logs.entry(place).or_default();
+        let batch = log.sent.range(..=record).next_back();
+        let batch = batch.filter(|(first, sent)| record < *first + u64::from(sent.count));
+        let Some((&first, &sent)) = batch else {
+            return self.violated(place, format!("record {record} was never sent here"));
+        };
+        match sent.fate {
+            Fate::Refused(code) => {
+                let what = format!("record {record} was refused with code {code} and is here");
+                return self.violated(place, what);
+            }
+            Fate::Acked(base) if base + (record - first) != offset => {
+                let what = format!("record {record} was acknowledged at {base} and is at {offset}");
+                return self.violated(place, what);
+            }
+            _ => {}
+        }
+        self.hold(place, offset, record, Term::Lasting);
+    }
+
+    /// A consumer was told where the visible records end.
+    pub fn told_end(&mut self, place: Place, end: u64) {
+        let log = self.logs.entry(place).or_default();
+        log.visible_end = log.visible_end.max(end);
+    }
+
+    /// The connection is gone: what it had open stays in doubt.
+    pub fn in_doubt(&mut self, place: Place, first: u64) {
+        let sent = self.logs.get_mut(&place).and_then(|log| log.sent.get_mut(&first));
+        sent.expect("it was sent").fate = Fate::InDoubt;
+    }
+
+    /// The broker died: what was acknowledged for less than durable may be gone.
+    pub fn died(&mut self) {
+        for log in self.logs.values_mut() {
+            log.passing.clear();
+            for sent in log.sent.values_mut() {
+                if sent.acks != Acks::Durable && matches!(sent.fate, Fate::Acked(_)) {
+                    sent.fate = Fate::InDoubt;
+                }
+            }
+        }
+    }
+
+    /// Judges a whole partition as it was read from its beginning: `records` by offset, and the
+    /// end that the broker told.
+    pub fn judge(&mut self, place: Place, records: &[(u64, u64)], end: u64) {
+        let offsets = records.iter().map(|&(offset, _)| offset);
+        if !offsets.eq(0..end) {
+            let what = format!("offsets are not dense from 0 to {end}: {:?}", brief(records));
+            self.violated(place, what);
+        }
+        for &(offset, record) in records {
+            self.seen(place, offset, record);
+        }
+        let log = self.logs.entry(place).or_default();
+        let mut found = Vec::new();
+        let by_offset: BTreeMap<u64, u64> = records.iter().copied().collect();
+        if end < log.visible_end {
+            found.push(format!("the end was {} once and is {end} now", log.visible_end));
+        }
+        for (offset, record) in &log.lasting {
+            if by_offset.get(offset) != Some(record) {
+                let there = by_offset.get(offset);
+                found.push(format!("record {record} is not at {offset}: {there:?} is"));
+            }
+        }
+        found.extend(repeated(records));
+        found.extend(disordered(log, records));
+        for what in found {
+            self.violated(place, what);
+        }
+    }
+
+    /// Notes that a law was broken.
+    pub fn violated(&mut self, (topic, partition): Place, what: impl std::fmt::Display) {
+        let topic = u128::from_be_bytes(topic) >> 96;
+        self.violations.push(format!("topic {topic:08x} partition {partition}: {what}"));
+    }
+
+    /// Notes something wrong that no partition is at fault for.
+    pub fn wrong(&mut self, what: impl Into<String>) {
+        self.violations.push(what.into());
+    }
+
+    /// Every law that was broken so far.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+}
+
+/// Codes that leave it open whether the records are there.
+fn is_open_ended(error: u16) -> bool {
+    [ErrorCode::StorageFailed, ErrorCode::StorageFull, ErrorCode::TimedOut, ErrorCode::ShuttingDown]
+        .iter()
+        .any(|code| code.number() == error)
+}
+
+/// Each record is there once.
+fn repeated(records: &[(u64, u64)]) -> Option<String> {
+    let mut at = BTreeMap::new();
+    records.iter().find_map(|&(offset, record)| {
+        let before = at.insert(record, offset)?;
+        Some(format!("record {record} is at {before} and again at {offset}"))
+    })
+}
+
+/// Batches are whole, and those of one connection are in the order they were sent.
+fn disordered(log: &Log, records: &[(u64, u64)]) -> Option<String> {
+    let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut rest = records;
+    while let Some(&(offset, first)) = rest.first() {
+        let Some(sent) = log.sent.get(&first) else {
+            return Some(format!("record {first} at {offset} does not begin a batch"));
+        };
+        let count = usize::try_from(sent.count).expect("small");
+        let expected = first..first + u64::from(sent.count);
+        let Some((batch, tail)) = rest.split_at_checked(count) else {
+            return Some(format!("the batch of record {first} at {offset} is cut short"));
+        };
+        if !batch.iter().map(|&(_, record)| record).eq(expected) {
+            return Some(format!("the batch of record {first} at {offset} is mixed up"));
+        }
+        if let Some(before) = newest.insert(sent.connection, first)
+            && before > first
+        {
+            return Some(format!("record {first} was sent before {before} and is behind it"));
+        }
+        rest = tail;
+    }
+    None
+}
+
+fn brief(records: &[(u64, u64)]) -> (Option<u64>, Option<u64>, usize) {
+    let offset = |&(offset, _): &(u64, u64)| offset;
+    (records.first().map(offset), records.last().map(offset), records.len())
+}

@@ -1,0 +1,407 @@
+//! A simulated client: the production session over a simulated connection, and what it knows
+//! about each request in flight.
+
+use std::collections::BTreeMap;
+
+use broker::io::sim::{ClientId, SimIo, StreamEnd};
+use client::session::{
+    Event, ProduceOptions, Refusal, RequestId, SendError, ServerTiming, Session,
+};
+use engine::port::Time;
+use wire::batch::{BatchBuilder, Batches};
+use wire::{Acks, ErrorCode, TopicId, fetch, list_offsets, metadata, topic};
+
+use crate::model::{Model, Place, Topic};
+
+/// What a request in flight was about.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// A batch of one partition, by its first record's number.
+    Produce(Place, u64),
+    /// One partition from an offset.
+    Fetch(Place, u64),
+    /// A partition's newest or oldest offset.
+    Offsets(Place),
+    /// A topic.
+    Create(String, u32),
+    /// A topic.
+    Delete(String),
+    /// All topics.
+    Metadata,
+    /// Something whose answer says nothing.
+    Other,
+}
+
+/// What a fetch brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// From where.
+    pub place: Place,
+    /// The error, or 0.
+    pub error: u16,
+    /// Offsets and numbers of the records.
+    pub records: Vec<(u64, u64)>,
+    /// Where visible records end.
+    pub end: u64,
+}
+
+/// How a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It works.
+    Open,
+    /// Its stream has ended.
+    Ended,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct SimClient {
+    id: ClientId,
+    connection: u64,
+    session: Session,
+    asked: BTreeMap<RequestId, (Asked, Time)>,
+    /// What the newest fetches brought, until somebody takes it.
+    pub fetched: Vec<Fetched>,
+    /// The topics that the newest metadata named: name, id, partitions.
+    pub topics: Option<Vec<(String, TopicId, u32)>>,
+    /// How it is.
+    pub state: State,
+    /// Most bytes it reads per look: a slow reader reads few.
+    pub reads_bytes_max: usize,
+    received: Vec<u8>,
+    /// It has sent what is no frame: being thrown out is right.
+    has_babbled: bool,
+}
+
+impl SimClient {
+    /// Connects.
+    pub fn connect(io: &mut SimIo, model: &mut Model) -> SimClient {
+        SimClient {
+            id: io.connect(),
+            connection: model.connection(),
+            session: Session::new("simulated"),
+            asked: BTreeMap::new(),
+            fetched: Vec::new(),
+            topics: None,
+            state: State::Open,
+            reads_bytes_max: usize::MAX,
+            received: Vec::new(),
+            has_babbled: false,
+        }
+    }
+
+    /// Requests without an answer.
+    pub fn in_flight(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// The oldest request that was made before `time` and has no answer.
+    pub fn overdue(&self, time: Time) -> Option<&Asked> {
+        self.asked.values().find(|(_, asked)| *asked < time).map(|(asked, _)| asked)
+    }
+
+    /// Whether hello has been answered.
+    pub const fn is_ready(&self) -> bool {
+        self.session.limits().is_some()
+    }
+
+    /// Sends a batch of new records with values of these lengths.
+    pub fn produce(
+        &mut self,
+        now: Time,
+        model: &mut Model,
+        place: Place,
+        acks: Acks,
+        lengths: &[usize],
+    ) {
+        let bytes: usize = lengths.iter().sum();
+        if !self.session.has_room(bytes + lengths.len() * 32 + 256) {
+            return;
+        }
+        let count = u32::try_from(lengths.len()).expect("few");
+        let first = model.send(place, self.connection, acks, count);
+        let mut builder = BatchBuilder::with_capacity(bytes);
+        for (record, &length) in (first..).zip(lengths) {
+            builder.push(1_672_531_200_000, None, Some(&value(record, length)));
+        }
+        let timing = ServerTiming::Omit;
+        let options = ProduceOptions { acks, timeout_ms: 0, timing };
+        let sent = self.session.produce(&options, &place.0, place.1, builder.finish());
+        match sent {
+            Ok(Some(id)) => self.note(id, Asked::Produce(place, first), now),
+            Ok(None) => model.in_doubt(place, first),
+            Err(error) => panic!("there was room: {error}"),
+        }
+    }
+
+    /// Asks for records.
+    pub fn fetch(&mut self, now: Time, place: Place, offset: u64, wait_ms: u32, max_bytes: u32) {
+        let head = fetch::RequestHead {
+            max_wait_ms: wait_ms.into(),
+            min_bytes: 1.into(),
+            max_bytes: max_bytes.into(),
+            isolation: 0,
+            flags: 0,
+            partition_count: 1.into(),
+        };
+        let entry = fetch::RequestEntry {
+            topic_id: place.0,
+            partition: place.1.into(),
+            leader_epoch: u32::MAX.into(),
+            offset: offset.into(),
+            partition_max_bytes: max_bytes.into(),
+            reserved: 0.into(),
+        };
+        let asked = self.session.fetch(&head, &[entry]);
+        self.noted(asked, Asked::Fetch(place, offset), now);
+    }
+
+    /// Asks where a partition ends, or begins.
+    pub fn list_offsets(&mut self, now: Time, place: Place, timestamp_ms: i64) {
+        let entry = list_offsets::RequestEntry {
+            topic_id: place.0,
+            partition: place.1.into(),
+            timestamp_ms: timestamp_ms.into(),
+        };
+        let asked = self.session.list_offsets(&[entry]);
+        self.noted(asked, Asked::Offsets(place), now);
+    }
+
+    /// Creates a topic.
+    pub fn create_topic(&mut self, now: Time, model: &mut Model, name: &str, partitions: u32) {
+        let asked = self.session.create_topic(name, &topic::Settings::new(partitions));
+        if asked.is_ok() {
+            model.topics.insert(name.to_owned(), Topic::Creating);
+        }
+        self.noted(asked, Asked::Create(name.to_owned(), partitions), now);
+    }
+
+    /// Deletes a topic that is live.
+    pub fn delete_topic(&mut self, now: Time, model: &mut Model, name: &str) {
+        let Some(&Topic::Live(id, partitions)) = model.topics.get(name) else { return };
+        let asked = self.session.delete_topic(name);
+        if asked.is_ok() {
+            model.topics.insert(name.to_owned(), Topic::Deleting(id, partitions));
+        }
+        self.noted(asked, Asked::Delete(name.to_owned()), now);
+    }
+
+    /// Asks about all topics.
+    pub fn metadata(&mut self, now: Time) {
+        let asked = self.session.metadata(&[]);
+        self.noted(asked, Asked::Metadata, now);
+    }
+
+    /// Asks for every counter.
+    pub fn stats(&mut self, now: Time) {
+        let asked = self.session.stats();
+        self.noted(asked, Asked::Other, now);
+    }
+
+    /// Sends bytes that are no frame.
+    pub fn babble(&mut self, io: &mut SimIo) {
+        self.has_babbled = true;
+        io.client_send(self.id, b"GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n");
+    }
+
+    /// Says that it will send no more.
+    pub fn shutdown(&mut self, io: &mut SimIo) {
+        io.client_shutdown(self.id);
+    }
+
+    /// Goes away, in order or not; what is in flight stays in doubt.
+    pub fn leave(mut self, io: &mut SimIo, model: &mut Model, how: StreamEnd) {
+        match how {
+            StreamEnd::Eof => io.client_close(self.id),
+            StreamEnd::Reset => io.client_reset(self.id),
+        }
+        self.give_up(model);
+    }
+
+    /// Nothing in flight will be answered.
+    pub fn give_up(&mut self, model: &mut Model) {
+        for (asked, _) in std::mem::take(&mut self.asked).into_values() {
+            match asked {
+                Asked::Produce(place, first) => model.in_doubt(place, first),
+                Asked::Create(name, _) | Asked::Delete(name) => {
+                    model.topics.insert(name, Topic::InDoubt);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Moves bytes both ways and takes the answers in.
+    pub fn pump(&mut self, io: &mut SimIo, model: &mut Model) {
+        if self.state == State::Ended {
+            return;
+        }
+        let count = self.session.outgoing().len();
+        if count > 0 {
+            io.client_send(self.id, self.session.outgoing());
+            self.session.sent(count);
+        }
+        self.received.clear();
+        let end = io.client_receive(self.id, self.reads_bytes_max, &mut self.received);
+        self.session.receive(&self.received);
+        loop {
+            match self.session.next_event() {
+                Ok(Some(Event::Metadata(id, reply))) => {
+                    self.asked.remove(&id);
+                    self.topics = Some(topics(&reply));
+                }
+                Ok(Some(event)) => answered(event, &mut self.asked, &mut self.fetched, model),
+                Ok(None) => break,
+                Err(violation) => {
+                    if !self.has_babbled {
+                        model.wrong(format!("connection {}: {violation}", self.connection));
+                    }
+                    self.state = State::Ended;
+                    break;
+                }
+            }
+        }
+        if end.is_some() {
+            self.state = State::Ended;
+        }
+        if self.state == State::Ended {
+            self.give_up(model);
+        }
+    }
+
+    fn noted(&mut self, asked: Result<RequestId, SendError>, about: Asked, now: Time) {
+        match asked {
+            Ok(id) => self.note(id, about, now),
+            Err(SendError::WindowFull | SendError::HelloPending) => {}
+            Err(error) => panic!("the session refuses its own request: {error}"),
+        }
+    }
+
+    fn note(&mut self, id: RequestId, about: Asked, now: Time) {
+        self.asked.insert(id, (about, now));
+    }
+}
+
+fn topics(reply: &metadata::Reply<'_>) -> Vec<(String, TopicId, u32)> {
+    let count = |topic: &metadata::Topic<'_>| u32::try_from(topic.partitions.len());
+    let row = |topic: metadata::Topic<'_>| {
+        (topic.name.to_owned(), *topic.topic_id, count(&topic).expect("bounded"))
+    };
+    reply.topics().map(row).collect()
+}
+
+fn answered(
+    event: Event<'_>,
+    asked: &mut BTreeMap<RequestId, (Asked, Time)>,
+    fetched: &mut Vec<Fetched>,
+    model: &mut Model,
+) {
+    let Some(id) = event.request_id() else { return };
+    let about = asked.remove(&id).map(|(about, _)| about);
+    let about = about.expect("a session answers what was asked");
+    match (event, about) {
+        (Event::Produced(_, reply), Asked::Produce(place, first)) => {
+            let entry = reply.entries.first().expect("one partition was named");
+            model.answered(place, first, entry.error.get(), entry.base_offset.get());
+        }
+        (Event::Fetched(_, reply), Asked::Fetch(place, offset)) => {
+            let (entry, bytes) = reply.parts().next().expect("one partition was named");
+            let end = entry.high_watermark.get();
+            let records = records(bytes, offset, place, model);
+            for &(offset, record) in &records {
+                model.seen(place, offset, record);
+                if offset >= end {
+                    model.violated(place, format!("record at {offset} is beyond the end {end}"));
+                }
+            }
+            if entry.error.get() == 0 {
+                model.told_end(place, end);
+            }
+            fetched.push(Fetched { place, error: entry.error.get(), records, end });
+        }
+        (Event::Offsets(_, entries), Asked::Offsets(place)) => {
+            let entry = entries.first().expect("one partition was named");
+            if entry.error.get() == 0 && entry.timestamp_ms.get() == -1 {
+                model.told_end(place, entry.offset.get());
+            }
+        }
+        (Event::TopicCreated(_, &id), Asked::Create(name, partitions)) => {
+            let is_new = model.logs.keys().all(|&(other, _)| other != id);
+            if !is_new {
+                model.wrong(format!("the id of topic {name} was used before"));
+            }
+            for partition in 0..partitions {
+                model.logs.entry((id, partition)).or_default();
+            }
+            model.topics.insert(name, Topic::Live(id, partitions));
+        }
+        (Event::TopicDeleted(_), Asked::Delete(name)) => {
+            model.topics.insert(name, Topic::Gone);
+        }
+        (Event::Refused(_, refusal), about) => refused(refusal, about, fetched, model),
+        _ => {}
+    }
+}
+
+fn refused(refusal: Refusal<'_>, about: Asked, fetched: &mut Vec<Fetched>, model: &mut Model) {
+    match about {
+        Asked::Produce(place, first) => model.answered(place, first, refusal.code, 0),
+        Asked::Fetch(place, _) => {
+            fetched.push(Fetched { place, error: refusal.code, records: Vec::new(), end: 0 });
+        }
+        Asked::Create(name, _) => {
+            model.topics.insert(name, Topic::InDoubt);
+        }
+        Asked::Delete(name) => {
+            model.topics.insert(name, Topic::InDoubt);
+        }
+        Asked::Offsets(_) | Asked::Metadata | Asked::Other => {}
+    }
+    let is_bad = [ErrorCode::Malformed, ErrorCode::CorruptMessage, ErrorCode::InvalidRecord];
+    if refusal.error_code().is_none_or(|code| is_bad.contains(&code)) {
+        model.wrong(format!("refused with {}: {}", refusal.code, refusal.detail));
+    }
+}
+
+/// The records of a fetch reply, checked byte by byte.
+fn records(bytes: &[u8], from: u64, place: Place, model: &mut Model) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    let mut expected = None;
+    for batch in Batches::new(bytes) {
+        let batch = match batch {
+            Ok(batch) if batch.verify_crc().is_ok() => batch,
+            Ok(_) => {
+                model.violated(place, "a batch with a wrong checksum was served");
+                break;
+            }
+            // The last one may be cut by the limit on bytes.
+            Err(_) => break,
+        };
+        if expected.is_some_and(|expected| expected != batch.base_offset())
+            || (expected.is_none() && !(batch.base_offset()..batch.next_offset()).contains(&from))
+        {
+            let what = format!("asked from {from}, got a batch at {}", batch.base_offset());
+            model.violated(place, what);
+        }
+        expected = Some(batch.next_offset());
+        for record in batch.records() {
+            let record = record.expect("its checksum holds");
+            let bytes = record.value.unwrap_or_default();
+            let number = bytes.first_chunk().map_or(u64::MAX, |number| u64::from_le_bytes(*number));
+            if bytes != value(number, bytes.len()) {
+                model.violated(place, format!("the bytes at {} are not as sent", record.offset));
+            }
+            found.push((record.offset, number));
+        }
+    }
+    found
+}
+
+/// The value of a record: its number, then bytes that follow from it.
+fn value(record: u64, length: usize) -> Vec<u8> {
+    let mut value = record.to_le_bytes().to_vec();
+    let fill = record.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    value.extend(fill.iter().cycle().take(length.saturating_sub(8)));
+    value
+}

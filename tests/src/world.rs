@@ -1,0 +1,148 @@
+//! One production shard on the simulated backend: boots, turns, loses power, boots again.
+
+use broker::io::sim::{Rng, SimDisk, SimIo, SimOptions};
+use broker::io::{Io, Wait};
+use engine::boot::{BootError, BootReport, boot};
+use engine::port::{Done, Level, Notice, Now, OpBatch, Time};
+use engine::{Settings, Shard};
+
+/// Turns in a row that bring nothing although a deadline has passed, after which the shard is
+/// spinning.
+const IDLE_TURNS_MAX: u32 = 10_000;
+/// What a client's socket holds in the simulator.
+const CLIENT_WINDOW_BYTES: usize = 96 * 1024;
+/// Ten minutes into 2023.
+const WALL_NS: u64 = 1_672_531_800_000_000_000;
+
+/// The power went, as planned.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PowerLoss;
+
+/// A shard and its world, from one boot to the next.
+#[derive(Debug)]
+pub struct World {
+    /// The production engine.
+    pub shard: Shard,
+    /// Everything around it.
+    pub io: SimIo,
+    /// What the shard would have logged.
+    pub notices: Vec<Notice>,
+    /// What recovery found.
+    pub report: BootReport,
+    rng: Rng,
+    dones: Vec<Done>,
+    batch: OpBatch,
+    idle_turns: u32,
+}
+
+impl World {
+    /// Boots a shard from what the disk holds. If that fails the disk comes back.
+    ///
+    /// # Errors
+    /// What recovery refused, or that the power went.
+    pub fn boot(
+        settings: &Settings,
+        mut disk: SimDisk,
+        seed: u64,
+    ) -> Result<World, Box<(SimDisk, BootError)>> {
+        let mut rng = Rng::new(seed);
+        let start = Now { time: Time(1_000_000), wall_ns: WALL_NS + rng.below(1 << 40) };
+        let engine_seed = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
+        let (shard, report) = match boot(settings, &mut disk, start, engine_seed) {
+            Ok(booted) => booted,
+            Err(error) => return Err(Box::new((disk, error))),
+        };
+        let options = SimOptions {
+            seed: rng.next_u64(),
+            start,
+            connections_max: u32::try_from(settings.connections_max).expect("tiny"),
+            client_window_bytes: CLIENT_WINDOW_BYTES,
+        };
+        let pool = shard.pool();
+        let io = SimIo::new(pool.shared_arena(), pool.recv_region(), disk, &options);
+        Ok(World {
+            shard,
+            io,
+            notices: Vec::new(),
+            report,
+            rng,
+            dones: Vec::new(),
+            batch: OpBatch::default(),
+            idle_turns: 0,
+        })
+    }
+
+    /// One turn of the shard's life; comes back by `until`.
+    ///
+    /// # Errors
+    /// The power went.
+    pub fn turn(&mut self, until: Option<Time>) -> Result<(), PowerLoss> {
+        let left = (!self.dones.is_empty()).then(|| self.io.now().time);
+        let deadline = [self.shard.deadline(), until, left].into_iter().flatten().min();
+        let had = self.dones.len();
+        let waited = self.io.wait(Wait { deadline, eager: false }, &mut self.dones);
+        let now = waited.map_err(|_| PowerLoss)?;
+        self.watch_for_spinning(now, had);
+        // As in the broker: a turn has a budget, and the rest stays for the next.
+        let budget = if self.rng.one_in(4) { 1 + self.rng.index(4) } else { usize::MAX };
+        for done in self.dones.drain(..budget.min(self.dones.len())) {
+            self.shard.handle(now, done);
+        }
+        self.shard.decide(now, &mut self.batch);
+        self.notices.append(&mut self.batch.notices);
+        self.io.submit(&mut self.batch).map_err(|_| PowerLoss)
+    }
+
+    /// Turns until nothing is on its way and no timer is near.
+    ///
+    /// # Errors
+    /// The power went.
+    pub fn settle(&mut self) -> Result<(), PowerLoss> {
+        let end = self.io.now().time.plus_ns(2_000_000_000);
+        while self.io.now().time < end && !self.is_settled() {
+            self.turn(Some(end))?;
+        }
+        Ok(())
+    }
+
+    fn is_settled(&self) -> bool {
+        let horizon = self.io.now().time.plus_ns(1_000_000_000);
+        self.io.is_idle()
+            && self.dones.is_empty()
+            && !self.shard.is_eager()
+            && self.shard.deadline().is_none_or(|deadline| deadline > horizon)
+    }
+
+    /// The process ends here, whatever it was doing; what was in flight stays with the disk.
+    pub fn into_disk(self) -> SimDisk {
+        self.io.into_disk()
+    }
+
+    /// Fails if the shard holds memory that nothing accounts for. For a world that is settled
+    /// and has no connections.
+    pub fn leaks(&self) -> Option<String> {
+        let (live, accounted) = (self.shard.live_buffers(), self.shard.buffers_accounted());
+        if live != accounted {
+            return Some(format!("{live} buffers are live, {accounted} are accounted for"));
+        }
+        match (self.io.recv_buffers_held(), self.io.connections_open()) {
+            (0, 0) => None,
+            (buffers, connections) => Some(format!(
+                "{buffers} receive buffers and {connections} connections are not given back"
+            )),
+        }
+    }
+
+    /// Sentences for people that told of something lost or refused.
+    pub fn errors(&self) -> Vec<&str> {
+        let errors = self.notices.iter().filter(|notice| notice.level == Level::Error);
+        errors.map(|notice| notice.text.as_str()).collect()
+    }
+
+    fn watch_for_spinning(&mut self, now: Now, had: usize) {
+        let is_idle = self.dones.is_empty() && had == 0;
+        let is_due = self.shard.deadline().is_some_and(|deadline| deadline <= now.time);
+        self.idle_turns = if is_idle && is_due { self.idle_turns + 1 } else { 0 };
+        assert!(self.idle_turns < IDLE_TURNS_MAX, "the shard spins: {:?}", self.shard.deadline());
+    }
+}

@@ -1,0 +1,41 @@
+//! Whole lives of a broker under simulated clients: the same seed is the same life, and no seed
+//! breaks a law.
+
+use broker::io::sim::Honesty;
+use engine::Settings;
+use pelton_tests::check::{Outcome, Trial, live};
+use pelton_tests::workload::Load;
+
+fn trial(seed: u64) -> Trial {
+    Trial {
+        seed,
+        load: Load { clients: 4, actions: 250 },
+        power_loss_at: None,
+        rebirths: 2,
+        honesty: Honesty::Honest,
+    }
+}
+
+fn assert_lawful(trial: &Trial, outcome: &Outcome) {
+    let seed = trial.seed;
+    let what = outcome.violations.join("\n  ");
+    assert!(what.is_empty(), "seed {seed} (again: scripts/sim --seed {seed}):\n  {what}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_life() {
+    for seed in 1..=2 {
+        let (one, other) = (trial(seed), trial(seed));
+        assert_eq!(live(&Settings::tiny(), &one), live(&Settings::tiny(), &other));
+    }
+    let traces = [1, 2].map(|seed| live(&Settings::tiny(), &trial(seed)).trace);
+    assert_ne!(traces[0], traces[1], "another seed is another life");
+}
+
+#[test]
+fn no_seed_breaks_a_law() {
+    for seed in 100..110 {
+        let trial = trial(seed);
+        assert_lawful(&trial, &live(&Settings::tiny(), &trial));
+    }
+}
