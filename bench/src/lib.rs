@@ -1,6 +1,8 @@
 //! What the benchmarks in `benches/` share: settings that keep a whole run short, and input bytes
 //! that are the same in every run.
 
+pub mod null_backend;
+
 use std::time::Duration;
 
 use criterion::Criterion;
