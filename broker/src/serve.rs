@@ -184,6 +184,8 @@ fn run_shard(prepared: Prepared) -> Result<(), ServeError> {
     }
     .print();
     let mut turns = Turns::new(pace);
+    let registered = io.features().buffers == uring::Registration::Registered;
+    let buffers_registered = u64::from(registered);
     while !shard.is_stopped() {
         turn(&mut shard, &mut io, &mut turns)
             .map_err(|error| ServeError::Failed(format!("the ring failed: {error}")))?;
@@ -192,6 +194,7 @@ fn run_shard(prepared: Prepared) -> Result<(), ServeError> {
             kernel_entries: ring.enters,
             operations_submitted: ring.submissions,
             bytes_zeroed: bytes_zeroed + ring.bytes_zeroed,
+            buffers_registered,
             ..turns.counters()
         });
     }

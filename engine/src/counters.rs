@@ -98,6 +98,8 @@ counters! {
     parks,
     /// Bytes zeroed for journals and prepared segments.
     bytes_zeroed,
+    /// 1 if the kernel let the buffer memory be registered.
+    buffers_registered,
     /// Bytes free in the buffer pool now.
     pool_free_bytes,
     /// Bytes of the buffer pool.
@@ -125,4 +127,6 @@ pub struct IoCounters {
     pub parks: u64,
     /// Bytes zeroed.
     pub bytes_zeroed: u64,
+    /// Whether the buffer memory is registered: 1 or 0.
+    pub buffers_registered: u64,
 }

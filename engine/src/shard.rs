@@ -220,6 +220,7 @@ impl Shard {
         counters.spin_empty_ns = io.spin_empty_ns;
         counters.parks = io.parks;
         counters.bytes_zeroed = io.bytes_zeroed;
+        counters.buffers_registered = io.buffers_registered;
     }
 
     /// What the shard has counted.

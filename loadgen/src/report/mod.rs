@@ -247,9 +247,9 @@ impl FloorFigures {
 /// What the run cost the broker, over the measured window.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Efficiency {
-    /// CPU time of the broker per acknowledged (or consumed) record.
+    /// CPU time of the broker per acknowledged (or consumed) record, empty spin rounds left out.
     pub broker_cpu_ns_per_record: Option<u64>,
-    /// CPU time of the broker in the window.
+    /// CPU time of the broker in the window, empty spin rounds included.
     pub broker_cpu_ns_total: Option<u64>,
     /// Largest resident set so far.
     pub broker_rss_bytes_max: Option<u64>,
@@ -257,6 +257,8 @@ pub struct Efficiency {
     pub disk_bytes_written: Option<u64>,
     /// Of these, zeroes written ahead, by the broker's own counter.
     pub disk_bytes_zeroed: Option<u64>,
+    /// Whether the broker's memory is registered with the kernel; without, large writes cost more.
+    pub broker_buffers_registered: Option<bool>,
     /// CPU time of the generator threads in the window.
     pub generator_cpu_ns_total: Option<u64>,
     /// Differences of all the broker's counters over the window.

@@ -125,7 +125,10 @@ fn efficiency(measured: &Measured<'_>, load: &Load) -> Efficiency {
         })
         .collect();
     Efficiency {
-        broker_cpu_ns_per_record: cpu_ns.zip(records).map(|(cpu, records)| cpu / records),
+        broker_cpu_ns_per_record: cpu_ns.zip(records).map(|(cpu, records)| {
+            let spun = counters.get("spin_empty_ns").copied().unwrap_or(0);
+            cpu.saturating_sub(spun) / records
+        }),
         broker_cpu_ns_total: cpu_ns,
         broker_rss_bytes_max: after.rss_bytes_max,
         disk_bytes_written: difference(before.disk_bytes_written, after.disk_bytes_written),
@@ -133,6 +136,9 @@ fn efficiency(measured: &Measured<'_>, load: &Load) -> Efficiency {
             .iter()
             .find(|(name, _)| name.contains("zeroed"))
             .map(|(_, &bytes)| bytes),
+        broker_buffers_registered: counters_after
+            .get("buffers_registered")
+            .map(|&registered| registered > 0),
         generator_cpu_ns_total: Some(measured.tally.effort.cpu_ns),
         broker_counters: (!counters.is_empty()).then_some(counters),
     }
