@@ -172,6 +172,10 @@ impl SimIo {
         bytes
     }
 
+    pub(super) fn slices_bytes(&self, slices: &[Slice]) -> Vec<u8> {
+        slices.iter().map(|&slice| self.slice_bytes(slice)).collect::<Vec<_>>().concat()
+    }
+
     /// What a buffer held before it was given away is nobody's business any more.
     pub(super) fn poison(&self, buf: &mut FillBuf, at: u32, len: usize) {
         self.arena.copy_in(buf, at, &vec![0xa5; len]);

@@ -243,7 +243,7 @@ impl SimIo {
             return;
         }
         let Some(Sending { slices, bytes }) = conn.sending.take() else { return };
-        let now: Vec<u8> = slices.iter().flat_map(|&slice| self.slice_bytes(slice)).collect();
+        let now = self.slices_bytes(&slices);
         assert!(now == bytes, "slices of a send to {number:?} were changed while it was open");
         if is_reset {
             dones.push(Done::Sent { conn: number, result: Err(Fault::ECONNRESET) });
@@ -329,7 +329,7 @@ impl SimIo {
     }
 
     fn submit_send(&mut self, number: ConnId, slices: Vec<Slice>) {
-        let bytes: Vec<u8> = slices.iter().flat_map(|&slice| self.slice_bytes(slice)).collect();
+        let bytes = self.slices_bytes(&slices);
         assert!(!bytes.is_empty(), "a send has bytes");
         let client = self.client(number);
         let conn = self.net.get(client).expect("the engine has it");
