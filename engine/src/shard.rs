@@ -49,6 +49,8 @@ pub struct Shard {
     pub(crate) closes: Vec<ConnId>,
     pub(crate) resume: Vec<ConnId>,
     pub(crate) memory_waiters: VecDeque<ConnId>,
+    /// When memory was short: the time to look again, though nothing may happen until then.
+    relief: Option<Time>,
     pub(crate) returns: Vec<RecvBuf>,
     pub(crate) deleted: Vec<PartitionId>,
     pub(crate) notices: Vec<Notice>,
@@ -84,6 +86,7 @@ impl Shard {
             closes: Vec::new(),
             resume: Vec::new(),
             memory_waiters: VecDeque::new(),
+            relief: None,
             returns: Vec::new(),
             deleted: Vec::new(),
             notices: Vec::new(),
@@ -147,6 +150,7 @@ impl Shard {
         self.store.counters.turns += 1;
         self.emit_opening(batch);
         self.fire_timers(now.time);
+        self.retry_for_memory(now.time);
         self.tell_failure();
         self.resume_connections(now.time);
         self.answer_advanced(now.time);
@@ -160,6 +164,9 @@ impl Shard {
         }
         batch.notices.append(&mut self.notices);
         batch.notices.append(&mut self.store.notices);
+        if self.store.is_short && self.relief.is_none() {
+            self.relief = Some(now.time.plus_ns(self.store.settings.stall_ns));
+        }
     }
 
     fn commit(&mut self, now: Now, batch: &mut OpBatch) {
@@ -182,6 +189,7 @@ impl Shard {
             self.store.seal_deadline(),
             self.store.flush_deadline(),
             self.stopping,
+            self.relief,
         ];
         store.into_iter().flatten().chain(timer).min()
     }
@@ -326,13 +334,20 @@ impl Shard {
         }
     }
 
-    fn relieve_memory(&mut self, now: Time) {
-        let short = std::mem::take(&mut self.store.is_short);
-        if !short && self.memory_waiters.is_empty() && self.ready_later.is_empty() {
-            return;
+    /// Whoever waited for memory tries again.
+    fn retry_for_memory(&mut self, now: Time) {
+        if self.relief.is_some_and(|due| due <= now) {
+            self.relief = None;
+            self.ready.extend(self.ready_later.drain(..));
         }
-        if self.pool.free_bytes() < crate::pool::BUFFER_BYTES_MAX {
+    }
+
+    /// Somebody got no memory, be it for lack of bytes or of bytes in a row: those who hold some
+    /// and do not move are closed. The next of them may stall without anything happening.
+    fn relieve_memory(&mut self, now: Time) {
+        if std::mem::take(&mut self.store.is_short) {
             self.close_stalled(now);
+            self.relief = Some(now.plus_ns(self.store.settings.stall_ns));
         }
     }
 
