@@ -1,6 +1,6 @@
 //! `pelton bench run`: one load against one broker, measured.
 //!
-//! [`BenchArgs`] are the flags; [`bench`] does what they say and gives the exit code. A run makes
+//! [`BenchArgs`] are the flags; [`bench()`] does what they say and gives the exit code. A run makes
 //! its topic, loads it from generator threads that multiplex many connections each, and reads
 //! everything back to prove that nothing was lost.
 
