@@ -29,11 +29,16 @@ pub fn pelton() -> &'static Path {
             .args(["build", "--quiet", "--package", "pelton", "--profile", profile])
             .arg("--target-dir")
             .arg(target_dir)
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace"))
+            .current_dir(workspace())
             .status();
         assert!(status.expect("cargo runs").success(), "the binary does not build");
         profile_dir.join("pelton")
     })
+}
+
+/// The folder of the project.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
 }
 
 /// What a command left behind.

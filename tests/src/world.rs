@@ -122,11 +122,9 @@ impl World {
     /// and has no connections.
     pub fn leaks(&self) -> Option<String> {
         let (live, accounted) = (self.shard.live_buffers(), self.shard.buffers_accounted());
-        if live != accounted {
-            return Some(format!("{live} buffers are live, {accounted} are accounted for"));
-        }
         match (self.io.recv_buffers_held(), self.io.connections_open()) {
-            (0, 0) => None,
+            (0, 0) if live == accounted => None,
+            (0, 0) => Some(format!("{live} buffers are live, {accounted} are accounted for")),
             (buffers, connections) => Some(format!(
                 "{buffers} receive buffers and {connections} connections are not given back"
             )),

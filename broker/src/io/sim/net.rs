@@ -101,8 +101,11 @@ impl Conn {
         }
     }
 
-    /// Bytes that may be sent to the client now.
+    /// Bytes that may be sent to the client now. One that is gone takes any, and resets.
     pub(super) fn room(&self) -> usize {
+        if self.client == ClientEnd::Gone {
+            return usize::MAX;
+        }
         self.window.saturating_sub(self.down.bytes.len() + self.down.in_transit)
     }
 }

@@ -37,9 +37,11 @@ impl SimIo {
     }
 
     /// Ends the client's stream and gives up the connection: what the broker still sends is
-    /// answered with a reset.
+    /// answered with a reset, and so is what the client has not read.
     pub fn client_close(&mut self, client: ClientId) {
-        self.client_shutdown(client);
+        let is_unread = self.net.get(client).is_some_and(|conn| !conn.down.bytes.is_empty());
+        let end = if is_unread { StreamEnd::Reset } else { StreamEnd::Eof };
+        self.send_up(client, Piece::End(end));
         self.client_gone(client);
     }
 
