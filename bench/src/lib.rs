@@ -2,6 +2,7 @@
 //! that are the same in every run.
 
 pub mod null_backend;
+pub mod requests;
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! A backend that does nothing and says at once that it is done: what remains is the engine.
+//! In steady state it allocates nothing itself.
 
 use std::sync::Arc;
 
@@ -8,11 +9,10 @@ use engine::pool::{Arena, FillBuf, RecvRegion};
 use engine::port::{ConnId, Done, Fault, Now, Op, OpBatch, Open, RecvBuf, RecvEnd, Time};
 use engine::{Settings, Shard};
 
-const CONN: ConnId = ConnId(0);
 /// What the engine's clock moves on per turn.
 const TURN_NS: u64 = 1_000;
 
-/// A production shard with one connection.
+/// A production shard with its connections.
 #[derive(Debug)]
 pub struct NullBackend {
     /// The shard.
@@ -23,6 +23,14 @@ pub struct NullBackend {
     region: RecvRegion,
     journal_file_bytes: u64,
     buffers: Vec<RecvBuf>,
+    peers: Vec<Peer>,
+    dones: Vec<Done>,
+    batch: OpBatch,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Default)]
+struct Peer {
     input: Vec<u8>,
     input_at: usize,
     /// Whether a `Recv` is open.
@@ -30,13 +38,11 @@ pub struct NullBackend {
     /// The open `RecvInto`.
     into: Option<(FillBuf, u32, u32)>,
     output: Vec<u8>,
-    dones: Vec<Done>,
-    batch: OpBatch,
 }
 
 impl NullBackend {
-    /// A shard with production settings on an empty disk, and its accepted connection.
-    pub fn new() -> Self {
+    /// A shard with production settings on an empty disk, and its accepted connections.
+    pub fn new(connections: u32) -> Self {
         let settings = Settings::production();
         let now = Now { time: Time(1_000_000), wall_ns: 1_700_000_000_000_000_000 };
         let (shard, _) = boot(&settings, &mut SimDisk::new(1), now, 7).expect("an empty disk");
@@ -48,31 +54,52 @@ impl NullBackend {
             region,
             journal_file_bytes: settings.journal_file_bytes,
             buffers: (0..region.count).map(RecvBuf).collect(),
-            input: Vec::new(),
-            input_at: 0,
-            is_armed: false,
-            into: None,
-            output: Vec::new(),
-            dones: vec![Done::Accepted { conn: CONN }],
+            peers: (0..connections).map(|_| Peer::default()).collect(),
+            dones: (0..connections).map(|conn| Done::Accepted { conn: ConnId(conn) }).collect(),
             batch: OpBatch::default(),
         };
         backend.settle();
         backend
     }
 
-    /// Sends bytes to the shard, turns until nothing happens, and gives what it sent back.
+    /// How many connections there are.
+    pub const fn connections(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Sends bytes on the first connection, turns until nothing happens, and gives the answer.
     pub fn exchange(&mut self, bytes: &[u8]) -> &[u8] {
-        self.output.clear();
-        self.input.clear();
-        self.input.extend_from_slice(bytes);
-        self.input_at = 0;
-        self.pump();
+        self.send(0, bytes);
         self.settle();
-        &self.output
+        self.answer(0)
+    }
+
+    /// Puts bytes where the shard will receive them, and forgets what was answered before.
+    pub fn send(&mut self, connection: usize, bytes: &[u8]) {
+        let peer = &mut self.peers[connection];
+        assert_eq!(peer.input_at, peer.input.len(), "the shard has taken all of the last ones");
+        peer.output.clear();
+        peer.input.clear();
+        peer.input.extend_from_slice(bytes);
+        peer.input_at = 0;
+        self.pump(connection);
+    }
+
+    /// What the shard has sent since the last [`NullBackend::send`].
+    pub fn answer(&self, connection: usize) -> &[u8] {
+        &self.peers[connection].output
+    }
+
+    /// Turns until nothing happens.
+    pub fn settle(&mut self) {
+        self.turn();
+        while !self.dones.is_empty() {
+            self.turn();
+        }
     }
 
     /// One turn with whatever is done.
-    pub fn turn(&mut self) {
+    fn turn(&mut self) {
         self.now.time = self.now.time.plus_ns(TURN_NS);
         self.now.wall_ns += TURN_NS;
         for done in self.dones.drain(..) {
@@ -87,39 +114,33 @@ impl NullBackend {
         batch.ops = ops;
         batch.clear();
         self.batch = batch;
-        self.pump();
-    }
-
-    fn settle(&mut self) {
-        self.turn();
-        while !self.dones.is_empty() {
-            self.turn();
+        for connection in 0..self.peers.len() {
+            self.pump(connection);
         }
     }
 
     fn perform(&mut self, op: Op, batch: &OpBatch) {
         let done = match op {
-            Op::Recv { .. } => {
-                self.is_armed = true;
+            Op::Recv { conn } => {
+                self.peer(conn).is_armed = true;
                 return;
             }
             Op::RecvCancel { conn } => return self.cancel(conn),
-            Op::RecvInto { buf, at, len, .. } => {
-                self.into = Some((buf, at, len));
+            Op::RecvInto { conn, buf, at, len } => {
+                self.peer(conn).into = Some((buf, at, len));
                 return;
             }
             Op::RecvReturn { buf } => return self.buffers.push(buf),
             Op::Send { conn, first, count } => {
-                let first = usize::try_from(first).expect("few");
-                let count = usize::try_from(count).expect("few");
-                let before = self.output.len();
-                for slice in &batch.slices[first..first + count] {
-                    let at = self.output.len();
-                    let len = usize::try_from(slice.len).expect("small");
-                    self.output.resize(at + len, 0);
-                    self.arena.copy_out(*slice, &mut self.output[at..]);
+                let first = index(first);
+                let output = &mut self.peers[index(conn.0)].output;
+                let before = output.len();
+                for slice in &batch.slices[first..first + index(count)] {
+                    let at = output.len();
+                    output.resize(at + index(slice.len), 0);
+                    self.arena.copy_out(*slice, &mut output[at..]);
                 }
-                let sent = u32::try_from(self.output.len() - before).expect("small");
+                let sent = u32::try_from(output.len() - before).expect("small");
                 Done::Sent { conn, result: Ok(sent) }
             }
             Op::Close { conn } => Done::Closed { conn },
@@ -141,43 +162,49 @@ impl NullBackend {
     }
 
     fn cancel(&mut self, conn: ConnId) {
-        if std::mem::take(&mut self.is_armed) {
+        let peer = self.peer(conn);
+        let was_armed = std::mem::take(&mut peer.is_armed);
+        let into = peer.into.take();
+        if was_armed {
             self.dones.push(Done::RecvEnded { conn, end: RecvEnd::Stopped });
         }
-        if let Some((buf, ..)) = self.into.take() {
+        if let Some((buf, ..)) = into {
             self.dones.push(Done::Filled { conn, buf, result: Err(Fault::ECANCELED) });
         }
     }
 
-    /// Hands input to whoever waits for it.
-    fn pump(&mut self) {
-        while self.input_at < self.input.len() {
-            let rest = &self.input[self.input_at..];
-            let taken = if let Some((mut buf, at, len)) = self.into.take() {
-                let taken = rest.len().min(usize::try_from(len).expect("small"));
+    /// Hands a peer's input to whoever waits for it.
+    fn pump(&mut self, connection: usize) {
+        let peer = &mut self.peers[connection];
+        let conn = ConnId(u32::try_from(connection).expect("few"));
+        while peer.input_at < peer.input.len() {
+            let rest = &peer.input[peer.input_at..];
+            let taken = if let Some((mut buf, at, len)) = peer.into.take() {
+                let taken = rest.len().min(index(len));
                 self.arena.copy_in(&mut buf, at, &rest[..taken]);
                 let result = Ok(u32::try_from(taken).expect("small"));
-                self.dones.push(Done::Filled { conn: CONN, buf, result });
+                self.dones.push(Done::Filled { conn, buf, result });
                 taken
-            } else if self.is_armed
+            } else if peer.is_armed
                 && let Some(mut buf) = self.buffers.pop()
             {
-                let room = usize::try_from(self.region.bytes).expect("small");
-                let taken = rest.len().min(room);
+                let taken = rest.len().min(index(self.region.bytes));
                 self.arena.copy_in_recv(self.region, &mut buf, &rest[..taken]);
                 let len = u32::try_from(taken).expect("small");
-                self.dones.push(Done::Received { conn: CONN, buf, len });
+                self.dones.push(Done::Received { conn, buf, len });
                 taken
             } else {
                 return;
             };
-            self.input_at += taken;
+            peer.input_at += taken;
         }
+    }
+
+    fn peer(&mut self, conn: ConnId) -> &mut Peer {
+        &mut self.peers[index(conn.0)]
     }
 }
 
-impl Default for NullBackend {
-    fn default() -> Self {
-        NullBackend::new()
-    }
+fn index(number: u32) -> usize {
+    usize::try_from(number).expect("u32 fits usize")
 }

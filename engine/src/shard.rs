@@ -14,7 +14,7 @@ use crate::log::slab::Slab;
 use crate::log::store::{Store, StoreTag};
 use crate::pool::Pool;
 use crate::port::{ConnId, Done, Fault, Level, Notice, Now, OpBatch, RecvBuf, Time};
-use crate::request::{Fetch, Produce};
+use crate::request::{Fetch, FetchLists, Produce};
 use wire::produce::ReplyEntry;
 
 /// What a timer is for.
@@ -39,6 +39,7 @@ pub struct Shard {
     pub(crate) produces: Slab<Produce>,
     pub(crate) free_entries: Vec<Vec<ReplyEntry>>,
     pub(crate) fetches: BTreeMap<u64, Fetch>,
+    pub(crate) free_fetches: Vec<FetchLists>,
     pub(crate) reads: Slab<(u64, DiskPlace)>,
     /// Fetches to look at in this turn.
     pub(crate) ready: VecDeque<u64>,
@@ -78,6 +79,7 @@ impl Shard {
             produces: Slab::default(),
             free_entries: Vec::new(),
             fetches: BTreeMap::new(),
+            free_fetches: Vec::new(),
             reads: Slab::default(),
             ready: VecDeque::new(),
             ready_later: Vec::new(),
@@ -264,7 +266,8 @@ impl Shard {
     /// Answers what the cursors that moved have satisfied.
     fn answer_advanced(&mut self, now: Time) {
         while !self.store.advanced.is_empty() {
-            for (id, submitted) in std::mem::take(&mut self.store.advanced) {
+            let mut advanced = std::mem::take(&mut self.store.advanced);
+            for (id, submitted) in advanced.drain(..) {
                 if self.store.partitions.get(id.0).is_none() {
                     continue;
                 }
@@ -275,6 +278,9 @@ impl Shard {
                     self.wake_fetches(id);
                 }
             }
+            // What the answers have advanced comes next; the list's memory is kept.
+            advanced.append(&mut self.store.advanced);
+            self.store.advanced = advanced;
         }
     }
 

@@ -16,6 +16,11 @@ use crate::port::{ConnId, Fault, OpBatch, Time};
 use crate::shard::{Shard, Timer};
 use crate::units::{u32_of, u64_of, usize_of};
 
+/// Lists of ended fetches that are kept, and how long they may have become.
+const KEPT_LISTS_MAX: usize = 256;
+const KEPT_PARTITIONS_MAX: usize = 64;
+const KEPT_PARTS_MAX: usize = 256;
+
 /// A fetch in progress.
 #[derive(Debug)]
 pub struct Fetch {
@@ -26,12 +31,21 @@ pub struct Fetch {
     due: Time,
     min_bytes: usize,
     max_bytes: usize,
-    wants: Vec<RequestEntry>,
-    rows: Vec<ReplyEntry>,
-    parts: Vec<Part>,
+    lists: FetchLists,
     taken: usize,
     is_parked: bool,
     reading: Option<Reading>,
+}
+
+/// What grows with a fetch's partitions; kept from fetch to fetch for its memory.
+#[derive(Debug, Default)]
+pub struct FetchLists {
+    /// What it asks for, by partition.
+    wants: Vec<RequestEntry>,
+    /// Rows of the reply so far, for the first of the partitions.
+    rows: Vec<ReplyEntry>,
+    /// The batches of these rows.
+    parts: Vec<Part>,
 }
 
 /// A disk read that a fetch waits for.
@@ -58,6 +72,8 @@ impl Shard {
         let wait_ns = u64::from(fetch.head.max_wait_ms.get()) * 1_000_000;
         let due = if self.stopping.is_some() { now } else { now.plus_ns(wait_ns) };
         let max_bytes = usize_of(fetch.head.max_bytes.get()).min(fetch::REPLY_BATCHES_BYTES_MAX);
+        let mut lists = self.free_fetches.pop().unwrap_or_default();
+        lists.wants.extend_from_slice(fetch.entries);
         let fetch = Fetch {
             conn: request.conn,
             correlation_id: request.correlation_id,
@@ -65,9 +81,7 @@ impl Shard {
             due,
             min_bytes: usize_of(fetch.head.min_bytes.get()).clamp(1, max_bytes.max(1)),
             max_bytes,
-            wants: fetch.entries.to_vec(),
-            rows: Vec::new(),
-            parts: Vec::new(),
+            lists,
             taken: 0,
             is_parked: false,
             reading: None,
@@ -92,13 +106,16 @@ impl Shard {
             }
             self.unpark(serial, &mut fetch);
             let enough =
-                !fetch.rows.is_empty() || fetch.reading.is_some() || self.is_due(&fetch, now);
+                !fetch.lists.rows.is_empty() || fetch.reading.is_some() || self.is_due(&fetch, now);
             if !enough {
                 self.park(serial, fetch);
                 continue;
             }
             match self.step_fetch(serial, &mut fetch, batch) {
-                Step::Complete => self.answer_fetch(&fetch),
+                Step::Complete => {
+                    self.answer_fetch(&fetch);
+                    self.keep_lists(fetch.lists);
+                }
                 Step::Waiting => {
                     self.fetches.insert(serial, fetch);
                 }
@@ -112,7 +129,7 @@ impl Shard {
             return true;
         }
         let mut bytes = 0;
-        for want in &fetch.wants {
+        for want in &fetch.lists.wants {
             let found = self.catalog.partition(&want.topic_id, want.partition.get());
             let Ok(id) = found else { return true };
             let visible = self.store.visible(id, self.visibility(id));
@@ -143,7 +160,7 @@ impl Shard {
         fetch.is_parked = true;
         self.store.counters.fetches_parked += 1;
         self.timers.insert((fetch.due, Timer::Fetch(serial)));
-        for want in &fetch.wants {
+        for want in &fetch.lists.wants {
             if let Ok(id) = self.catalog.partition(&want.topic_id, want.partition.get()) {
                 // The list holds low halves of serials: a stale one only wakes a fetch early.
                 self.store.partition_mut(id).fetch_waiters.push(serial);
@@ -157,7 +174,7 @@ impl Shard {
             return;
         }
         self.timers.remove(&(fetch.due, Timer::Fetch(serial)));
-        for want in &fetch.wants {
+        for want in &fetch.lists.wants {
             if let Ok(id) = self.catalog.partition(&want.topic_id, want.partition.get()) {
                 self.store.partition_mut(id).fetch_waiters.retain(|&other| other != serial);
             }
@@ -175,9 +192,9 @@ impl Shard {
         if fetch.reading.is_some() {
             return self.read_more(serial, fetch, batch);
         }
-        while let Some(want) = fetch.wants.get(fetch.rows.len()).copied() {
+        while let Some(want) = fetch.lists.wants.get(fetch.lists.rows.len()).copied() {
             match self.take_partition(fetch, &want, batch) {
-                Taken::Row(row) => fetch.rows.push(row),
+                Taken::Row(row) => fetch.lists.rows.push(row),
                 Taken::Read(reading) => {
                     fetch.reading = Some(reading);
                     return self.read_more(serial, fetch, batch);
@@ -215,7 +232,8 @@ impl Shard {
         }
         match self.store.place_of(batch, id, reader.offset) {
             Place::Memory => {
-                let bytes = self.store.read_memory(&mut self.pool, id, reader, &mut fetch.parts);
+                let parts = &mut fetch.lists.parts;
+                let bytes = self.store.read_memory(&mut self.pool, id, reader, parts);
                 fetch.taken += bytes;
                 self.store.counters.fetch_memory_hits += 1;
                 Taken::Row(self.row(want, id, bytes))
@@ -275,16 +293,16 @@ impl Shard {
 
     fn scan_read(&mut self, fetch: &mut Fetch, buf: BufId, got: Result<usize, Fault>) {
         let Some(reading) = fetch.reading.take() else { return };
-        let want = fetch.wants[fetch.rows.len()];
+        let want = fetch.lists.wants[fetch.lists.rows.len()];
         let gone = self.store.partition(reading.id).is_deleted;
         if gone {
-            fetch.rows.push(error_row(&want, ErrorCode::UnknownTopic));
+            fetch.lists.rows.push(error_row(&want, ErrorCode::UnknownTopic));
             return;
         }
         let reader = self.want(fetch, &want, reading.id);
         let scanned = match got {
             Ok(got) => {
-                let (pool, parts) = (&mut self.pool, &mut fetch.parts);
+                let (pool, parts) = (&mut self.pool, &mut fetch.lists.parts);
                 self.store.scan(pool, reading.place, buf, got, reader, parts)
             }
             Err(_) => Scanned::Corrupt,
@@ -295,7 +313,7 @@ impl Shard {
                 fetch.taken += bytes;
                 row.batches_bytes = u32_of(bytes).into();
                 self.store.counters.fetch_bytes += u64_of(bytes);
-                fetch.rows.push(row);
+                fetch.lists.rows.push(row);
             }
             Scanned::ReadMore(position, bytes)
                 if position > reading.place.position || bytes > 0 =>
@@ -307,7 +325,7 @@ impl Shard {
             Scanned::ReadMore(..) | Scanned::Corrupt => {
                 self.report_corrupt(&reading.place, reader.offset);
                 row.error = ErrorCode::DataCorrupt.number().into();
-                fetch.rows.push(row);
+                fetch.lists.rows.push(row);
             }
         }
     }
@@ -341,7 +359,7 @@ impl Shard {
 
     fn answer_fetch(&mut self, fetch: &Fetch) {
         if self.conns.live(fetch.conn).is_none() {
-            for part in &fetch.parts {
+            for part in &fetch.lists.parts {
                 self.pool.release(part.buf);
             }
             return;
@@ -350,11 +368,22 @@ impl Shard {
         let envelope = Envelope::reply(Kind::Fetch, fetch.correlation_id);
         self.reply(id, |out| {
             encode(out, envelope, fetch.taken, |out| {
-                fetch::encode_reply_control(out, &fetch.rows);
+                fetch::encode_reply_control(out, &fetch.lists.rows);
             });
         });
-        self.reply_parts(id, &fetch.parts);
+        self.reply_parts(id, &fetch.lists.parts);
         self.request_ended(fetch.conn, fetch.frame_bytes);
+    }
+
+    fn keep_lists(&mut self, mut lists: FetchLists) {
+        let is_small = lists.wants.capacity() <= KEPT_PARTITIONS_MAX
+            && lists.parts.capacity() <= KEPT_PARTS_MAX;
+        if is_small && self.free_fetches.len() < KEPT_LISTS_MAX {
+            lists.wants.clear();
+            lists.rows.clear();
+            lists.parts.clear();
+            self.free_fetches.push(lists);
+        }
     }
 
     /// Forgets the fetches of a connection that is gone.
@@ -364,7 +393,7 @@ impl Shard {
         for serial in mine {
             let Some(mut fetch) = self.fetches.remove(&serial) else { continue };
             self.unpark(serial, &mut fetch);
-            for part in &fetch.parts {
+            for part in &fetch.lists.parts {
                 self.pool.release(part.buf);
             }
         }

@@ -5,7 +5,7 @@ mod info;
 mod produce;
 mod topics;
 
-pub use fetch::Fetch;
+pub use fetch::{Fetch, FetchLists};
 pub use produce::Produce;
 pub use topics::new_partition;
 

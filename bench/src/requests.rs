@@ -1,0 +1,73 @@
+//! Requests as a client encodes them, and a shard that is ready for them.
+
+use wire::frame::{self, Envelope};
+use wire::limits::FRAME_HEADER_BYTES;
+use wire::{Acks, FrameHeader, Kind, TopicId, fetch, hello, produce, topic};
+
+use crate::null_backend::NullBackend;
+
+/// A request frame whose body ends with `batches_bytes` bytes of batches, yet to be added.
+pub fn request(kind: Kind, batches_bytes: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::encode(&mut out, Envelope::request(kind, 1), batches_bytes, body);
+    out
+}
+
+/// The body of the one reply in these bytes.
+pub fn reply_body(bytes: &[u8]) -> &[u8] {
+    let header = FrameHeader::peek(bytes).expect("a reply");
+    assert_eq!(header.flags & frame::FLAG_ERROR, 0, "it succeeded");
+    assert_eq!(header.frame_len(), bytes.len(), "one reply");
+    &bytes[FRAME_HEADER_BYTES..]
+}
+
+/// A shard with greeted connections and a topic with one partition.
+pub fn shard_with_topic(connections: u32) -> (NullBackend, TopicId) {
+    let mut backend = NullBackend::new(connections);
+    let greeting = hello::Request { version_min: 1, version_max: 1, features: 0, client: "bench" };
+    let hello = request(Kind::Hello, 0, |out| greeting.encode(out));
+    for connection in 0..backend.connections() {
+        backend.send(connection, &hello);
+        backend.settle();
+        reply_body(backend.answer(connection));
+    }
+    let settings = topic::Settings::new(1);
+    let create = topic::CreateRequest { settings: &settings, name: "bench" };
+    let reply = backend.exchange(&request(Kind::CreateTopic, 0, |out| create.encode(out)));
+    let id = reply_body(reply).try_into().expect("a topic id");
+    (backend, id)
+}
+
+/// A produce of one batch to partition 0.
+pub fn produce_request(topic_id: TopicId, acks: Acks, batch: &[u8]) -> Vec<u8> {
+    let batch_bytes = u32::try_from(batch.len()).expect("small").into();
+    let entry = produce::RequestEntry { topic_id, partition: 0.into(), batch_bytes };
+    let mut bytes = request(Kind::Produce, batch.len(), |out| {
+        produce::encode_control(out, acks, 0, 0, &[entry]);
+    });
+    bytes.extend_from_slice(batch);
+    bytes
+}
+
+/// A fetch from partition 0 that takes what is there.
+pub fn fetch_request(topic_id: TopicId, offset: u64) -> Vec<u8> {
+    let head = fetch::RequestHead {
+        max_wait_ms: 0.into(),
+        min_bytes: 1.into(),
+        max_bytes: (1 << 20).into(),
+        isolation: 0,
+        flags: 0,
+        partition_count: 1.into(),
+    };
+    let entry = fetch::RequestEntry {
+        topic_id,
+        partition: 0.into(),
+        leader_epoch: u32::MAX.into(),
+        offset: offset.into(),
+        partition_max_bytes: (1 << 20).into(),
+        reserved: 0.into(),
+    };
+    request(Kind::Fetch, 0, |out| {
+        fetch::Request { head: &head, entries: &[entry] }.encode(out);
+    })
+}
