@@ -68,8 +68,8 @@ pub struct FrameHeader {
     pub broker_id: [u8; 16],
     /// Journal: log sequence number. Segment: 0.
     pub lsn: U64,
-    /// Journal: highest number known durable when this was written. Segment: the partition's
-    /// durable offset then.
+    /// Journal: highest number known durable when this was written. Segment: the offset
+    /// below which the partition's segments were durable then.
     pub watermark: U64,
     /// Journal: how many files the ring had begun, this one included. Segment: its sequence.
     pub file_sequence: U64,

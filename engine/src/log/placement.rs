@@ -200,7 +200,9 @@ impl Store {
             boot_epoch: identity.boot_epoch,
             broker_id: identity.broker_id,
             lsn: 0,
-            watermark: partition.progress.durable(),
+            // Not `durable()`: that counts what only the journal holds, and a lost background
+            // write below it would look like damage to acknowledged data.
+            watermark: partition.runs_stored,
             file_sequence: u64::from(run.segment),
             position: run.position,
             wall_ns: now.wall_ns,
@@ -301,6 +303,11 @@ impl Store {
         }
         for id in std::mem::take(&mut self.flushing) {
             let Some(partition) = self.partitions.get_mut(id.0) else { continue };
+            // One at a time: the end of a flush says nothing of what a later one covers. Its
+            // end asks again.
+            if partition.runs.iter().any(|run| run.state == RunState::Flushing) {
+                continue;
+            }
             let first = partition.runs.iter().find(|run| run.state == RunState::Written);
             let Some(sequence) = first.map(|run| run.segment) else { continue };
             let Some(segment) = partition.segment_mut(sequence) else { continue };
