@@ -141,10 +141,14 @@ fn floor_lines(floor: &FloorFigures, line: &mut impl FnMut(&str, String)) {
 fn broker_line(run: &Run) -> String {
     let efficiency = &run.efficiency;
     format!(
-        "{} CPU per record, {} resident, {} written to disk",
+        "{} CPU per record, {} resident, {} written to disk{}",
         duration(efficiency.broker_cpu_ns_per_record),
         bytes(efficiency.broker_rss_bytes_max),
-        bytes(efficiency.disk_bytes_written)
+        bytes(efficiency.disk_bytes_written),
+        match efficiency.broker_buffers_registered {
+            Some(false) => ", memory not registered (see ulimit -l)",
+            Some(true) | None => "",
+        }
     )
 }
 
