@@ -6,6 +6,9 @@ use wire::{Acks, FrameHeader, Kind, TopicId, fetch, hello, produce, topic};
 
 use crate::null_backend::NullBackend;
 
+/// Clients give each produce some time.
+const TIMEOUT_MS: u32 = 30_000;
+
 /// A request frame whose body ends with `batches_bytes` bytes of batches, yet to be added.
 pub fn request(kind: Kind, batches_bytes: usize, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
@@ -43,7 +46,7 @@ pub fn produce_request(topic_id: TopicId, acks: Acks, batch: &[u8]) -> Vec<u8> {
     let batch_bytes = u32::try_from(batch.len()).expect("small").into();
     let entry = produce::RequestEntry { topic_id, partition: 0.into(), batch_bytes };
     let mut bytes = request(Kind::Produce, batch.len(), |out| {
-        produce::encode_control(out, acks, 0, 0, &[entry]);
+        produce::encode_control(out, acks, 0, TIMEOUT_MS, &[entry]);
     });
     bytes.extend_from_slice(batch);
     bytes

@@ -98,6 +98,13 @@ fn produces_allocate_nothing_per_message() {
 }
 
 #[test]
+fn produces_of_whole_runs_allocate_nothing_per_message() {
+    let (mut backend, topic) = shard_with_topic(1);
+    let request = produce_request(topic, Acks::Durable, &batch(500, 100));
+    measure("whole runs", &mut backend, &request, is_produced);
+}
+
+#[test]
 fn fetches_from_memory_allocate_nothing_per_message() {
     for connections in CONNECTIONS {
         let (mut backend, topic) = shard_with_topic(connections);
