@@ -251,6 +251,7 @@ fn new_store(settings: &Settings, superblock: &Superblock) -> Store {
         file_bytes: settings.journal_file_bytes,
         active: 0,
         file_sequence: 0,
+        beginning: None,
         position: 0,
         next_lsn: superblock.drained_lsn.get() + 1,
         durable_lsn: 0,

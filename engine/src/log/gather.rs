@@ -19,6 +19,9 @@ use crate::port::{Extent, Fault, Now, Op, OpBatch, Sync, Time};
 use crate::settings::FRAME_ENTRIES_MAX;
 use crate::units::{u32_of, u64_of, usize_of};
 
+/// Frames that may wait for a flush: beyond it they are flushed at once, whatever their topics say.
+const UNFLUSHED_FRAMES_MAX: usize = 256;
+
 /// Part of a run that goes into a journal frame.
 #[derive(Debug, Clone, Copy)]
 struct Pick {
@@ -113,12 +116,21 @@ impl Store {
 
     /// Builds one frame from the front of the dirty list and submits it. False if it could not.
     fn emit_frame(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch) -> bool {
+        if self.journal.beginning.is_some() {
+            return false;
+        }
         let bytes_max = self.settings.journal_frame_bytes_max;
         let Some(room) = self.journal_room(bytes_max, now.time) else { return false };
         if room == Room::NextFile {
             self.relieve_next_file(now.time);
         }
         let Some(buf) = self.journal.free_bufs.pop() else { return false };
+        if self.journal.position == 0 {
+            // A file begins with one durable block, alone: later frames never stand behind the
+            // first frame of the file's earlier life, whose rest they overwrite.
+            self.submit_empty(pool, now, batch, buf);
+            return false;
+        }
         let mut gathered = std::mem::take(&mut self.gathered);
         self.gather(bytes_max, now.time, &mut gathered);
         if gathered.picks.is_empty() {
@@ -151,6 +163,9 @@ impl Store {
     /// free when its turn comes.
     fn relieve_next_file(&mut self, now: Time) {
         let next = (self.journal.active + 1) % self.journal.files.len();
+        for frame in self.journal.frames.iter_mut().filter(|frame| frame.file == next) {
+            frame.flush_by = now;
+        }
         let pinned = std::mem::take(&mut self.journal.files[next].pinned);
         for &(id, base_offset) in &pinned {
             let Some(partition) = self.partitions.get_mut(id.0) else { continue };
@@ -247,6 +262,8 @@ impl Store {
             bytes[row..row + ENTRY_BYTES].copy_from_slice(entry.as_bytes());
             data_at += pick.len;
             commits.push((pick.partition, pick.base_offset + u64::from(pick.count)));
+            // Until the frame is settled the partition's number means this partition.
+            self.partition_mut(pick.partition).users += 1;
             debug_assert!(pick.run <= pick.base_offset);
         }
         self.counters.journal_entries += u64_of(gathered.picks.len());
@@ -313,6 +330,9 @@ impl Store {
             flush_by: frame.flush_by,
             commits,
         });
+        if journal.position == 0 {
+            journal.beginning = Some(lsn);
+        }
         journal.next_lsn += 1;
         journal.position += u64_of(frame_bytes);
         journal.published_lsn = journal.durable_lsn;
@@ -334,6 +354,11 @@ impl Store {
             return;
         }
         let Some(buf) = self.journal.free_bufs.pop() else { return };
+        self.submit_empty(pool, now, batch, buf);
+    }
+
+    /// Submits a durable frame without entries: one block.
+    fn submit_empty(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch, buf: BufId) {
         let commits = self.journal.free_commits.pop().unwrap_or_default();
         let (sync, flush_by) = (Sync::Durable, now.time);
         let frame = PreparedFrame { buf, entries: 0, data_bytes: 0, sync, flush_by };
@@ -361,6 +386,9 @@ impl Store {
             Ok(false) => return self.fail(Fault::EIO, "a journal write was short"),
             Err(fault) => return self.fail(fault, "a journal write failed"),
         }
+        if self.journal.beginning == Some(lsn) {
+            self.journal.beginning = None;
+        }
         let frame = self.journal.frame_mut(lsn).expect("just seen");
         frame.written = true;
         frame.durable = frame.sync == Sync::Durable;
@@ -387,15 +415,15 @@ impl Store {
             let mut frame = self.journal.frames.pop_front().expect("just seen");
             self.journal.written_front = self.journal.written_front.saturating_sub(1);
             self.journal.durable_lsn = frame.lsn;
-            if frame.commits.is_empty() {
-                // It only carried the watermark: nothing of its own is at stake.
+            if frame.commits.is_empty() && self.journal.published_lsn + 1 == frame.lsn {
+                // All before it is published, and it only carried the watermark: nothing of its own is at stake.
                 self.journal.published_lsn = frame.lsn;
             }
             for &(id, end) in &frame.commits {
-                if let Some(partition) = self.partitions.get_mut(id.0) {
-                    partition.progress.journal_durable(end);
-                    self.advance(id);
-                }
+                let partition = self.partitions.get_mut(id.0).expect("kept by its users");
+                partition.users -= 1;
+                partition.progress.journal_durable(end);
+                self.advance(id);
             }
             frame.commits.clear();
             self.journal.free_commits.push(frame.commits);
@@ -404,6 +432,7 @@ impl Store {
 
     /// Submits the journal flushes that are due.
     pub fn flush_journal(&mut self, now: Time, batch: &mut OpBatch) {
+        let crowded = self.journal.frames.len() > UNFLUSHED_FRAMES_MAX;
         for index in 0..self.journal.files.len() {
             if self.journal.files[index].flushing || self.failed.is_some() {
                 continue;
@@ -411,7 +440,7 @@ impl Store {
             let mine = |frame: &&mut FrameInFlight| {
                 frame.file == index && frame.written && !frame.durable && !frame.in_flush
             };
-            let due = self.journal.frames.iter_mut().filter(mine).any(|f| f.flush_by <= now);
+            let due = self.journal.frames.iter_mut().filter(mine).any(|f| crowded || f.flush_by <= now);
             if !due {
                 continue;
             }

@@ -60,6 +60,8 @@ pub struct Journal {
     pub active: usize,
     /// Files begun so far, over all starts.
     pub file_sequence: u64,
+    /// The frame that begins the active file, while its write is in flight.
+    pub beginning: Option<u64>,
     /// Where the next frame goes in the active file.
     pub position: u64,
     /// Number of the next frame.

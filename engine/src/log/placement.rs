@@ -86,7 +86,15 @@ impl Store {
         if let Some(last) = partition.segments.back_mut().filter(|_| partition.writable) {
             let room = last.end == 0 || last.end + bytes <= partition.segment_bytes;
             if room {
-                return last.open_file().ok_or(Delay::File);
+                let (file, sequence) = (last.file, last.sequence);
+                return match file {
+                    SegmentFile::Open(slot) => Ok(slot),
+                    SegmentFile::Opening(_) => Err(Delay::File),
+                    SegmentFile::Closed => {
+                        self.reopen(batch, id, sequence);
+                        Err(Delay::File)
+                    }
+                };
             }
             last.next_offset = Some(base_offset);
             partition.writable = false;
@@ -147,9 +155,10 @@ impl Store {
         }
         let idle = self.segment_files.iter().find_map(|(&slot, &(id, sequence))| {
             let partition = self.partitions.get(id.0)?;
-            let last = partition.segments.back()?;
             let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
-            let busy = segment.users > 0 || segment.extending || segment.sequence == last.sequence;
+            let unflushed = |run: &Run| run.state == RunState::Written && run.segment == sequence;
+            let busy =
+                segment.users > 0 || segment.extending || partition.runs.iter().any(unflushed);
             (segment.open_file() == Some(slot) && !busy).then_some((slot, id, sequence))
         });
         let (slot, id, sequence) = idle?;
@@ -285,6 +294,11 @@ impl Store {
                 break;
             }
             self.unstored_bytes -= run.data_bytes();
+            if run.pending_bytes() > 0 {
+                // Stored before a frame took it: it needs none, and may leave memory now.
+                self.uncommitted_bytes -= run.commit_all();
+                partition.progress.submit(run.next_offset, Via::Run, run.opened);
+            }
             self.evictable.push_back((id, run.base_offset));
             let mut files = std::mem::take(&mut run.journal_files);
             while files != 0 {

@@ -123,7 +123,10 @@ impl Store {
         let file = match segment.file {
             SegmentFile::Open(file) => file,
             SegmentFile::Opening(_) => return Place::Opening,
-            SegmentFile::Closed => return self.open_for_read(batch, id, sequence),
+            SegmentFile::Closed => {
+                self.reopen(batch, id, sequence);
+                return Place::Opening;
+            }
         };
         let hints = partition.read_hints.iter();
         let hinted = hints.filter(|&&(at, in_segment, _)| in_segment == sequence && at <= offset);
@@ -132,8 +135,9 @@ impl Store {
         Place::Disk(DiskPlace { partition: id, segment: sequence, file, position })
     }
 
-    fn open_for_read(&mut self, batch: &mut OpBatch, id: PartitionId, sequence: u32) -> Place {
-        let Some(slot) = self.take_file_slot(batch) else { return Place::Opening };
+    /// Begins to open a segment's file again, if a file number is to be had.
+    pub(super) fn reopen(&mut self, batch: &mut OpBatch, id: PartitionId, sequence: u32) {
+        let Some(slot) = self.take_file_slot(batch) else { return };
         let partition = self.partition_mut(id);
         partition.users += 1;
         let path = partition.path(sequence);
@@ -142,7 +146,6 @@ impl Store {
         }
         self.segment_files.insert(slot, (id, sequence));
         batch.ops.push(Op::FileOpen { file: slot, path, open: Open::Existing });
-        Place::Opening
     }
 
     /// Emits the read of `len` bytes at a place into a buffer, whose reference it uses.
