@@ -19,6 +19,10 @@ use crate::units::{u32_of, usize_of};
 /// Where a frame begins in its assembly buffer.
 const ASSEMBLY_AT: usize = RUN_PREFIX_BYTES - PROBE_BYTES;
 
+/// Parts of replies queued on a connection above which it is not read: who does not take answers
+/// may not ask for more.
+const REPLY_PARTS_MAX: usize = 512;
+
 /// What a connection does after a frame.
 enum Next {
     /// Looks at its next bytes.
@@ -145,14 +149,14 @@ impl Shard {
             return (place.len, Next::Stop);
         }
         let length = header.frame_len();
+        if self.must_wait(id, &header) {
+            return (0, Next::Stop);
+        }
         if place.len < length {
             return self.begin_assembly(now, id, place, Some(length));
         }
         self.note_frame_size(id, length);
         let frame = place.part(0, length);
-        if self.must_wait(id, &header) {
-            return (0, Next::Stop);
-        }
         self.frame(now, id, frame);
         (length, Next::Go)
     }
@@ -250,7 +254,7 @@ impl Shard {
             self.refuse(id, refusal.0, refusal.1);
             return (place.len, Next::Stop);
         }
-        if !self.grow_assembly(id, header.frame_len()) {
+        if self.must_wait(id, &header) || !self.grow_assembly(id, header.frame_len()) {
             // The header is looked at again once there is memory.
             self.assembly(id).have -= take;
             self.pause_for_memory(id);
@@ -395,5 +399,6 @@ impl Conn {
     fn is_over_credit(&self, settings: &crate::settings::Settings) -> bool {
         self.requests >= settings.requests_in_flight_max
             || self.request_bytes >= settings.credit_bytes
+            || self.replies.len() >= REPLY_PARTS_MAX
     }
 }

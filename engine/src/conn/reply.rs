@@ -122,6 +122,8 @@ impl Shard {
             self.arm(id, batch);
             self.end_if_idle(id);
         }
+        // Some were touched again meanwhile.
+        dirty.append(&mut self.dirty_conns);
         self.dirty_conns = dirty;
         for id in std::mem::take(&mut self.closes) {
             batch.ops.push(Op::Close { conn: id });
@@ -175,6 +177,9 @@ impl Shard {
         let room = conn.reply_bytes < self.store.settings.reply_bytes_queued_max;
         if room {
             self.ready.extend(conn.fetches.drain(..));
+        }
+        if conn.pause == crate::conn::Pause::Credit {
+            self.resume.push(id);
         }
         self.touch(id);
     }
