@@ -173,6 +173,12 @@ impl Shard {
 
     fn commit(&mut self, now: Now, batch: &mut OpBatch) {
         let pool = &mut self.pool;
+        if self.stopping.is_some() {
+            // A topic's flush interval does not hold up the stop.
+            for frame in &mut self.store.journal.frames {
+                frame.flush_by = now.time;
+            }
+        }
         self.store.commit(pool, now, batch);
         self.store.place_runs(pool, now, batch);
         self.store.flush_journal(now.time, batch);

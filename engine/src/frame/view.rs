@@ -121,7 +121,9 @@ impl<'a> FrameView<'a> {
         let frame_bytes = usize_of(header.frame_bytes.get());
         let count = usize::from(header.entry_count.get());
         let table_end = HEADER_BYTES + count * ENTRY_BYTES;
-        if !frame_bytes.is_multiple_of(BLOCK_BYTES) || frame_bytes < table_end {
+        let longest = crate::pool::BUFFER_BYTES_MAX;
+        let possible = (table_end..=longest).contains(&frame_bytes);
+        if !frame_bytes.is_multiple_of(BLOCK_BYTES) || !possible {
             return Err(Unreadable::Damaged("an impossible frame length"));
         }
         if bytes.len() < table_end {

@@ -33,6 +33,7 @@ impl Store {
         if self.failed.is_some() {
             return;
         }
+        self.seal_if_stuck(now.time);
         for _ in 0..self.placing.len() {
             let Some(id) = self.placing.pop_front() else { return };
             if self.partitions.get(id.0).is_none() {
@@ -42,6 +43,19 @@ impl Store {
                 Ok(()) => self.partition_mut(id).is_placing = false,
                 Err(Delay::File | Delay::Background) => self.placing.push_back(id),
             }
+        }
+    }
+
+    /// When producers wait for bytes to be stored and all of these lie in runs that are still
+    /// open, nothing else would ever send them on their way.
+    fn seal_if_stuck(&mut self, now: Time) {
+        let full = self.unstored_bytes > self.settings.unstored_bytes_max;
+        if !full || !self.placing.is_empty() || !self.run_writes.is_empty() {
+            return;
+        }
+        let ids: Vec<u32> = self.partitions.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            self.seal_open(PartitionId(id), Via::Journal, now);
         }
     }
 
@@ -412,7 +426,10 @@ impl Store {
         segment.extending = false;
         match result {
             Ok(()) => segment.reserved_to = segment.reserved_to.max(to),
-            Err(fault) => self.fail(fault, "space for a segment could not be reserved"),
+            Err(fault @ Fault::ENOSPC) => {
+                self.fail(fault, "space for a segment could not be reserved");
+            }
+            Err(Fault(_)) => segment.reserved_to = segment.reserved_to.max(to),
         }
     }
 

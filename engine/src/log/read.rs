@@ -172,6 +172,13 @@ impl Store {
         });
     }
 
+    /// Whether the place's file is still the segment's open one.
+    pub fn is_open(&self, place: &DiskPlace) -> bool {
+        let partition = self.partition(place.partition);
+        let segment = partition.segments.iter().find(|s| s.sequence == place.segment);
+        segment.and_then(super::segment::Segment::open_file) == Some(place.file)
+    }
+
     /// The read at a place has ended.
     pub fn read_ended(&mut self, place: DiskPlace) {
         let partition = self.partition_mut(place.partition);
@@ -219,6 +226,10 @@ impl Store {
                 let first = if taken == 0 { want.first } else { First::IfItFits };
                 let budget = want.budget.saturating_sub(taken);
                 let Some((from, to)) = cut(data, next, want.visible, budget, first) else {
+                    // Nothing of it fits behind what the reply has of other partitions.
+                    if taken == 0 && first == First::IfItFits {
+                        return Scanned::Taken(0);
+                    }
                     break;
                 };
                 pool.retain(buf);

@@ -189,8 +189,12 @@ impl Shard {
 
     /// Takes what the partitions have, one after the other, until something must be waited for.
     fn step_fetch(&mut self, serial: u64, fetch: &mut Fetch, batch: &mut OpBatch) -> Step {
-        if fetch.reading.is_some() {
-            return self.read_more(serial, fetch, batch);
+        if let Some(reading) = fetch.reading {
+            if self.is_readable(fetch, &reading) {
+                return self.read_more(serial, fetch, batch);
+            }
+            // Its file was closed or its topic deleted since: it is looked for again.
+            fetch.reading = None;
         }
         while let Some(want) = fetch.lists.wants.get(fetch.lists.rows.len()).copied() {
             match self.take_partition(fetch, &want, batch) {
@@ -206,6 +210,13 @@ impl Shard {
             }
         }
         Step::Complete
+    }
+
+    /// Whether a read that had to wait still names the file it meant.
+    fn is_readable(&self, fetch: &Fetch, reading: &Reading) -> bool {
+        let Some(want) = fetch.lists.wants.get(fetch.lists.rows.len()) else { return false };
+        let id = self.catalog.partition(&want.topic_id, want.partition.get());
+        id == Ok(reading.id) && self.store.is_open(&reading.place)
     }
 
     fn take_partition(
@@ -316,7 +327,7 @@ impl Shard {
                 fetch.lists.rows.push(row);
             }
             Scanned::ReadMore(position, bytes)
-                if position > reading.place.position || bytes > 0 =>
+                if position > reading.place.position || bytes > reading.bytes =>
             {
                 let place = DiskPlace { position, ..reading.place };
                 let bytes = bytes.max(self.store.settings.read_bytes);
