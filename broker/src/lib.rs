@@ -10,6 +10,7 @@ pub mod directory;
 pub mod disk;
 pub mod io;
 pub mod notices;
+pub mod parent;
 pub mod run;
 pub mod serve;
 pub mod spares;

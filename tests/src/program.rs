@@ -1,6 +1,7 @@
 //! Runs the `pelton` binary to its end.
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -111,17 +112,26 @@ pub fn finish(mut command: Command, stdin: &[u8]) -> Finished {
 
 /// Waits for the end of a child without polling; none if it goes on for longer.
 pub fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
-    let pid = Pid::from_child(child);
-    let ended = pidfd_open(pid, PidfdFlags::empty()).expect("it is our child");
+    let ended = open(Pid::from_child(child));
+    has_ended(&ended, patience).then(|| child.wait().expect("it is our child"))
+}
+
+/// A process that exists, to wait for its end.
+pub fn open(pid: Pid) -> OwnedFd {
+    pidfd_open(pid, PidfdFlags::empty()).expect("it exists")
+}
+
+/// Whether the process ends in time.
+pub fn has_ended(process: &OwnedFd, patience: Duration) -> bool {
     let timeout = Timespec::try_from(patience).expect("a minute fits");
-    let mut fds = [PollFd::new(&ended, PollFlags::IN)];
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
     let ready = loop {
         match poll(&mut fds, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
             ready => break ready.expect("poll works"),
         }
     };
-    (ready > 0).then(|| child.wait().expect("it is our child"))
+    ready > 0
 }
 
 fn read_all(mut from: impl Read) -> String {

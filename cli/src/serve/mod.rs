@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use broker::config::Config;
+use broker::parent;
 use broker::serve::{ServeError, serve};
 use clap::{Args, ValueEnum};
 use tracing_subscriber::filter::LevelFilter;
@@ -26,6 +27,9 @@ pub struct ServeArgs {
     /// The least important events to log on stderr
     #[arg(long, env = "PELTON_LOG", value_enum, default_value = "info", value_name = "LEVEL")]
     log: LogLevel,
+    /// Stop once stdin ends: the process that holds its other end is gone
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
     #[command(flatten)]
     layer: Layer,
 }
@@ -63,6 +67,10 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    if args.stop_with_stdin {
+        parent::stop_with_stdin()
+            .map_err(|error| Failure::Error(format!("stdin cannot be watched: {error}")))?;
+    }
     let config = config(args).map_err(Failure::Usage)?;
     match serve(&config) {
         Ok(()) => Ok(ExitCode::SUCCESS),

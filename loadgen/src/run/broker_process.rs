@@ -53,12 +53,13 @@ impl BrokerProcess {
             .map_err(|error| RunError::Setup(format!("own executable unknown: {error}")))?;
         let mut command = Command::new(executable);
         command
-            .arg("serve")
+            .args(["serve", "--stop-with-stdin"])
             .arg("--data-dir")
             .arg(data_dir.path())
             .args(["--listen", "127.0.0.1:0"])
             .args(flags.iter().map(|flag| format!("--{flag}")))
-            .stdin(Stdio::null())
+            // Held as long as this process lives: its end stops the broker, whatever ended us.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // An interrupt from the terminal is for the run; the run then stops its broker.
