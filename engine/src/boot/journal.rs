@@ -15,8 +15,9 @@ use crate::units::u64_of;
 pub struct Journals {
     /// Files with frames to replay, in order, each with the position behind its last such frame.
     pub live: Vec<(FilePath, u64)>,
-    /// Highest log sequence number that counts.
-    pub last_lsn: u64,
+    /// Highest log sequence number seen, also of frames that do not count: no later frame may
+    /// share it.
+    pub highest_lsn: u64,
     /// Highest file sequence seen.
     pub last_sequence: u64,
     /// Files with a torn frame.
@@ -33,6 +34,8 @@ struct Begun {
 /// One shard's journal while it is walked.
 struct Walk {
     expected: Option<u64>,
+    /// Offset of the catalog's next record.
+    catalog_next: u64,
     /// Highest watermark of frames that do not count.
     later_watermark: u64,
     /// Where the first frame is missing that later ones may prove was durable.
@@ -59,13 +62,14 @@ impl<D: Disk> Boot<'_, D> {
 
     fn walk_journal(&mut self, shard: u16, journals: &mut Journals) -> Result<(), BootError> {
         let begun = self.begun_files(shard, journals)?;
-        let mut walk = Walk { expected: None, later_watermark: 0, broken_at: None };
+        let catalog_next = self.store.partition(self.catalog_id()).progress.appended();
+        let mut walk =
+            Walk { expected: None, catalog_next, later_watermark: 0, broken_at: None };
         for file in &begun {
             journals.last_sequence = journals.last_sequence.max(file.sequence);
             self.walk_file(file, &mut walk, journals)?;
         }
         let last = walk.expected.map_or(0, |expected| expected - 1);
-        journals.last_lsn = journals.last_lsn.max(last);
         match walk.broken_at {
             Some((path, position)) if walk.later_watermark > last => {
                 let what = "a later frame shows that it had been acknowledged";
@@ -88,7 +92,7 @@ impl<D: Disk> Boot<'_, D> {
         let mut begun = Vec::new();
         for file in files {
             let path = file.path;
-            let mut scanner = self.scanner(path.clone())?;
+            let mut scanner = self.scanner(&path)?;
             let fault = |fault| BootError::Disk(path.clone(), fault);
             let first = scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)?;
             match first {
@@ -118,7 +122,7 @@ impl<D: Disk> Boot<'_, D> {
     ) -> Result<(), BootError> {
         let drained = self.superblock.drained_lsn.get();
         let broker_id = self.store.identity.broker_id;
-        let mut scanner = self.scanner(file.path.clone())?;
+        let mut scanner = self.scanner(&file.path)?;
         let mut position = 0;
         let mut live_end = 0;
         let mut blocked = false;
@@ -132,6 +136,7 @@ impl<D: Disk> Boot<'_, D> {
             match frame {
                 Ok(view) if mine(&view) => {
                     let lsn = view.header.lsn.get();
+                    journals.highest_lsn = journals.highest_lsn.max(lsn);
                     let counts = !blocked && walk.expected.is_none_or(|expected| lsn == expected);
                     if lsn <= drained {
                         // Of an earlier start: its records are in their segments.
@@ -155,7 +160,10 @@ impl<D: Disk> Boot<'_, D> {
                     blocked = true;
                     position += u64_of(BLOCK_BYTES);
                 }
-                Err(Unreadable::Newer(_)) => return Err(BootError::Newer(file.path.clone())),
+                // What only looks newer within the data of the file's earlier life is nothing.
+                Err(Unreadable::Newer(_)) if !blocked => {
+                    return Err(BootError::Newer(file.path.clone()));
+                }
                 Err(_) => {
                     if !blocked {
                         walk.broken_at.get_or_insert((file.path.clone(), position));
@@ -173,18 +181,25 @@ impl<D: Disk> Boot<'_, D> {
         if live_end > 0 {
             journals.live.push((file.path.clone(), live_end));
         }
-        self.apply_entries(found)
+        self.apply_entries(found, walk)
     }
 
     /// Applies the catalog entries that its segments do not have.
-    fn apply_entries(&mut self, found: Vec<(u64, Vec<u8>)>) -> Result<(), BootError> {
+    fn apply_entries(
+        &mut self,
+        found: Vec<(u64, Vec<u8>)>,
+        walk: &mut Walk,
+    ) -> Result<(), BootError> {
         for (base_offset, data) in found {
-            if base_offset < self.store.partition(self.catalog_id()).progress.appended() {
+            // Below: in a segment already. Above: behind records that were lost, so it was never
+            // acknowledged, and the replay leaves it out as well.
+            if base_offset != walk.catalog_next {
                 continue;
             }
             let path = FilePath::Journal { shard: self.store.settings.shard, index: 0 };
             let what = "a record of the catalog cannot be read";
             let list = changes(&data).ok_or(BootError::Corrupt(path, 0, what))?;
+            walk.catalog_next += u64_of(list.len());
             for change in list {
                 self.apply(change);
             }

@@ -211,10 +211,13 @@ fn raise_epoch(
     } else {
         disk.create(&path, SUPERBLOCK_BYTES).map_err(fault)?;
     }
-    let data = files.iter().any(|file| matches!(file.path, FilePath::Segment { .. }));
+    let data = files.iter().any(|file| {
+        matches!(file.path, FilePath::Segment { .. } | FilePath::Journal { .. })
+    });
     let (mut superblock, is_first) = match found {
         Found::Whole(superblock) => (superblock, false),
-        Found::Blank if !data => (Superblock::first(seed.to_be_bytes(), 1), true),
+        // Damaged without data: the very first write of it was torn.
+        Found::Blank | Found::Damaged if !data => (Superblock::first(seed.to_be_bytes(), 1), true),
         Found::Blank | Found::Damaged => {
             let what = "no slot of the superblock is whole";
             return Err(BootError::Corrupt(path, 0, what));
@@ -342,7 +345,7 @@ impl<D: Disk> Boot<'_, D> {
         journals: &journal::Journals,
         seed: u128,
     ) -> Result<(Shard, BootReport), BootError> {
-        let last = journals.last_lsn.max(self.superblock.drained_lsn.get());
+        let last = journals.highest_lsn.max(self.superblock.drained_lsn.get());
         self.superblock.drained_lsn = (last + LSN_MARGIN).into();
         write_superblock(self.disk, &mut self.pool, &mut self.superblock)?;
         self.prepare_journal(journals)?;

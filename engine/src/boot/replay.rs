@@ -33,7 +33,7 @@ impl<D: Disk> Boot<'_, D> {
     }
 
     fn replay_file(&mut self, path: &FilePath, end: u64) -> Result<(), BootError> {
-        let mut scanner = self.scanner(path.clone())?;
+        let mut scanner = self.scanner(path)?;
         let drained = self.superblock.drained_lsn.get();
         let mut position = 0;
         while position < end {

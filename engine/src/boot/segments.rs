@@ -27,6 +27,14 @@ struct Walked {
     is_torn: bool,
 }
 
+/// What whole frames behind a bad one claim.
+struct Later {
+    /// Highest durable offset.
+    watermark: u64,
+    /// Base offset of the first of them.
+    lowest: Option<u64>,
+}
+
 impl<D: Disk> Boot<'_, D> {
     /// Finds the partition's segments and where its records end. Segments without a whole frame,
     /// and those behind a gap that was never acknowledged, are deleted.
@@ -59,6 +67,11 @@ impl<D: Disk> Boot<'_, D> {
                     self.adopt_tail(partition, newer);
                     self.adopt_older(partition, walked.segment, walked.next_offset);
                     return self.adopt_rest(partition, &sequences);
+                }
+                Some(newer) if newer.watermark > walked.next_offset => {
+                    let path = partition.path(sequence);
+                    let what = "the next segment shows that its end had been acknowledged";
+                    return Err(BootError::Corrupt(path, walked.segment.end, what));
                 }
                 Some(newer) => {
                     // Written ahead of records that were lost: never acknowledged.
@@ -108,7 +121,7 @@ impl<D: Disk> Boot<'_, D> {
         for &(sequence, bytes) in older.iter().rev() {
             let path = partition.path(sequence);
             let fault = |fault| BootError::Disk(path.clone(), fault);
-            let mut scanner = self.scanner(path.clone())?;
+            let mut scanner = self.scanner(&path)?;
             let first = scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)?;
             let base = match first {
                 Ok(view) => view.entries.first().map(|entry| entry.base_offset.get()),
@@ -130,13 +143,16 @@ impl<D: Disk> Boot<'_, D> {
         Ok(())
     }
 
-    pub(super) fn scanner(&mut self, path: FilePath) -> Result<Scanner, BootError> {
-        while self.pool.free_bytes() < crate::pool::BUFFER_BYTES_MAX {
+    pub(super) fn scanner(&mut self, path: &FilePath) -> Result<Scanner, BootError> {
+        // Free bytes may lie in pieces: runs are dropped until one is long enough.
+        loop {
+            if let Some(scanner) = Scanner::open(&mut self.pool, path.clone()) {
+                return Ok(scanner);
+            }
             if !self.store.evict_one(&mut self.pool) {
                 return Err(BootError::Memory);
             }
         }
-        Scanner::open(&mut self.pool, path).ok_or(BootError::Memory)
     }
 
     /// Walks a segment's frames from the front. `None` if the first is not whole.
@@ -147,7 +163,7 @@ impl<D: Disk> Boot<'_, D> {
         bytes: u64,
     ) -> Result<Option<Walked>, BootError> {
         let path = partition.path(sequence);
-        let mut scanner = self.scanner(path.clone())?;
+        let mut scanner = self.scanner(&path)?;
         let walked = self.walk_frames(partition, sequence, bytes, &mut scanner, &path);
         scanner.close(&mut self.pool);
         walked
@@ -201,9 +217,15 @@ impl<D: Disk> Boot<'_, D> {
             Unreadable::Blank => bytes.min(position + BLANK_SEARCH_BYTES),
             _ => bytes,
         };
-        let later = self.later_watermark(scanner, path, sequence, position, end)?;
-        let reached = walked.as_ref().map_or(0, |walked| walked.next_offset);
-        if walked.is_some() && later > reached {
+        let Later { watermark, lowest } =
+            self.later_frames(scanner, path, sequence, position, end)?;
+        let proven = match &walked {
+            Some(walked) => watermark > walked.next_offset,
+            // Where the segment begins is not known, but all before its next whole frame was
+            // durable.
+            None => lowest.is_some_and(|lowest| watermark >= lowest),
+        };
+        if proven {
             let what = "a later frame shows that it had been acknowledged";
             return Err(BootError::Corrupt(path.clone(), position, what));
         }
@@ -213,17 +235,17 @@ impl<D: Disk> Boot<'_, D> {
         Ok(walked)
     }
 
-    /// The highest durable offset that a whole frame of this segment behind `from` claims.
-    fn later_watermark(
+    /// What whole frames of this segment behind `from` claim.
+    fn later_frames(
         &mut self,
         scanner: &mut Scanner,
         path: &FilePath,
         sequence: u32,
         from: u64,
         to: u64,
-    ) -> Result<u64, BootError> {
+    ) -> Result<Later, BootError> {
         let broker_id = self.store.identity.broker_id;
-        let mut watermark = 0;
+        let mut later = Later { watermark: 0, lowest: None };
         let mut position = from + u64_of(BLOCK_BYTES);
         while position < to {
             let fault = |fault| BootError::Disk(path.clone(), fault);
@@ -234,13 +256,15 @@ impl<D: Disk> Boot<'_, D> {
             };
             match frame {
                 Ok(view) if mine(&view) => {
-                    watermark = watermark.max(view.header.watermark.get());
+                    later.watermark = later.watermark.max(view.header.watermark.get());
+                    let base = view.entries.first().map(|entry| entry.base_offset.get());
+                    later.lowest = later.lowest.or(base);
                     position += u64_of(view.frame_bytes());
                 }
                 _ => position += u64_of(BLOCK_BYTES),
             }
         }
-        Ok(watermark)
+        Ok(later)
     }
 
     /// Applies the changes that a segment of the catalog holds.
@@ -252,7 +276,7 @@ impl<D: Disk> Boot<'_, D> {
         let segment = self.store.partition(id).segments.iter().find(|s| s.sequence == sequence);
         let end = segment.map_or(0, |segment| segment.end);
         let path = self.store.partition(id).path(sequence);
-        let mut scanner = self.scanner(path.clone())?;
+        let mut scanner = self.scanner(&path)?;
         let mut position = 0;
         while position < end {
             let fault = |fault| BootError::Disk(path.clone(), fault);
