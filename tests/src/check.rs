@@ -1,7 +1,7 @@
 //! Lives of a broker: work, a death at a chosen moment, recovery, and the judgement of all that
 //! can be read afterwards.
 
-use broker::io::sim::{Honesty, Rng, SimDisk, StreamEnd};
+use broker::io::sim::{Failure, Honesty, Rng, SimDisk, StreamEnd};
 use engine::Settings;
 use engine::boot::BootError;
 use wire::TopicId;
@@ -25,6 +25,8 @@ pub struct Trial {
     pub load: Load,
     /// The power goes as this mutation of the disk is submitted.
     pub power_loss_at: Option<u64>,
+    /// This mutation of the disk goes wrong, in this way.
+    pub failure: Option<(u64, Failure)>,
     /// Lives after the first.
     pub rebirths: u32,
     /// Whether the device keeps its word.
@@ -35,12 +37,12 @@ impl Trial {
     /// Two rebirths on an honest disk, and no planned power loss.
     pub const fn new(seed: u64, load: Load) -> Trial {
         let honesty = Honesty::Honest;
-        Trial { seed, load, power_loss_at: None, rebirths: 2, honesty }
+        Trial { seed, load, power_loss_at: None, failure: None, rebirths: 2, honesty }
     }
 
     /// The command that lives through it again.
     pub fn command(&self) -> String {
-        let Trial { seed, load, power_loss_at, rebirths, honesty } = self;
+        let Trial { seed, load, power_loss_at, failure, rebirths, honesty } = self;
         let Load { clients, actions } = load;
         let mut command = format!(
             "scripts/sim --seed {seed} --clients {clients} --actions {actions} \
@@ -48,6 +50,11 @@ impl Trial {
         );
         if let Some(at) = power_loss_at {
             command += &format!(" --power-loss-at {at}");
+        }
+        match failure {
+            None => {}
+            Some((at, Failure::Short)) => command += &format!(" --short-at {at}"),
+            Some((at, Failure::Fault(_))) => command += &format!(" --fail-at {at}"),
         }
         if *honesty == Honesty::Lying {
             command += " --lying";
@@ -61,6 +68,10 @@ impl Trial {
 pub struct Outcome {
     /// Mutations of the disk in all lives.
     pub mutations: u64,
+    /// Records that only a journal held when a broker died.
+    pub replayed: u64,
+    /// Starts that found a torn frame.
+    pub torn: u64,
     /// A hash over all that happened.
     pub trace: u64,
     /// Laws that were broken.
@@ -69,80 +80,107 @@ pub struct Outcome {
 
 /// Lives through a trial.
 pub fn live(settings: &Settings, trial: &Trial) -> Outcome {
-    let mut rng = Rng::new(trial.seed);
-    let mut model = Model::default();
-    let mut disk = SimDisk::new(rng.next_u64());
-    disk.plan().power_loss_at = trial.power_loss_at;
-    disk.plan().honesty = trial.honesty;
-    let mut trace = 0;
+    let mut lives = Lives::begin(settings, trial);
     for life in 0..=trial.rebirths {
-        let Some(mut world) = boot(settings, disk, &mut rng, &mut model) else {
-            return Outcome { mutations: 0, trace, violations: model.violations().to_vec() };
-        };
-        let mut work = Workload::new(rng.next_u64(), trial.load);
-        let mut ended = if life > 0 { read_back(&mut world, &mut model) } else { Ok(()) };
-        if ended.is_ok() {
-            ended = work.run(&mut world, &mut model);
-        }
-        if ended.is_ok() {
-            ended = read_back(&mut world, &mut model);
-        }
-        if ended.is_ok() {
-            check_at_rest(&mut world, &mut model);
-        }
-        work.give_up(&mut model);
-        model.died();
-        trace = world.io.trace_hash() ^ u64::rotate_left(trace, 1);
-        disk = world.into_disk();
-        disk.power_on();
-        // Recovery may be cut short as well.
-        if rng.one_in(2) {
-            disk.plan().power_loss_at = Some(disk.mutations() + 1 + rng.below(16));
-        }
+        let Some(world) = lives.boot() else { return lives.outcome };
+        lives.spend(world, life, trial);
     }
     // The last word is recovery's, undisturbed.
-    disk.plan().power_loss_at = None;
-    if let Some(mut world) = boot(settings, disk, &mut rng, &mut model) {
-        if read_back(&mut world, &mut model) == Err(PowerLoss) {
-            model.wrong("the power went unplanned");
+    lives.disk.plan().power_loss_at = None;
+    lives.disk.plan().mutations.clear();
+    if let Some(mut world) = lives.boot() {
+        if read_back(&mut world, &mut lives.model) == Err(PowerLoss) {
+            lives.model.wrong("the power went unplanned");
         }
-        trace = world.io.trace_hash() ^ trace.rotate_left(1);
-        disk = world.into_disk();
-        return outcome(&disk, trace, &model);
+        lives.end(world);
     }
-    Outcome { mutations: 0, trace, violations: model.violations().to_vec() }
+    lives.outcome.violations = lives.model.violations().to_vec();
+    lives.outcome
 }
 
-fn outcome(disk: &SimDisk, trace: u64, model: &Model) -> Outcome {
-    let violations = model.violations().to_vec();
-    Outcome { mutations: disk.mutations(), trace, violations }
+/// A disk, and what has become of it so far.
+struct Lives<'a> {
+    settings: &'a Settings,
+    rng: Rng,
+    model: Model,
+    disk: SimDisk,
+    outcome: Outcome,
 }
 
-/// Boots, again if the power goes meanwhile.
-fn boot(settings: &Settings, mut disk: SimDisk, rng: &mut Rng, model: &mut Model) -> Option<World> {
-    for _ in 0..BOOTS_MAX {
-        let error = match World::boot(settings, disk, rng.next_u64()) {
-            Ok(world) => return Some(world),
-            Err(failed) => {
-                disk = failed.0;
-                failed.1
+impl<'a> Lives<'a> {
+    fn begin(settings: &'a Settings, trial: &Trial) -> Lives<'a> {
+        let mut rng = Rng::new(trial.seed);
+        let mut disk = SimDisk::new(rng.next_u64());
+        disk.plan().power_loss_at = trial.power_loss_at;
+        disk.plan().mutations.extend(trial.failure);
+        disk.plan().honesty = trial.honesty;
+        let outcome =
+            Outcome { mutations: 0, replayed: 0, torn: 0, trace: 0, violations: Vec::new() };
+        Lives { settings, rng, model: Model::default(), disk, outcome }
+    }
+
+    /// Boots, again if the power goes or the disk fails meanwhile. `None`, and a violation, if
+    /// recovery refuses.
+    fn boot(&mut self) -> Option<World> {
+        for _ in 0..BOOTS_MAX {
+            let disk = std::mem::replace(&mut self.disk, SimDisk::new(0));
+            let failed = match World::boot(self.settings, disk, self.rng.next_u64()) {
+                Ok(world) => {
+                    self.outcome.replayed += world.report.records_replayed;
+                    let torn = u64::from(world.report.is_journal_torn);
+                    self.outcome.torn += torn + world.report.segments_torn;
+                    return Some(world);
+                }
+                Err(failed) => failed,
+            };
+            let error = failed.1;
+            self.disk = failed.0;
+            if !matches!(error, BootError::Disk(..) | BootError::List(_)) {
+                self.model.wrong(format!("recovery refuses: {error}"));
+                self.outcome.violations = self.model.violations().to_vec();
+                return None;
             }
-        };
-        if !disk.is_off() {
-            model.wrong(format!("recovery refuses: {error}"));
-            return None;
+            self.disk.power_on();
         }
-        assert!(matches!(error, BootError::Disk(..) | BootError::List(_)), "{error}");
-        disk.power_on();
+        panic!("the disk fails at most twice while booting");
     }
-    panic!("the power goes at most once while booting");
+
+    /// Works until it is done or the power goes.
+    fn spend(&mut self, mut world: World, life: u32, trial: &Trial) {
+        let mut work = Workload::new(self.rng.next_u64(), trial.load);
+        let model = &mut self.model;
+        let mut ended = if life > 0 { read_back(&mut world, model) } else { Ok(()) };
+        ended = ended.and_then(|()| work.run(&mut world, model));
+        ended = ended.and_then(|()| read_back(&mut world, model));
+        if ended.is_ok() {
+            check_at_rest(&mut world, model, trial);
+        }
+        work.give_up(model);
+        self.end(world);
+        // Recovery may be cut short as well.
+        if self.rng.one_in(2) {
+            let next = self.disk.mutations() + 1;
+            self.disk.plan().power_loss_at = Some(next + self.rng.below(16));
+        }
+    }
+
+    /// The process ends, and the power is cut.
+    fn end(&mut self, world: World) {
+        self.model.died();
+        self.outcome.trace = world.io.trace_hash() ^ self.outcome.trace.rotate_left(1);
+        self.disk = world.into_disk();
+        self.disk.power_on();
+        self.outcome.mutations = self.disk.mutations();
+    }
 }
 
-fn check_at_rest(world: &mut World, model: &mut Model) {
+fn check_at_rest(world: &mut World, model: &mut Model, trial: &Trial) {
     if let Some(leak) = world.leaks() {
         model.wrong(leak);
     }
-    if let Some(error) = world.errors().first() {
+    if trial.failure.is_none()
+        && let Some(error) = world.errors().first()
+    {
         model.wrong(format!("the shard tells of an error: {error}"));
     }
 }
@@ -175,7 +213,9 @@ impl Reader {
         let Some(topics) = self.until(world, model, |client| client.topics.take())? else {
             return Ok(());
         };
-        learn(model, &topics);
+        // Once the device has failed, what was in doubt stays so until the next start.
+        let is_settled = world.errors().is_empty();
+        learn(model, &topics, is_settled.then_some(Settled));
         for (_, id, partitions) in topics {
             for partition in 0..partitions {
                 if self.read_partition(world, model, (id, partition))?.is_none() {
@@ -239,8 +279,12 @@ impl Reader {
     }
 }
 
+/// What metadata says now holds for ever.
+#[derive(Debug, Clone, Copy)]
+struct Settled;
+
 /// Compares the topics that there are with those that must be, and learns of those in doubt.
-fn learn(model: &mut Model, topics: &[(String, TopicId, u32)]) {
+fn learn(model: &mut Model, topics: &[(String, TopicId, u32)], settled: Option<Settled>) {
     for (name, _, _) in topics {
         if !model.topics.contains_key(name) {
             model.wrong(format!("nobody created topic {name}"));
@@ -256,6 +300,7 @@ fn learn(model: &mut Model, topics: &[(String, TopicId, u32)]) {
             (Topic::Live(..) | Topic::Gone, found) => {
                 wrong.push(format!("topic {name} was {known:?} and is {found:?}"));
             }
+            _ if settled.is_none() => {}
             (_, Some((id, partitions))) => *known = Topic::Live(id, partitions),
             (_, None) => *known = Topic::Gone,
         }

@@ -1,25 +1,17 @@
 //! Whole lives of a broker under simulated clients: the same seed is the same life, and no seed
 //! breaks a law.
 
-use broker::io::sim::Honesty;
 use engine::Settings;
 use pelton_tests::check::{Outcome, Trial, live};
 use pelton_tests::workload::Load;
 
 fn trial(seed: u64) -> Trial {
-    Trial {
-        seed,
-        load: Load { clients: 4, actions: 250 },
-        power_loss_at: None,
-        rebirths: 2,
-        honesty: Honesty::Honest,
-    }
+    Trial::new(seed, Load { clients: 4, actions: 250 })
 }
 
 fn assert_lawful(trial: &Trial, outcome: &Outcome) {
-    let seed = trial.seed;
     let what = outcome.violations.join("\n  ");
-    assert!(what.is_empty(), "seed {seed} (again: scripts/sim --seed {seed}):\n  {what}");
+    assert!(what.is_empty(), "{what}\nagain: {}", trial.command());
 }
 
 #[test]

@@ -3,13 +3,14 @@
 
 use std::process::ExitCode;
 
-use broker::io::sim::Honesty;
+use broker::io::sim::{Failure, Honesty};
 use engine::Settings;
+use engine::port::Fault;
 use pelton_tests::check::{Trial, live};
 use pelton_tests::workload::Load;
 
 const USAGE: &str = "usage: scripts/sim --seed N | --seeds A..B
-  [--power-loss-at K] [--actions N] [--clients N] [--rebirths N] [--lying]";
+  [--power-loss-at K] [--fail-at K] [--short-at K] [--actions N] [--clients N] [--rebirths N] [--lying]";
 /// How many broken laws of one seed are printed.
 const VIOLATIONS_SHOWN_MAX: usize = 12;
 
@@ -55,6 +56,8 @@ fn parse(words: &[String]) -> Option<(std::ops::Range<u64>, Trial)> {
                 seeds = Some(first.parse().ok()?..end.parse().ok()?);
             }
             "--power-loss-at" => trial.power_loss_at = Some(number()?),
+            "--fail-at" => trial.failure = Some((number()?, Failure::Fault(Fault::EIO))),
+            "--short-at" => trial.failure = Some((number()?, Failure::Short)),
             "--actions" => trial.load.actions = u32::try_from(number()?).ok()?,
             "--clients" => trial.load.clients = usize::try_from(number()?).ok()?,
             "--rebirths" => trial.rebirths = u32::try_from(number()?).ok()?,
