@@ -64,6 +64,8 @@ pub struct Held {
     pub place: Bytes,
     /// The provided buffer to return afterwards, if it is one.
     pub recv: Option<RecvBuf>,
+    /// The buffer to release afterwards, if they were copied to one of their own.
+    pub copy: Option<BufId>,
 }
 
 /// One connection.

@@ -38,7 +38,7 @@ impl Shard {
         match self.conns.get(id).filter(|conn| !conn.is_closing && !conn.is_ending) {
             None => self.returns.push(buf),
             Some(conn) => {
-                conn.held.push_back(Held { place, recv: Some(buf) });
+                conn.held.push_back(Held { place, recv: Some(buf), copy: None });
                 self.look(now, id);
             }
         }
@@ -66,7 +66,7 @@ impl Shard {
         match receiving {
             Receiving::Probe => {
                 let place = Bytes { source: Source::Buf(buf.id()), at: 0, len: got };
-                conn.held.push_back(Held { place, recv: None });
+                conn.held.push_back(Held { place, recv: None, copy: None });
                 self.look(now, id);
             }
             Receiving::Frame => {
@@ -114,7 +114,7 @@ impl Shard {
             let place = held.place;
             if place.len == 0 {
                 let held = conn.held.pop_front().expect("just seen");
-                self.returns.extend(held.recv);
+                self.let_go(held);
                 continue;
             }
             if conn.is_over_credit(&self.store.settings) {
@@ -132,7 +132,30 @@ impl Shard {
                 break;
             }
         }
+        self.copy_held(id);
         self.touch(id);
+    }
+
+    /// A paused connection keeps no provided buffers: they are few, and everybody's.
+    fn copy_held(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id).filter(|conn| conn.pause != Pause::None) else {
+            return;
+        };
+        for held in conn.held.iter_mut().filter(|held| held.recv.is_some()) {
+            let Some(buf) = self.store.alloc(&mut self.pool, held.place.len) else { return };
+            self.pool.copy_from(held.place, buf, 0);
+            held.place = Bytes { source: Source::Buf(buf), at: 0, len: held.place.len };
+            held.copy = Some(buf);
+            self.returns.extend(held.recv.take());
+        }
+    }
+
+    /// Received bytes were looked at, or never will be.
+    pub(super) fn let_go(&mut self, held: Held) {
+        self.returns.extend(held.recv);
+        if let Some(buf) = held.copy {
+            self.pool.release(buf);
+        }
     }
 
     /// Takes one frame, or part of one, off the front of `place`. Gives how many bytes it used.

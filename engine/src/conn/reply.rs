@@ -220,9 +220,7 @@ impl Shard {
         self.release_replies(id);
         let Some(conn) = self.conns.remove(id) else { return };
         for held in conn.held {
-            if let Some(recv) = held.recv {
-                self.returns.push(recv);
-            }
+            self.let_go(held);
         }
         if let Some(assembly) = conn.assembly {
             self.timers.remove(&(assembly.due, crate::shard::Timer::Arrival(id)));
@@ -262,9 +260,7 @@ impl Shard {
         conn.requests = 0;
         let held = std::mem::take(&mut conn.held);
         for held in held {
-            if let Some(recv) = held.recv {
-                self.returns.push(recv);
-            }
+            self.let_go(held);
         }
         self.touch(id);
     }
