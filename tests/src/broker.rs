@@ -6,6 +6,7 @@ use std::process::{Child, ChildStderr, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -42,6 +43,25 @@ impl Broker {
     /// # Errors
     /// It ended before it listened: what it left behind.
     pub fn try_start(data_dir: &Path, flags: &[&str]) -> Result<Self, Finished> {
+        let (mut broker, ready) = Self::spawn(data_dir, flags);
+        match ready.recv_timeout(PATIENCE) {
+            Ok(address) => {
+                broker.address = address;
+                Ok(broker)
+            }
+            Err(_) => Err(broker.finish()),
+        }
+    }
+
+    /// Kills a broker this long after its start, be it ready by then or still recovering.
+    pub fn kill_at_start(data_dir: &Path, after: Duration) {
+        let (broker, ready) = Self::spawn(data_dir, &[]);
+        // Either way it is killed: being ready early only makes the kill come early.
+        let _ = ready.recv_timeout(after);
+        broker.kill();
+    }
+
+    fn spawn(data_dir: &Path, flags: &[&str]) -> (Self, Receiver<String>) {
         let mut command = program::command(&["serve", "--listen=127.0.0.1:0"]);
         command.args(FLAGS).arg("--data-dir").arg(data_dir).args(flags);
         let mut child = command
@@ -53,14 +73,7 @@ impl Broker {
         let stderr = child.stderr.take().expect("piped");
         let log = Arc::new(Mutex::new(Vec::new()));
         let (reader, ready) = follow(stderr, Arc::clone(&log));
-        let mut broker = Broker { child, address: String::new(), log, reader: Some(reader) };
-        match ready.recv_timeout(PATIENCE) {
-            Ok(address) => {
-                broker.address = address;
-                Ok(broker)
-            }
-            Err(_) => Err(broker.finish()),
-        }
+        (Broker { child, address: String::new(), log, reader: Some(reader) }, ready)
     }
 
     /// HOST:PORT.

@@ -1,9 +1,12 @@
-//! Kills the broker with SIGKILL under load, again and again, on one data directory. After each
-//! restart every acknowledged durable record is there, once, in order and with its bytes; what
-//! was in doubt is there at most once; nothing else is there; and what was seen never changes.
+//! Kills the broker with SIGKILL under load and in its recovery, again and again, on one data
+//! directory. After each restart every acknowledged durable record is there, once, in order and
+//! with its bytes; what was in doubt is there at most once; nothing else is there; and what was
+//! seen never changes.
 
 mod ledger;
 mod load;
+
+use std::time::Duration;
 
 use ledger::Ledger;
 use load::{Killed, produce_until};
@@ -25,6 +28,11 @@ fn acknowledged_records_survive_every_kill() {
         // Odd amounts, so that the kill hits another moment of journal and segments each time.
         let acked = 1 + cycle * 137 % 1500;
         let Killed = produce_until(acked, broker, &mut ledger);
+        // Recovery is cut off, too: in most cycles, before, in or behind one of its steps.
+        for cut in 0..cycle % 3 {
+            let after = Duration::from_millis(3 + (cycle * 7 + cut * 19) % 60);
+            Broker::kill_at_start(dir.path(), after);
+        }
         broker = Broker::start(dir.path());
         ledger.check_all(broker.address(), TOPIC);
     }
