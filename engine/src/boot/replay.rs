@@ -23,8 +23,16 @@ impl<D: Disk> Boot<'_, D> {
     /// Appends what the journals hold beyond the segments' ends, and stores it.
     pub(super) fn replay(&mut self, journals: &Journals) -> Result<(), BootError> {
         for (path, end) in &journals.live {
+            // The next file's window needs memory, and runs that are not stored keep theirs.
+            if self.pool.free_bytes() < 4 * crate::pool::BUFFER_BYTES_MAX {
+                self.store_all()?;
+            }
             self.replay_file(path, *end)?;
         }
+        self.store_all()
+    }
+
+    fn store_all(&mut self) -> Result<(), BootError> {
         let ids: Vec<PartitionId> = self.by_stream.values().copied().collect();
         for id in ids {
             self.store_runs(id)?;
@@ -78,10 +86,7 @@ impl<D: Disk> Boot<'_, D> {
         let facts = BatchFacts { count, max_timestamp_ms: newest_time(kind, data) };
         let now = self.now.time;
         if self.store.append_raw(&mut self.pool, now, id, data, facts).is_err() {
-            let ids: Vec<PartitionId> = self.by_stream.values().copied().collect();
-            for id in ids {
-                self.store_runs(id)?;
-            }
+            self.store_all()?;
             let again = self.store.append_raw(&mut self.pool, now, id, data, facts);
             again.map_err(|_| BootError::Memory)?;
         }

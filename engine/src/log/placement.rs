@@ -15,7 +15,8 @@ use crate::frame::seal_frame;
 use crate::frame::{EntryHeader, EntryKind, FrameKind, FrameMeta, HEADER_BYTES, RUN_PREFIX_BYTES};
 use crate::layout::FilePath;
 use crate::pool::Pool;
-use crate::port::{Extent, Fault, FileSlot, Fill, Now, Op, OpBatch, Open, Sync, Time};
+use crate::port::{Extent, Fault, FileSlot, Fill, Level, Notice, Now};
+use crate::port::{Op, OpBatch, Open, Sync, Time};
 use crate::settings::{INDEX_SPACING_BYTES, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN};
 use crate::units::{u32_of, u64_of, usize_of};
 
@@ -103,7 +104,7 @@ impl Store {
                 let (file, sequence) = (last.file, last.sequence);
                 return match file {
                     SegmentFile::Open(slot) => Ok(slot),
-                    SegmentFile::Opening(_) => Err(Delay::File),
+                    SegmentFile::Opening(_) | SegmentFile::Missing => Err(Delay::File),
                     SegmentFile::Closed => {
                         self.reopen(batch, id, sequence);
                         Err(Delay::File)
@@ -384,6 +385,10 @@ impl Store {
         };
         let partition = self.partitions.get_mut(id.0).expect("kept by its users");
         partition.users -= 1;
+        let last = partition.segments.back().filter(|_| partition.writable);
+        let is_old = partition.next.as_ref().is_none_or(|next| next.sequence != sequence)
+            && last.is_none_or(|last| last.sequence != sequence);
+        let path = partition.path(sequence);
         let Some(segment) = partition.segment_mut(sequence) else { return };
         match result {
             Ok(bytes) => {
@@ -393,6 +398,14 @@ impl Store {
                     segment.written_to = bytes;
                     segment.reserved_to = bytes;
                 }
+            }
+            Err(Fault(errno)) if is_old => {
+                // Only its own readers are affected.
+                segment.file = SegmentFile::Missing;
+                self.segment_files.remove(&slot);
+                self.files.give(slot);
+                let text = format!("{path} could not be opened (errno {errno}): it is not served");
+                self.notices.push(Notice { level: Level::Error, conn: None, text });
             }
             Err(fault) => {
                 segment.file = SegmentFile::Closed;

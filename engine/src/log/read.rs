@@ -123,6 +123,7 @@ impl Store {
         let file = match segment.file {
             SegmentFile::Open(file) => file,
             SegmentFile::Opening(_) => return Place::Opening,
+            SegmentFile::Missing => return Place::Missing,
             SegmentFile::Closed => {
                 self.reopen(batch, id, sequence);
                 return Place::Opening;

@@ -22,6 +22,8 @@ pub enum SegmentFile {
     Opening(FileSlot),
     /// Open.
     Open(FileSlot),
+    /// It could not be opened; what it holds cannot be read in this life.
+    Missing,
 }
 
 /// One segment.
@@ -73,7 +75,7 @@ impl Segment {
     pub const fn open_file(&self) -> Option<FileSlot> {
         match self.file {
             SegmentFile::Open(slot) => Some(slot),
-            SegmentFile::Closed | SegmentFile::Opening(_) => None,
+            SegmentFile::Closed | SegmentFile::Opening(_) | SegmentFile::Missing => None,
         }
     }
 
