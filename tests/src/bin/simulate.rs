@@ -10,7 +10,8 @@ use pelton_tests::check::{Trial, live};
 use pelton_tests::workload::Load;
 
 const USAGE: &str = "usage: scripts/sim --seed N | --seeds A..B
-  [--power-loss-at K] [--fail-at K] [--short-at K] [--actions N] [--clients N] [--rebirths N] [--lying]";
+  [--power-loss-at K] [--fail-at K] [--short-at K] [--actions N] [--clients N] [--rebirths N]
+  [--lying]";
 /// How many broken laws of one seed are printed.
 const VIOLATIONS_SHOWN_MAX: usize = 12;
 
