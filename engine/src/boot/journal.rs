@@ -63,8 +63,7 @@ impl<D: Disk> Boot<'_, D> {
     fn walk_journal(&mut self, shard: u16, journals: &mut Journals) -> Result<(), BootError> {
         let begun = self.begun_files(shard, journals)?;
         let catalog_next = self.store.partition(self.catalog_id()).progress.appended();
-        let mut walk =
-            Walk { expected: None, catalog_next, later_watermark: 0, broken_at: None };
+        let mut walk = Walk { expected: None, catalog_next, later_watermark: 0, broken_at: None };
         for file in &begun {
             journals.last_sequence = journals.last_sequence.max(file.sequence);
             self.walk_file(file, &mut walk, journals)?;

@@ -211,9 +211,9 @@ fn raise_epoch(
     } else {
         disk.create(&path, SUPERBLOCK_BYTES).map_err(fault)?;
     }
-    let data = files.iter().any(|file| {
-        matches!(file.path, FilePath::Segment { .. } | FilePath::Journal { .. })
-    });
+    let data = files
+        .iter()
+        .any(|file| matches!(file.path, FilePath::Segment { .. } | FilePath::Journal { .. }));
     let (mut superblock, is_first) = match found {
         Found::Whole(superblock) => (superblock, false),
         // Damaged without data: the very first write of it was torn.

@@ -416,7 +416,7 @@ impl Store {
             self.journal.written_front = self.journal.written_front.saturating_sub(1);
             self.journal.durable_lsn = frame.lsn;
             if frame.commits.is_empty() && self.journal.published_lsn + 1 == frame.lsn {
-                // All before it is published, and it only carried the watermark: nothing of its own is at stake.
+                // All before it is published, and it has nothing of its own at stake.
                 self.journal.published_lsn = frame.lsn;
             }
             for &(id, end) in &frame.commits {
@@ -440,7 +440,8 @@ impl Store {
             let mine = |frame: &&mut FrameInFlight| {
                 frame.file == index && frame.written && !frame.durable && !frame.in_flush
             };
-            let due = self.journal.frames.iter_mut().filter(mine).any(|f| crowded || f.flush_by <= now);
+            let mut waiting = self.journal.frames.iter_mut().filter(mine);
+            let due = waiting.any(|frame| crowded || frame.flush_by <= now);
             if !due {
                 continue;
             }
@@ -456,6 +457,9 @@ impl Store {
 
     /// When the next journal flush is due, if one is.
     pub fn flush_deadline(&self) -> Option<Time> {
+        if self.failed.is_some() {
+            return None;
+        }
         let waiting = self.journal.frames.iter().filter(|frame| {
             let flushing = self.journal.files[frame.file].flushing;
             frame.written && !frame.durable && !frame.in_flush && !flushing
