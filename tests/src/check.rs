@@ -201,6 +201,23 @@ pub fn read_back(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> 
     result
 }
 
+/// The records of one partition as a consumer gets them from its beginning: offset and number.
+///
+/// # Panics
+/// If they cannot be read, or the power goes.
+pub fn records_of(world: &mut World, place: Place) -> Vec<(u64, u64)> {
+    let mut model = Model::default();
+    let mut reader = Reader { client: SimClient::connect(&mut world.io, &mut model) };
+    let is_ready = |client: &mut SimClient| client.is_ready().then_some(());
+    let ready = reader.until(world, &mut model, is_ready);
+    assert_eq!(ready, Ok(Some(())), "the broker says hello");
+    let read = reader.read_records(world, &mut model, place).expect("no power loss is planned");
+    let (records, end) = read.unwrap_or_else(|| panic!("{:?}", model.violations()));
+    let last = records.last().map_or(0, |&(offset, _)| offset + 1);
+    assert_eq!(end, last, "all that is visible can be read");
+    records
+}
+
 struct Reader {
     client: SimClient,
 }
@@ -232,6 +249,18 @@ impl Reader {
         model: &mut Model,
         place: Place,
     ) -> Result<Option<()>, PowerLoss> {
+        let read = self.read_records(world, model, place)?;
+        Ok(read.map(|(records, end)| model.judge(place, &records, end)))
+    }
+
+    /// The partition's records, and its end as the broker told it; `None`, and a violation, if
+    /// they do not come.
+    fn read_records(
+        &mut self,
+        world: &mut World,
+        model: &mut Model,
+        place: Place,
+    ) -> Result<Option<(Vec<(u64, u64)>, u64)>, PowerLoss> {
         let mut records = Vec::new();
         loop {
             let offset = records.last().map_or(0, |&(offset, _)| offset + 1);
@@ -243,7 +272,7 @@ impl Reader {
             };
             if error != 0 {
                 model.violated(place, format!("reading at {offset} fails with code {error}"));
-                return Ok(Some(()));
+                return Ok(None);
             }
             // The first batch may begin before what was asked for.
             let news: Vec<_> = more.into_iter().filter(|&(at, _)| at >= offset).collect();
@@ -251,8 +280,7 @@ impl Reader {
                 if offset < end {
                     model.violated(place, format!("nothing comes at {offset}, before {end}"));
                 }
-                model.judge(place, &records, end);
-                return Ok(Some(()));
+                return Ok(Some((records, end)));
             }
             records.extend(news);
         }

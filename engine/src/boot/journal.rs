@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::scanner::Scanner;
 use super::segments::changes;
 use super::{Boot, BootError};
 use crate::frame::{BLOCK_BYTES, EntryKind, FrameKind, FrameView, Unreadable};
@@ -102,15 +103,46 @@ impl<D: Disk> Boot<'_, D> {
                     }
                 }
                 Err(Unreadable::Newer(_)) => return Err(BootError::Newer(path)),
-                Err(Unreadable::Blank) => {}
-                Err(_) => {
-                    journals.torn.insert(path);
+                Err(bad) => {
+                    self.expect_nothing_live(&mut scanner, &path, file.bytes)?;
+                    if bad != Unreadable::Blank {
+                        journals.torn.insert(path);
+                    }
                 }
             }
             scanner.close(&mut self.pool);
         }
         begun.sort_by_key(|file| file.sequence);
         Ok(begun)
+    }
+
+    /// A file's first block is written alone and its checksum covers less than a sector, so that
+    /// no power cut tears it: where it is bad and frames of this start stand behind it, it was
+    /// damaged later.
+    fn expect_nothing_live(
+        &mut self,
+        scanner: &mut Scanner,
+        path: &FilePath,
+        bytes: u64,
+    ) -> Result<(), BootError> {
+        let drained = self.superblock.drained_lsn.get();
+        let broker_id = self.store.identity.broker_id;
+        let mut position = u64_of(BLOCK_BYTES);
+        while position < bytes {
+            let fault = |fault| BootError::Disk(path.clone(), fault);
+            let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
+            let is_live = frame.is_ok_and(|view| {
+                let sequence = view.header.file_sequence.get();
+                view.belongs(FrameKind::Journal, &broker_id, sequence, position)
+                    && view.header.lsn.get() > drained
+            });
+            if is_live {
+                let what = "its first block is bad, and frames of the last run follow";
+                return Err(BootError::Corrupt(path.clone(), 0, what));
+            }
+            position += u64_of(BLOCK_BYTES);
+        }
+        Ok(())
     }
 
     fn walk_file(

@@ -64,7 +64,7 @@ pub(super) enum Mutation {
 }
 
 /// Files, and everything that may yet happen to them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SimDisk {
     rng: Rng,
     plan: FaultPlan,

@@ -1,0 +1,217 @@
+//! Damaged files: a frame that nothing later proves durable is a torn tail and ends the log; one
+//! that was proven durable is corruption, and the start is refused without changing a byte.
+
+use broker::io::sim::SimDisk;
+use engine::Settings;
+use engine::boot::BootError;
+use engine::frame::{BLOCK_BYTES, FrameView};
+use engine::layout::FilePath;
+use pelton_tests::check::records_of;
+use pelton_tests::model::{Model, Place, Topic};
+use pelton_tests::sim_client::SimClient;
+use pelton_tests::world::World;
+use wire::Acks;
+
+/// Small enough that long ones fit into one segment of the tiny limits.
+const BATCHES: u64 = 9;
+
+/// Whether the broker was idle long enough to publish its watermark before it died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Death {
+    AtOnce,
+    AfterIdling,
+}
+
+/// What a later frame says about a damaged one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evidence {
+    /// It had been acknowledged.
+    Proven,
+    /// Nothing.
+    None,
+}
+
+impl Evidence {
+    fn of(number: u64, watermark: u64) -> Evidence {
+        if number <= watermark { Evidence::Proven } else { Evidence::None }
+    }
+}
+
+/// One whole frame on disk.
+#[derive(Debug, Clone)]
+struct FrameAt {
+    path: FilePath,
+    position: usize,
+    /// Header, table and data: what checksums cover.
+    used: usize,
+    lsn: u64,
+    watermark: u64,
+    /// Offset behind the last record, of a segment's frame.
+    next_offset: u64,
+}
+
+/// A disk with one partition of one record per batch, each acknowledged as durable by itself.
+fn written(length: usize, death: Death) -> (SimDisk, Place) {
+    let mut model = Model::default();
+    let mut world = World::boot(&Settings::tiny(), SimDisk::new(7), 7).expect("a first start");
+    let mut client = SimClient::connect(&mut world.io, &mut model);
+    until(&mut world, &mut client, &mut model, |client, _| client.is_ready());
+    client.create_topic(world.io.now().time, &mut model, "t", 1);
+    until(&mut world, &mut client, &mut model, |client, _| client.in_flight() == 0);
+    let Some(&Topic::Live(id, _)) = model.topics.get("t") else { panic!("it was created") };
+    let place = (id, 0);
+    for _ in 0..BATCHES {
+        client.produce(world.io.now().time, &mut model, place, Acks::Durable, &[length]);
+        until(&mut world, &mut client, &mut model, |client, _| client.in_flight() == 0);
+    }
+    if death == Death::AfterIdling {
+        world.settle().expect("no power loss is planned");
+    }
+    assert!(model.violations().is_empty(), "{:?}", model.violations());
+    let mut disk = world.into_disk();
+    disk.power_on();
+    (disk, place)
+}
+
+fn until(
+    world: &mut World,
+    client: &mut SimClient,
+    model: &mut Model,
+    is_done: impl Fn(&SimClient, &Model) -> bool,
+) {
+    for _ in 0..10_000 {
+        client.pump(&mut world.io, model);
+        if is_done(client, model) {
+            return;
+        }
+        let soon = world.io.now().time.plus_ns(1_000_000);
+        world.turn(Some(soon)).expect("no power loss is planned");
+    }
+    panic!("it never came about");
+}
+
+fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<FrameAt> {
+    let mut found = Vec::new();
+    for (path, bytes) in disk.files().filter(|(path, _)| is_wanted(path)) {
+        let mut position = 0;
+        while position < bytes.len() {
+            let Ok(view) = FrameView::read(&bytes[position..]) else {
+                position += BLOCK_BYTES;
+                continue;
+            };
+            let data: usize = view.parts().map(|(_, data)| data.len()).sum();
+            found.push(FrameAt {
+                path: path.clone(),
+                position,
+                used: 96 + 48 * view.entries.len() + data,
+                lsn: view.header.lsn.get(),
+                watermark: view.header.watermark.get(),
+                next_offset: view.entries.first().map_or(0, |entry| entry.next_offset()),
+            });
+            position += view.frame_bytes();
+        }
+    }
+    found.sort_by_key(|frame| (frame.lsn, frame.position));
+    found
+}
+
+/// Damages one bit, or the whole tail, of a frame.
+fn damage(disk: &SimDisk, frame: &FrameAt, how: usize) -> SimDisk {
+    let mut disk = disk.clone();
+    disk.edit(&frame.path, |bytes| {
+        let place = &mut bytes[frame.position..frame.position + frame.used];
+        match how {
+            0 => place[9] ^= 0x20,
+            1 => place[40] ^= 0x01,
+            2 => place[frame.used - 1] ^= 0x80,
+            3 => place[512.min(frame.used - 8)..].fill(0x77),
+            _ => place.fill(0),
+        }
+    });
+    disk
+}
+
+const DAMAGES: usize = 5;
+
+/// Everything that holds something, but the superblock, which tells of every attempt to start.
+fn contents(disk: &SimDisk) -> Vec<(FilePath, Vec<u8>)> {
+    let files = disk.files().filter(|(path, bytes)| {
+        **path != FilePath::Superblock && bytes.iter().any(|&byte| byte != 0)
+    });
+    files.map(|(path, bytes)| (path.clone(), bytes.to_vec())).collect()
+}
+
+/// Starts on a disk whose `frame` is damaged, and judges: `kept` records at least must be there
+/// unless the damage is proven.
+fn judge(disk: SimDisk, place: Place, frame: &FrameAt, evidence: Evidence, kept: u64) {
+    let proven = evidence == Evidence::Proven;
+    let before = contents(&disk);
+    match World::boot(&Settings::tiny(), disk, 8) {
+        Ok(mut world) => {
+            assert!(!proven, "acknowledged data is damaged and nobody says so: {frame:?}");
+            let records = records_of(&mut world, place);
+            let expected: Vec<(u64, u64)> = (0..).map(|n| (n, n)).take(records.len()).collect();
+            assert_eq!(records, expected, "what is left is the front: {frame:?}");
+            let left = u64::try_from(records.len()).expect("few");
+            assert!((kept..=BATCHES).contains(&left), "{left} of {kept} are left: {frame:?}");
+        }
+        Err(failed) => {
+            let (disk, error) = *failed;
+            assert!(proven, "a torn tail is no reason to refuse: {error}, {frame:?}");
+            let BootError::Corrupt(path, ..) = &error else { panic!("unclear: {error}") };
+            assert!(error.to_string().contains(&path.to_string()), "it names the file: {error}");
+            assert!(contents(&disk) == before, "nothing was changed: {frame:?}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_journal_frame_is_a_torn_tail_or_refused() {
+    let is_journal = |path: &FilePath| matches!(path, FilePath::Journal { .. });
+    let (mut refused, mut torn) = (0, 0);
+    for death in [Death::AtOnce, Death::AfterIdling] {
+        let (disk, place) = written(100, death);
+        let frames = frames(&disk, is_journal);
+        assert!(frames.len() > usize::try_from(BATCHES).expect("few"), "one commit each");
+        let newest = frames.last().expect("there are some").lsn;
+        for frame in &frames {
+            let others = frames.iter().filter(|other| other.lsn != frame.lsn);
+            let watermark = others.map(|other| other.watermark).max().unwrap_or(0);
+            let evidence = Evidence::of(frame.lsn, watermark);
+            // The newest frames are the newest batches, one each; the last may be empty.
+            let behind = newest - frame.lsn + 1;
+            let kept = BATCHES.saturating_sub(behind);
+            for how in 0..DAMAGES {
+                judge(damage(&disk, frame, how), place, frame, evidence, kept);
+            }
+            refused += u32::from(evidence == Evidence::Proven);
+            torn += u32::from(evidence == Evidence::None);
+        }
+    }
+    assert!(refused > 8 && torn >= 2, "both came about: {refused} refused, {torn} torn");
+}
+
+#[test]
+fn a_damaged_segment_frame_is_a_torn_tail_or_refused() {
+    let is_segment = |path: &FilePath| {
+        matches!(path, FilePath::Segment { topic, .. } if *topic != [0; 16])
+    };
+    let (mut refused, mut torn) = (0, 0);
+    for death in [Death::AtOnce, Death::AfterIdling] {
+        // Long enough to go straight to the segment, and to fit there together.
+        let (disk, place) = written(9_000, death);
+        let frames = frames(&disk, is_segment);
+        assert_eq!(frames.len(), usize::try_from(BATCHES).expect("few"), "one run each");
+        for frame in &frames {
+            let later = frames.iter().filter(|other| other.position > frame.position);
+            let watermark = later.map(|other| other.watermark).max().unwrap_or(0);
+            let evidence = Evidence::of(frame.next_offset, watermark);
+            for how in 0..DAMAGES {
+                judge(damage(&disk, frame, how), place, frame, evidence, frame.next_offset - 1);
+            }
+            refused += u32::from(evidence == Evidence::Proven);
+            torn += u32::from(evidence == Evidence::None);
+        }
+    }
+    assert!(refused > 8 && torn >= 2, "both came about: {refused} refused, {torn} torn");
+}
