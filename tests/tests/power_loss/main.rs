@@ -26,7 +26,7 @@ fn lawful(trial: &Trial) -> Outcome {
 #[test]
 fn power_loss_at_every_operation_loses_nothing_acknowledged() {
     let (mut replayed, mut torn) = (0, 0);
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         let all = lawful(&small(seed)).mutations;
         assert!(all > 60, "the workload does something: {all}");
         for at in 1..=all {
@@ -35,8 +35,8 @@ fn power_loss_at_every_operation_loses_nothing_acknowledged() {
             torn += outcome.torn;
         }
     }
-    assert!(replayed > 1000, "records were in journals only: {replayed}");
-    assert!(torn > 20, "frames were torn: {torn}");
+    assert!(replayed > 500, "records were in journals only: {replayed}");
+    assert!(torn > 10, "frames were torn: {torn}");
 }
 
 #[test]

@@ -193,9 +193,8 @@ fn a_damaged_journal_frame_is_a_torn_tail_or_refused() {
 
 #[test]
 fn a_damaged_segment_frame_is_a_torn_tail_or_refused() {
-    let is_segment = |path: &FilePath| {
-        matches!(path, FilePath::Segment { topic, .. } if *topic != [0; 16])
-    };
+    let is_segment =
+        |path: &FilePath| matches!(path, FilePath::Segment { topic, .. } if *topic != [0; 16]);
     let (mut refused, mut torn) = (0, 0);
     for death in [Death::AtOnce, Death::AfterIdling] {
         // Long enough to go straight to the segment, and to fit there together.
