@@ -36,6 +36,10 @@ pub struct Settings {
     pub background_writes_max: usize,
     /// Bytes appended and not yet stored in their segments, above which producers are not read.
     pub unstored_bytes_max: usize,
+    /// Memory for frames that have arrived in part, of all connections together.
+    pub assembly_bytes_max: usize,
+    /// Memory that only replies may use, so that what was done can always be answered.
+    pub reply_reserve_bytes: usize,
     /// Connections.
     pub connections_max: usize,
     /// Open files.
@@ -86,6 +90,8 @@ impl Settings {
             segment_bytes: 256 * 1024 * 1024,
             background_writes_max: 8,
             unstored_bytes_max: 112 * MIB,
+            assembly_bytes_max: 64 * MIB,
+            reply_reserve_bytes: 4 * MIB,
             connections_max: 16_384,
             files_max: 12_288,
             requests_in_flight_max: 1024,
@@ -118,6 +124,8 @@ impl Settings {
             segment_bytes: 128 * 1024,
             background_writes_max: 2,
             unstored_bytes_max: 2 * MIB,
+            assembly_bytes_max: 4 * MIB,
+            reply_reserve_bytes: 256 * 1024,
             connections_max: 32,
             files_max: 64,
             requests_in_flight_max: 16,

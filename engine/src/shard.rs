@@ -52,6 +52,8 @@ pub struct Shard {
     pub(crate) memory_waiters: VecDeque<ConnId>,
     /// When memory was short: the time to look again, though nothing may happen until then.
     relief: Option<Time>,
+    /// Memory of frames that have arrived in part.
+    pub(crate) assembly_bytes: usize,
     pub(crate) returns: Vec<RecvBuf>,
     pub(crate) deleted: Vec<PartitionId>,
     pub(crate) notices: Vec<Notice>,
@@ -89,6 +91,7 @@ impl Shard {
             resume: Vec::new(),
             memory_waiters: VecDeque::new(),
             relief: None,
+            assembly_bytes: 0,
             returns: Vec::new(),
             deleted: Vec::new(),
             notices: Vec::new(),

@@ -35,8 +35,10 @@ pub struct Superblock {
     pub broker_id: [u8; 16],
     /// Journal frames up to this log sequence number are in their segments.
     pub drained_lsn: U64,
+    /// What every frame's checksum begins with; made at the first start, told to nobody.
+    pub frame_key: U64,
     /// Zero.
-    pub reserved: [u8; 12],
+    pub reserved: [u8; 4],
     /// CRC32C of all bytes before it.
     pub crc: U32,
 }
@@ -58,7 +60,7 @@ pub enum Found {
 
 impl Superblock {
     /// The first superblock of a data directory.
-    pub fn first(broker_id: [u8; 16], shards: u16) -> Superblock {
+    pub fn first(broker_id: [u8; 16], frame_key: u64, shards: u16) -> Superblock {
         Superblock {
             magic: SUPERBLOCK_MAGIC.into(),
             version: FORMAT_VERSION.into(),
@@ -68,7 +70,8 @@ impl Superblock {
             sequence: 0.into(),
             broker_id,
             drained_lsn: 0.into(),
-            reserved: [0; 12],
+            frame_key: frame_key.into(),
+            reserved: [0; 4],
             crc: 0.into(),
         }
     }
@@ -118,7 +121,7 @@ mod tests {
     fn a_torn_slot_leaves_the_other() {
         let mut file = vec![0; 2 * BLOCK_BYTES];
         assert_eq!(Superblock::read(&file), Found::Blank);
-        let mut superblock = Superblock::first([9; 16], 1);
+        let mut superblock = Superblock::first([9; 16], 5, 1);
         for sequence in 1..=3u64 {
             superblock.sequence = sequence.into();
             superblock.boot_epoch = u32::try_from(sequence).expect("small").into();

@@ -185,7 +185,7 @@ impl<D: Disk> Boot<'_, D> {
                     }
                     position += u64_of(view.frame_bytes());
                 }
-                Ok(_) | Err(Unreadable::Blank) => {
+                Ok(_) | Err(Unreadable::Blank | Unreadable::Foreign) => {
                     // The file's earlier life, or nothing: its frames end here, unless the
                     // frame was lost and later ones were not.
                     blocked = true;

@@ -31,7 +31,7 @@ use wire::TopicId;
 
 use crate::catalog::{Catalog, Change, Topic};
 use crate::counters::Counters;
-use crate::frame::EntryKind;
+use crate::frame::{EntryKind, FrameKey};
 use crate::layout::FilePath;
 use crate::log::files::FileSlots;
 use crate::log::journal::Journal;
@@ -192,6 +192,17 @@ pub fn boot(
     boot.finish(&journals, seed)
 }
 
+/// The part of the seed from which ids that peers see are made; the other part is the frame key.
+fn public_seed(seed: u128) -> u128 {
+    let public = seed >> 64;
+    public << 64 | (public ^ 0x9e37_79b9_7f4a_7c15)
+}
+
+fn first_superblock(seed: u128) -> Superblock {
+    let frame_key = u64::try_from(seed & u128::from(u64::MAX)).expect("masked");
+    Superblock::first(public_seed(seed).to_be_bytes(), frame_key, 1)
+}
+
 /// Reads the superblock, or makes the first one, and writes it back with the epoch raised.
 fn raise_epoch(
     disk: &mut impl Disk,
@@ -217,7 +228,7 @@ fn raise_epoch(
     let (mut superblock, is_first) = match found {
         Found::Whole(superblock) => (superblock, false),
         // Damaged without data: the very first write of it was torn.
-        Found::Blank | Found::Damaged if !data => (Superblock::first(seed.to_be_bytes(), 1), true),
+        Found::Blank | Found::Damaged if !data => (first_superblock(seed), true),
         Found::Blank | Found::Damaged => {
             let what = "no slot of the superblock is whole";
             return Err(BootError::Corrupt(path, 0, what));
@@ -246,8 +257,11 @@ fn write_superblock(
 }
 
 fn new_store(settings: &Settings, superblock: &Superblock) -> Store {
-    let identity =
-        Identity { broker_id: superblock.broker_id, boot_epoch: superblock.boot_epoch.get() };
+    let identity = Identity {
+        broker_id: superblock.broker_id,
+        key: FrameKey(superblock.frame_key.get()),
+        boot_epoch: superblock.boot_epoch.get(),
+    };
     let journal = Journal {
         files: Vec::new(),
         unopened: 0,
@@ -364,7 +378,7 @@ impl<D: Disk> Boot<'_, D> {
         journal.file_sequence = journals.last_sequence + 1;
         self.store.counters = Counters::default();
         self.store.advanced.clear();
-        let mut shard = Shard::new(self.pool, self.store, self.catalog, seed.rotate_left(64));
+        let mut shard = Shard::new(self.pool, self.store, self.catalog, public_seed(seed));
         shard.open_journal();
         Ok((shard, self.report))
     }

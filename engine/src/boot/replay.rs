@@ -130,6 +130,7 @@ impl<D: Disk> Boot<'_, D> {
             run.sync = Sync::Durable;
             let meta = FrameMeta {
                 kind: FrameKind::Segment,
+                key: identity.key,
                 boot_epoch: identity.boot_epoch,
                 broker_id: identity.broker_id,
                 lsn: 0,

@@ -1,6 +1,6 @@
 //! Walks the frames of one file through a window in memory.
 
-use crate::frame::{BLOCK_BYTES, FrameView, Unreadable};
+use crate::frame::{BLOCK_BYTES, FrameKey, FrameView, Unreadable};
 use crate::layout::FilePath;
 use crate::pool::{BUFFER_BYTES_MAX, BufId, Pool};
 use crate::port::{Disk, Fault};
@@ -10,6 +10,7 @@ use crate::units::{u64_of, usize_of_u64};
 #[derive(Debug)]
 pub struct Scanner {
     path: FilePath,
+    key: FrameKey,
     buf: BufId,
     /// Position of the window's first byte.
     start: u64,
@@ -21,9 +22,9 @@ pub struct Scanner {
 
 impl Scanner {
     /// A scanner over a file. `None` if there is no memory.
-    pub fn open(pool: &mut Pool, path: FilePath) -> Option<Scanner> {
+    pub fn open(pool: &mut Pool, path: FilePath, key: FrameKey) -> Option<Scanner> {
         let buf = pool.alloc(BUFFER_BYTES_MAX)?;
-        Some(Scanner { path, buf, start: 0, len: 0, is_last: false })
+        Some(Scanner { path, key, buf, start: 0, len: 0, is_last: false })
     }
 
     /// Gives the window's memory back.
@@ -42,13 +43,13 @@ impl Scanner {
             self.load(disk, pool, position)?;
         }
         let at = usize_of_u64(position - self.start);
-        let first = FrameView::read(&pool.bytes(self.buf)[at..self.len]);
+        let first = FrameView::read(&pool.bytes(self.buf)[at..self.len], self.key);
         let is_cut = matches!(first, Err(Unreadable::Short(_)));
         if is_cut && at > 0 && !self.is_last {
             self.load(disk, pool, position)?;
         }
         let at = usize_of_u64(position - self.start);
-        Ok(FrameView::read(&pool.bytes(self.buf)[at..self.len]))
+        Ok(FrameView::read(&pool.bytes(self.buf)[at..self.len], self.key))
     }
 
     fn covers(&self, position: u64, bytes: usize) -> bool {

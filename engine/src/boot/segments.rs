@@ -144,9 +144,10 @@ impl<D: Disk> Boot<'_, D> {
     }
 
     pub(super) fn scanner(&mut self, path: &FilePath) -> Result<Scanner, BootError> {
+        let key = self.store.identity.key;
         // Free bytes may lie in pieces: runs are dropped until one is long enough.
         loop {
-            if let Some(scanner) = Scanner::open(&mut self.pool, path.clone()) {
+            if let Some(scanner) = Scanner::open(&mut self.pool, path.clone(), key) {
                 return Ok(scanner);
             }
             if !self.store.evict_one(&mut self.pool) {

@@ -10,7 +10,7 @@ use wire::{ErrorCode, FrameHeader};
 
 use super::{Assembly, Conn, Held, Mode, Pause, Receiving};
 use crate::frame::RUN_PREFIX_BYTES;
-use crate::pool::{Bytes, FillBuf, PAGE_BYTES, Source};
+use crate::pool::{BufId, Bytes, FillBuf, PAGE_BYTES, Source};
 use crate::port::{ConnId, Fault, Op, OpBatch, RecvBuf, RecvEnd, Time};
 use crate::settings::{LARGE_FRAME_BYTES_MIN, PROBE_BYTES, SMALL_STREAK_MAX};
 use crate::shard::{Shard, Timer};
@@ -238,7 +238,7 @@ impl Shard {
         need: Option<usize>,
     ) -> (usize, Next) {
         let room = ASSEMBLY_AT + need.unwrap_or(FRAME_HEADER_BYTES);
-        let Some(buf) = self.store.alloc(&mut self.pool, room) else {
+        let Some(buf) = self.alloc_assembly(room) else {
             self.pause_for_memory(id);
             return (0, Next::Stop);
         };
@@ -296,9 +296,8 @@ impl Shard {
             (assembly.buf, assembly.have)
         };
         if self.pool.capacity(buf) < ASSEMBLY_AT + length {
-            let Some(bigger) = self.store.alloc(&mut self.pool, ASSEMBLY_AT + length) else {
-                return false;
-            };
+            let Some(bigger) = self.alloc_assembly(ASSEMBLY_AT + length) else { return false };
+            self.assembly_bytes -= self.pool.capacity(buf);
             self.pool.copy(buf, ASSEMBLY_AT, bigger, ASSEMBLY_AT, have);
             self.pool.release(buf);
             self.assembly(id).buf = bigger;
@@ -318,7 +317,21 @@ impl Shard {
             return;
         };
         self.timers.remove(&(assembly.due, Timer::Arrival(id)));
+        self.assembly_bytes -= self.pool.capacity(assembly.buf);
         self.pool.release(assembly.buf);
+    }
+
+    /// Memory for a frame that has arrived in part. All such frames together have a bound: a
+    /// crowd of slow senders may wait for one another, not keep memory from everybody else.
+    fn alloc_assembly(&mut self, bytes: usize) -> Option<BufId> {
+        let bound = self.store.settings.assembly_bytes_max;
+        if self.assembly_bytes > 0 && self.assembly_bytes + bytes > bound {
+            self.store.is_short = true;
+            return None;
+        }
+        let buf = self.store.alloc(&mut self.pool, bytes)?;
+        self.assembly_bytes += self.pool.capacity(buf);
+        Some(buf)
     }
 
     /// The frame in the assembly is whole: it is handled, and its buffer let go.
@@ -326,6 +339,7 @@ impl Shard {
         let assembly = self.conns.get(id).and_then(|conn| conn.assembly.take());
         let Some(Assembly { buf, have, due, .. }) = assembly else { return };
         self.timers.remove(&(due, Timer::Arrival(id)));
+        self.assembly_bytes -= self.pool.capacity(buf);
         self.frame(now, id, Bytes { source: Source::Buf(buf), at: ASSEMBLY_AT, len: have });
         self.pool.release(buf);
     }

@@ -3,6 +3,7 @@
 use wire::frame::ErrorReply;
 use wire::{ErrorCode, Kind};
 
+use crate::conn::Pause;
 use crate::log::read::Part;
 use crate::pool::PAGE_BYTES;
 use crate::port::{ConnId, Fault, Level, Notice, Op, OpBatch, SEND_SLICES_MAX, Time};
@@ -35,7 +36,9 @@ impl Shard {
                 Some(part.buf) == conn.reply_page && part.at + part.len < PAGE_BYTES
             });
             let Some(part) = tail else {
-                let Some(buf) = self.store.alloc(&mut self.pool, PAGE_BYTES) else { return false };
+                let Some(buf) = self.store.alloc_reply(&mut self.pool, PAGE_BYTES) else {
+                    return false;
+                };
                 let conn = self.conns.get(id).expect("just seen");
                 conn.reply_page = Some(buf);
                 conn.replies.push_back(Part { buf, at: 0, len: 0 });
@@ -224,6 +227,7 @@ impl Shard {
         }
         if let Some(assembly) = conn.assembly {
             self.timers.remove(&(assembly.due, crate::shard::Timer::Arrival(id)));
+            self.assembly_bytes -= self.pool.capacity(assembly.buf);
             self.pool.release(assembly.buf);
         }
         if let Some(probe) = conn.probe {
@@ -237,14 +241,24 @@ impl Shard {
     /// what they hold would keep others waiting.
     pub(crate) fn close_stalled(&mut self, now: Time) {
         let stall_ns = self.store.settings.stall_ns;
+        let arrival_ns = self.store.settings.frame_arrival_ns;
         let ids: Vec<ConnId> = self.conns.ids().collect();
         for id in ids {
             let Some(conn) = self.conns.get(id) else { continue };
+            let begun = conn.assembly.as_ref().filter(|_| conn.pause == Pause::None);
+            let left = begun.map(|assembly| assembly.due.since(now));
+            let slow = left.is_some_and(|left| left + 2 * stall_ns < arrival_ns);
             let stalled = conn.is_sending && now.since(conn.progress) > stall_ns;
-            if stalled && !conn.is_closing {
-                self.store.counters.connections_stalled += 1;
-                self.close(id, "it did not take its replies while memory was short");
+            if conn.is_closing || !(slow || stalled) {
+                continue;
             }
+            self.store.counters.connections_stalled += 1;
+            let reason = if stalled {
+                "it did not take its replies while memory was short"
+            } else {
+                "its frame came too slowly while memory was short"
+            };
+            self.close(id, reason);
         }
     }
 

@@ -7,11 +7,24 @@ use super::{BLOCK_BYTES, ENTRY_BYTES, FORMAT_VERSION, FRAME_MAGIC, HEADER_BYTES}
 use super::{EntryHeader, FrameHeader, FrameKind, block_ceil};
 use crate::units::{u32_of, usize_of};
 
+/// A number that only the data directory's owner knows. Every frame's checksum begins with it, so
+/// that no record's bytes can pose as a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameKey(pub u64);
+
+impl FrameKey {
+    fn begin(self, header: &FrameHeader) -> u32 {
+        crc32c_append(crc32c(&self.0.to_le_bytes()), header.as_bytes())
+    }
+}
+
 /// What a frame says about itself, apart from its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameMeta {
     /// Where it lives.
     pub kind: FrameKind,
+    /// The directory's key.
+    pub key: FrameKey,
     /// Boot epoch of the writer.
     pub boot_epoch: u32,
     /// The broker's id.
@@ -59,7 +72,7 @@ pub fn seal_frame(bytes: &mut [u8], meta: &FrameMeta, entries: usize, data_bytes
         crc: 0.into(),
         reserved_end: 0.into(),
     };
-    let sum = crc32c(header.as_bytes());
+    let sum = meta.key.begin(&header);
     header.crc = crc32c_append(sum, &bytes[HEADER_BYTES..table_end]).into();
     bytes[..HEADER_BYTES].copy_from_slice(header.as_bytes());
     frame_bytes
@@ -70,7 +83,9 @@ pub fn seal_frame(bytes: &mut [u8], meta: &FrameMeta, entries: usize, data_bytes
 pub enum Unreadable {
     /// Nothing was ever written here: the header is all zeros.
     Blank,
-    /// Not a frame, or a damaged one.
+    /// Not a frame.
+    Foreign,
+    /// A damaged frame.
     Damaged(&'static str),
     /// The header is whole, but the frame needs this many bytes.
     Short(usize),
@@ -90,8 +105,8 @@ pub struct FrameView<'a> {
 
 impl<'a> FrameView<'a> {
     /// Reads the frame at the front of `bytes`.
-    pub fn read(bytes: &'a [u8]) -> Result<FrameView<'a>, Unreadable> {
-        let (view, _) = Self::read_table(bytes)?;
+    pub fn read(bytes: &'a [u8], key: FrameKey) -> Result<FrameView<'a>, Unreadable> {
+        let (view, _) = Self::read_table(bytes, key)?;
         let mut rest = view.data;
         for entry in view.entries {
             let length = usize_of(entry.length.get());
@@ -108,7 +123,10 @@ impl<'a> FrameView<'a> {
 
     /// Reads header and table only; the data may be unread, but must lie within `bytes`.
     /// Gives the frame's length as well.
-    pub fn read_table(bytes: &'a [u8]) -> Result<(FrameView<'a>, usize), Unreadable> {
+    pub fn read_table(
+        bytes: &'a [u8],
+        key: FrameKey,
+    ) -> Result<(FrameView<'a>, usize), Unreadable> {
         let Ok((header, after)) = FrameHeader::ref_from_prefix(bytes) else {
             return Err(Unreadable::Short(HEADER_BYTES));
         };
@@ -116,7 +134,7 @@ impl<'a> FrameView<'a> {
             return Err(Unreadable::Blank);
         }
         if header.magic.get() != FRAME_MAGIC {
-            return Err(Unreadable::Damaged("no frame magic"));
+            return Err(Unreadable::Foreign);
         }
         let frame_bytes = usize_of(header.frame_bytes.get());
         let count = usize::from(header.entry_count.get());
@@ -133,7 +151,7 @@ impl<'a> FrameView<'a> {
             .map_err(|_| Unreadable::Short(frame_bytes))?;
         let mut blank = *header;
         blank.crc = 0.into();
-        let sum = crc32c_append(crc32c(blank.as_bytes()), entries.as_bytes());
+        let sum = crc32c_append(key.begin(&blank), entries.as_bytes());
         if sum != header.crc.get() {
             return Err(Unreadable::Damaged("the header's checksum does not match"));
         }
@@ -183,6 +201,8 @@ mod tests {
     use super::super::EntryKind;
     use super::*;
 
+    const KEY: FrameKey = FrameKey(7);
+
     fn sample() -> Vec<u8> {
         let mut bytes = vec![0xee; 2 * BLOCK_BYTES];
         let data = [b"first".as_slice(), b"second"];
@@ -206,6 +226,7 @@ mod tests {
         }
         let meta = FrameMeta {
             kind: FrameKind::Journal,
+            key: KEY,
             boot_epoch: 1,
             broker_id: [3; 16],
             lsn: 5,
@@ -223,7 +244,8 @@ mod tests {
     fn a_frame_reads_back() {
         let bytes = sample();
         assert_eq!(bytes.len(), BLOCK_BYTES);
-        let view = FrameView::read(&bytes).expect("whole");
+        assert!(FrameView::read(&bytes, FrameKey(8)).is_err());
+        let view = FrameView::read(&bytes, KEY).expect("whole");
         assert!(view.belongs(FrameKind::Journal, &[3; 16], 2, 8192));
         assert!(!view.belongs(FrameKind::Journal, &[3; 16], 2, 4096));
         let parts: Vec<&[u8]> = view.parts().map(|(_, data)| data).collect();
@@ -237,8 +259,8 @@ mod tests {
         for bit in 0..used * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(FrameView::read(&bad).is_err(), "bit {bit}");
+            assert!(FrameView::read(&bad, KEY).is_err(), "bit {bit}");
         }
-        assert_eq!(FrameView::read(&[0; 4096]).err(), Some(Unreadable::Blank));
+        assert_eq!(FrameView::read(&[0; 4096], KEY).err(), Some(Unreadable::Blank));
     }
 }

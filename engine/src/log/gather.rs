@@ -300,6 +300,7 @@ impl Store {
         let lsn = journal.next_lsn;
         let meta = FrameMeta {
             kind: FrameKind::Journal,
+            key: self.identity.key,
             boot_epoch: self.identity.boot_epoch,
             broker_id: self.identity.broker_id,
             lsn,

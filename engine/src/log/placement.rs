@@ -221,6 +221,7 @@ impl Store {
         partition.users += 1;
         let meta = FrameMeta {
             kind: FrameKind::Segment,
+            key: identity.key,
             boot_epoch: identity.boot_epoch,
             broker_id: identity.broker_id,
             lsn: 0,

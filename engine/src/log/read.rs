@@ -206,7 +206,7 @@ impl Store {
         while taken < want.budget.max(1) && next < want.visible {
             let position = place.position + u64_of(at);
             let sequence = u64::from(place.segment);
-            let view = match FrameView::read(&pool.bytes(buf)[at..got]) {
+            let view = match FrameView::read(&pool.bytes(buf)[at..got], self.identity.key) {
                 Ok(view) => view,
                 Err(_) if taken > 0 => break,
                 Err(Unreadable::Short(bytes)) if at > 0 || bytes > got => {

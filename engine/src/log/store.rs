@@ -15,7 +15,7 @@ use super::partition::{Partition, PartitionId};
 use super::run::{Run, RunState};
 use super::slab::Slab;
 use crate::counters::Counters;
-use crate::frame::{EntryKind, RUN_PREFIX_BYTES, block_ceil};
+use crate::frame::{EntryKind, FrameKey, RUN_PREFIX_BYTES, block_ceil};
 use crate::pool::{BufId, Bytes, Pool, Source};
 use crate::port::{Fault, FileSlot, Level, Notice, Sync, Tag, Time};
 use crate::settings::Settings;
@@ -26,6 +26,8 @@ use crate::units::u64_of;
 pub struct Identity {
     /// The broker's id.
     pub broker_id: [u8; 16],
+    /// What every frame's checksum begins with.
+    pub key: FrameKey,
     /// How often it has started.
     pub boot_epoch: u32,
 }
@@ -215,7 +217,19 @@ impl Store {
     }
 
     /// A buffer of `bytes` bytes, dropping stored runs from memory if it must.
+    /// Leaves the replies' reserve alone.
     pub fn alloc(&mut self, pool: &mut Pool, bytes: usize) -> Option<BufId> {
+        while pool.free_bytes() < bytes + self.settings.reply_reserve_bytes {
+            if !self.evict_one(pool) {
+                self.is_short = true;
+                return None;
+            }
+        }
+        self.alloc_reply(pool, bytes)
+    }
+
+    /// A buffer for a reply: it may come out of the reserve.
+    pub fn alloc_reply(&mut self, pool: &mut Pool, bytes: usize) -> Option<BufId> {
         loop {
             if let Some(buf) = pool.alloc(bytes) {
                 return Some(buf);

@@ -19,6 +19,7 @@ fn every_layout_is_drawn_as_it_is() {
             sequence,
             broker_id,
             drained_lsn,
+            frame_key,
             reserved,
             crc,
         }),

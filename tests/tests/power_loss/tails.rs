@@ -4,8 +4,9 @@
 use broker::io::sim::SimDisk;
 use engine::Settings;
 use engine::boot::BootError;
-use engine::frame::{BLOCK_BYTES, FrameView};
+use engine::frame::{BLOCK_BYTES, FrameKey, FrameView};
 use engine::layout::FilePath;
+use engine::superblock::{Found, Superblock};
 use pelton_tests::check::records_of;
 use pelton_tests::model::{Model, Place, Topic};
 use pelton_tests::sim_client::SimClient;
@@ -92,10 +93,11 @@ fn until(
 
 fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<FrameAt> {
     let mut found = Vec::new();
+    let key = frame_key(disk);
     for (path, bytes) in disk.files().filter(|(path, _)| is_wanted(path)) {
         let mut position = 0;
         while position < bytes.len() {
-            let Ok(view) = FrameView::read(&bytes[position..]) else {
+            let Ok(view) = FrameView::read(&bytes[position..], key) else {
                 position += BLOCK_BYTES;
                 continue;
             };
@@ -113,6 +115,16 @@ fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<FrameAt>
     }
     found.sort_by_key(|frame| (frame.lsn, frame.position));
     found
+}
+
+/// What every frame's checksum begins with.
+fn frame_key(disk: &SimDisk) -> FrameKey {
+    let superblock = disk.files().find(|(path, _)| **path == FilePath::Superblock);
+    let (_, bytes) = superblock.expect("every data directory has one");
+    match Superblock::read(bytes) {
+        Found::Whole(superblock) => FrameKey(superblock.frame_key.get()),
+        other => panic!("the superblock is {other:?}"),
+    }
 }
 
 /// Damages one bit, or the whole tail, of a frame.
