@@ -13,6 +13,8 @@ use crate::world::{PowerLoss, World};
 
 /// Reading back gives up after this much simulated time.
 const READ_NS_MAX: u64 = 60_000_000_000;
+/// A stop ends within this time.
+const STOP_NS_MAX: u64 = 10_000_000_000;
 /// Deaths in a row while booting, after which something else is wrong.
 const BOOTS_MAX: u32 = 8;
 
@@ -104,8 +106,13 @@ struct Lives<'a> {
     rng: Rng,
     model: Model,
     disk: SimDisk,
+    /// How the last life ended, if it ended well.
+    stopped: Option<Stopped>,
     outcome: Outcome,
 }
+
+/// Everything was finished before the process ended.
+struct Stopped;
 
 impl<'a> Lives<'a> {
     fn begin(settings: &'a Settings, trial: &Trial) -> Lives<'a> {
@@ -116,7 +123,7 @@ impl<'a> Lives<'a> {
         disk.plan().honesty = trial.honesty;
         let outcome =
             Outcome { mutations: 0, replayed: 0, torn: 0, trace: 0, violations: Vec::new() };
-        Lives { settings, rng, model: Model::default(), disk, outcome }
+        Lives { settings, rng, model: Model::default(), disk, stopped: None, outcome }
     }
 
     /// Boots, again if the power goes or the disk fails meanwhile. `None`, and a violation, if
@@ -129,6 +136,9 @@ impl<'a> Lives<'a> {
                     self.outcome.replayed += world.report.records_replayed;
                     let torn = u64::from(world.report.is_journal_torn);
                     self.outcome.torn += torn + world.report.segments_torn;
+                    if self.stopped.take().is_some() && world.report.is_journal_torn {
+                        self.model.wrong("the journal is torn after a clean stop");
+                    }
                     return Some(world);
                 }
                 Err(failed) => failed,
@@ -154,7 +164,12 @@ impl<'a> Lives<'a> {
         ended = ended.and_then(|()| read_back(&mut world, model));
         if ended.is_ok() {
             check_at_rest(&mut world, model, trial);
+            if self.rng.one_in(2) {
+                ended = stop(&mut world, model);
+            }
         }
+        let is_clean = ended.is_ok() && world.shard.is_stopped() && world.errors().is_empty();
+        self.stopped = is_clean.then_some(Stopped);
         work.give_up(model);
         self.end(world);
         // Recovery may be cut short as well.
@@ -172,6 +187,24 @@ impl<'a> Lives<'a> {
         self.disk.power_on();
         self.outcome.mutations = self.disk.mutations();
     }
+}
+
+/// Asks the process to stop while a client is connected, and waits until it has.
+fn stop(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
+    let mut client = SimClient::connect(&mut world.io, model);
+    world.settle()?;
+    client.pump(&mut world.io, model);
+    world.io.stop();
+    let end = world.io.now().time.plus_ns(STOP_NS_MAX);
+    while !world.shard.is_stopped() {
+        if world.io.now().time >= end {
+            model.wrong("a stop never ends");
+            break;
+        }
+        world.turn(Some(end))?;
+        client.pump(&mut world.io, model);
+    }
+    Ok(())
 }
 
 fn check_at_rest(world: &mut World, model: &mut Model, trial: &Trial) {

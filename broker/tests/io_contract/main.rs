@@ -1,5 +1,6 @@
 //! The contract of `pelton_broker::io::Io` and `engine::port`: each case runs on every backend.
 
+mod disk_cases;
 mod file_cases;
 mod net_cases;
 mod rig;

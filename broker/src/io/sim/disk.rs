@@ -364,7 +364,9 @@ impl Disk for SimDisk {
     }
 
     fn delete(&mut self, path: &FilePath) -> Result<(), Fault> {
-        self.named(path)?;
+        if self.is_off {
+            return Err(Fault::EIO);
+        }
         self.plain(Mutation::Delete { paths: vec![path.clone()] })?;
         Ok(())
     }
