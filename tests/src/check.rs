@@ -4,6 +4,8 @@
 use broker::io::sim::{Failure, Honesty, Rng, SimDisk, StreamEnd};
 use engine::Settings;
 use engine::boot::BootError;
+use engine::layout::FilePath;
+use engine::port::Disk;
 use wire::TopicId;
 
 use crate::model::{Model, Place, Topic};
@@ -33,18 +35,57 @@ pub struct Trial {
     pub rebirths: u32,
     /// Whether the device keeps its word.
     pub honesty: Honesty,
+    /// Which limits the broker has.
+    pub bounds: Bounds,
+}
+
+/// Limits of a trial's broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bounds {
+    /// The tiny ones.
+    #[default]
+    Tiny,
+    /// Others of that order, chosen by the seed, and perhaps spare segments.
+    Varied,
+}
+
+impl Bounds {
+    fn settings(self, seed: u64) -> Settings {
+        let tiny = Settings::tiny();
+        if self == Bounds::Tiny {
+            return tiny;
+        }
+        let mut rng = Rng::new(seed ^ 0x5e77);
+        let kib = [16, 32, 64];
+        Settings {
+            journal_files: [2, 3, 4, 7][rng.index(4)],
+            journal_file_bytes: [32, 64, 96][rng.index(3)] * 1024,
+            commits_in_flight: [1, 2, 3, 5][rng.index(4)],
+            background_writes_max: [1, 2, 4][rng.index(3)],
+            direct_run_bytes_min: [4, 8, 12][rng.index(3)] * 1024,
+            gather_budget_bytes: kib[rng.index(3)] * 1024,
+            read_bytes: kib[rng.index(3)] * 1024,
+            reply_bytes_queued_max: kib[rng.index(3)] * 1024,
+            lazy_commit_ns: [0, 100_000, 1_000_000, 20_000_000][rng.index(4)],
+            requests_in_flight_max: [1, 2, 16][rng.index(3)],
+            connections_max: [4, 8, 32][rng.index(3)],
+            files_max: [16, 24, 64][rng.index(3)],
+            spares: 0..[0, 2, 5][rng.index(3)],
+            ..tiny
+        }
+    }
 }
 
 impl Trial {
     /// Two rebirths on an honest disk, and no planned power loss.
     pub const fn new(seed: u64, load: Load) -> Trial {
-        let honesty = Honesty::Honest;
-        Trial { seed, load, power_loss_at: None, failure: None, rebirths: 2, honesty }
+        let (honesty, bounds) = (Honesty::Honest, Bounds::Tiny);
+        Trial { seed, load, power_loss_at: None, failure: None, rebirths: 2, honesty, bounds }
     }
 
     /// The command that lives through it again.
     pub fn command(&self) -> String {
-        let Trial { seed, load, power_loss_at, failure, rebirths, honesty } = self;
+        let Trial { seed, load, power_loss_at, failure, rebirths, honesty, bounds } = self;
         let Load { clients, actions } = load;
         let mut command = format!(
             "scripts/sim --seed {seed} --clients {clients} --actions {actions} \
@@ -60,6 +101,9 @@ impl Trial {
         }
         if *honesty == Honesty::Lying {
             command += " --lying";
+        }
+        if *bounds == Bounds::Varied {
+            command += " --varied";
         }
         command
     }
@@ -81,8 +125,8 @@ pub struct Outcome {
 }
 
 /// Lives through a trial.
-pub fn live(settings: &Settings, trial: &Trial) -> Outcome {
-    let mut lives = Lives::begin(settings, trial);
+pub fn live(trial: &Trial) -> Outcome {
+    let mut lives = Lives::begin(trial);
     for life in 0..=trial.rebirths {
         let Some(world) = lives.boot() else { return lives.outcome };
         lives.spend(world, life, trial);
@@ -101,8 +145,8 @@ pub fn live(settings: &Settings, trial: &Trial) -> Outcome {
 }
 
 /// A disk, and what has become of it so far.
-struct Lives<'a> {
-    settings: &'a Settings,
+struct Lives {
+    settings: Settings,
     rng: Rng,
     model: Model,
     disk: SimDisk,
@@ -114,8 +158,10 @@ struct Lives<'a> {
 /// Everything was finished before the process ended.
 struct Stopped;
 
-impl<'a> Lives<'a> {
-    fn begin(settings: &'a Settings, trial: &Trial) -> Lives<'a> {
+impl Lives {
+    fn begin(trial: &Trial) -> Lives {
+        let settings = trial.bounds.settings(trial.seed);
+        assert_eq!(settings.invalid(), None, "limits that a broker takes");
         let mut rng = Rng::new(trial.seed);
         let mut disk = SimDisk::new(rng.next_u64());
         disk.plan().power_loss_at = trial.power_loss_at;
@@ -130,8 +176,9 @@ impl<'a> Lives<'a> {
     /// recovery refuses.
     fn boot(&mut self) -> Option<World> {
         for _ in 0..BOOTS_MAX {
+            prepare_spares(&mut self.disk, &self.settings);
             let disk = std::mem::replace(&mut self.disk, SimDisk::new(0));
-            let failed = match World::boot(self.settings, disk, self.rng.next_u64()) {
+            let failed = match World::boot(&self.settings, disk, self.rng.next_u64()) {
                 Ok(world) => {
                     self.outcome.replayed += world.report.records_replayed;
                     let torn = u64::from(world.report.is_journal_torn);
@@ -186,6 +233,14 @@ impl<'a> Lives<'a> {
         self.disk = world.into_disk();
         self.disk.power_on();
         self.outcome.mutations = self.disk.mutations();
+    }
+}
+
+/// Makes the spare segments that the settings name, as the broker does before recovery.
+fn prepare_spares(disk: &mut SimDisk, settings: &Settings) {
+    for number in settings.spares.clone() {
+        // A power cut meanwhile is met again by recovery.
+        let _ = disk.create(&FilePath::Spare { number }, settings.segment_bytes);
     }
 }
 

@@ -4,14 +4,13 @@
 use std::process::ExitCode;
 
 use broker::io::sim::{Failure, Honesty};
-use engine::Settings;
 use engine::port::Fault;
-use pelton_tests::check::{Trial, live};
+use pelton_tests::check::{Bounds, Trial, live};
 use pelton_tests::workload::Load;
 
 const USAGE: &str = "usage: scripts/sim --seed N | --seeds A..B
   [--power-loss-at K] [--fail-at K] [--short-at K] [--actions N] [--clients N] [--rebirths N]
-  [--lying]";
+  [--lying] [--varied]";
 /// How many broken laws of one seed are printed.
 const VIOLATIONS_SHOWN_MAX: usize = 12;
 
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
     let mut bad = 0u32;
     for seed in seeds {
         let trial = Trial { seed, ..trial };
-        let outcome = live(&Settings::tiny(), &trial);
+        let outcome = live(&trial);
         let verdict = if outcome.violations.is_empty() { "lawful" } else { "BROKEN" };
         println!(
             "seed {seed}: {verdict}, {} mutations, trace {:016x}",
@@ -62,6 +61,7 @@ fn parse(words: &[String]) -> Option<(std::ops::Range<u64>, Trial)> {
             "--actions" => trial.load.actions = u32::try_from(number()?).ok()?,
             "--clients" => trial.load.clients = usize::try_from(number()?).ok()?,
             "--rebirths" => trial.rebirths = u32::try_from(number()?).ok()?,
+            "--varied" => trial.bounds = Bounds::Varied,
             "--lying" => trial.honesty = Honesty::Lying,
             _ => return None,
         }

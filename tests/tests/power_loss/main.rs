@@ -4,7 +4,6 @@
 mod tails;
 
 use broker::io::sim::{Failure, Honesty};
-use engine::Settings;
 use engine::port::Fault;
 use pelton_tests::check::{Outcome, Trial, live};
 use pelton_tests::workload::Load;
@@ -17,7 +16,7 @@ fn small(seed: u64) -> Trial {
 }
 
 fn lawful(trial: &Trial) -> Outcome {
-    let outcome = live(&Settings::tiny(), trial);
+    let outcome = live(trial);
     let what = outcome.violations.join("\n  ");
     assert!(what.is_empty(), "{what}\nagain: {}", trial.command());
     outcome
@@ -65,7 +64,7 @@ fn power_loss_anywhere_in_longer_lives_loses_nothing_acknowledged() {
 fn a_lying_device_is_noticed() {
     let broken = |seed: &u64| {
         let trial = Trial { honesty: Honesty::Lying, ..small(*seed) };
-        !live(&Settings::tiny(), &trial).violations.is_empty()
+        !live(&trial).violations.is_empty()
     };
     let count = (1..=10).filter(broken).count();
     assert!(count >= 7, "only {count} of 10 lives showed it");

@@ -1,13 +1,12 @@
 //! Bugs that were, each with its story and the life that showed it.
 
 use broker::io::sim::Failure;
-use engine::Settings;
 use engine::port::Fault;
 use pelton_tests::check::{Trial, live};
 use pelton_tests::workload::Load;
 
 fn assert_lawful(trial: &Trial) {
-    let violations = live(&Settings::tiny(), trial).violations;
+    let violations = live(trial).violations;
     assert!(violations.is_empty(), "{}\nagain: {}", violations.join("\n"), trial.command());
 }
 
