@@ -58,7 +58,7 @@ impl Default for Config {
             segment_bytes: 256 * MIB,
             memory_bytes: 256 * MIB,
             connections_max: 16_384,
-            commits_in_flight: 3,
+            commits_in_flight: 4,
             direct_run_bytes_min: 48 * KIB,
             turn_dones_max: 1024,
         }

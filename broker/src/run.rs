@@ -46,8 +46,8 @@ struct Spin {
     ns: u64,
     /// The latest estimate of one round's CPU time.
     round_ns: u64,
-    /// CPU time at the beginning of the round that is being timed.
-    timing: Option<u64>,
+    /// CPU time at the beginning of the round that is being timed, and what asking for it costs.
+    timing: Option<(u64, u64)>,
 }
 
 /// The shard, as the loop sees it.
@@ -130,12 +130,14 @@ impl Spin {
     /// A round found nothing.
     fn round(&mut self) {
         self.rounds += 1;
-        if let Some(begin) = self.timing.take() {
-            self.round_ns = clock::thread_cpu_ns().saturating_sub(begin);
+        if let Some((begin, cost)) = self.timing.take() {
+            self.round_ns = clock::thread_cpu_ns().saturating_sub(begin + cost);
         }
         self.ns += self.round_ns;
         if self.rounds.is_multiple_of(SPIN_SAMPLE_ROUNDS) {
-            self.timing = Some(clock::thread_cpu_ns());
+            let asked = clock::thread_cpu_ns();
+            let begin = clock::thread_cpu_ns();
+            self.timing = Some((begin, begin.saturating_sub(asked)));
         }
     }
 }

@@ -82,7 +82,7 @@ impl Settings {
             journal_files: 4,
             journal_file_bytes: 32 * 1024 * 1024,
             journal_frame_bytes_max: 512 * 1024,
-            commits_in_flight: 3,
+            commits_in_flight: 4,
             direct_run_bytes_min: 48 * 1024,
             gather_bytes_min: 4096,
             gather_bytes_max: MIB,

@@ -276,6 +276,7 @@ fn new_store(settings: &Settings, superblock: &Superblock) -> Store {
         frames: std::collections::VecDeque::new(),
         written_front: 0,
         writes_in_flight: 0,
+        waits_in_flight: 0,
         free_bufs: Vec::new(),
         free_commits: Vec::new(),
         last_submit: crate::port::Time(0),

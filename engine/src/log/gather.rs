@@ -39,6 +39,7 @@ struct Pick {
 pub struct Gathered {
     picks: Vec<Pick>,
     data_bytes: usize,
+    waits: usize,
     wants_durable: bool,
     flush_by: Option<Time>,
 }
@@ -47,6 +48,7 @@ impl Gathered {
     fn clear(&mut self) {
         self.picks.clear();
         self.data_bytes = 0;
+        self.waits = 0;
         self.wants_durable = false;
         self.flush_by = None;
     }
@@ -66,13 +68,10 @@ impl Store {
         }
         let since = *self.lazy_since.get_or_insert(now.time);
         let lazy_due = now.time.since(since) >= self.settings.lazy_commit_ns;
-        let filled = self.uncommitted_bytes >= self.settings.journal_frame_bytes_max / 2;
-        if !self.is_urgent && !lazy_due && !filled {
+        if !self.is_urgent && !lazy_due && !self.fills_a_frame() {
             return;
         }
-        while self.journal.writes_in_flight < self.settings.commits_in_flight
-            && !self.dirty.is_empty()
-        {
+        while !self.dirty.is_empty() && self.is_worth_a_frame() {
             if !self.emit_frame(pool, now, batch) {
                 return;
             }
@@ -81,6 +80,23 @@ impl Store {
             self.lazy_since = None;
             self.is_urgent = false;
         }
+    }
+
+    /// Whether a frame leaves now or gathers more. With frames in flight another one leaves only
+    /// if as many wait for it as for each of those: closed loops of many producers then settle in
+    /// equal shares, where leaving at once would send one record ahead and make the rest wait for
+    /// two commits.
+    fn is_worth_a_frame(&self) -> bool {
+        let in_flight = self.journal.writes_in_flight;
+        if in_flight == 0 {
+            return true;
+        }
+        let has_share = self.waits * in_flight >= self.journal.waits_in_flight;
+        in_flight < self.settings.commits_in_flight && (has_share || self.fills_a_frame())
+    }
+
+    fn fills_a_frame(&self) -> bool {
+        self.uncommitted_bytes >= self.settings.journal_frame_bytes_max / 2
     }
 
     /// When bytes that nobody waits for are due, if there are any.
@@ -228,6 +244,9 @@ impl Store {
         if whole {
             partition.wants_durable = false;
             partition.wants_written = false;
+            let waits = std::mem::take(&mut partition.waits);
+            gathered.waits += waits;
+            self.waits -= waits;
         }
         whole
     }
@@ -284,7 +303,8 @@ impl Store {
             }
         }
         let entries = gathered.picks.len();
-        let frame = PreparedFrame { buf, entries, data_bytes: gathered.data_bytes, sync, flush_by };
+        let (waits, data_bytes) = (gathered.waits, gathered.data_bytes);
+        let frame = PreparedFrame { buf, waits, entries, data_bytes, sync, flush_by };
         self.submit_frame(pool, now, batch, frame, commits);
     }
 
@@ -326,6 +346,7 @@ impl Store {
             bytes: frame_bytes,
             written: false,
             durable: false,
+            waits: frame.waits,
             sync: frame.sync,
             in_flush: false,
             flush_by: frame.flush_by,
@@ -338,6 +359,7 @@ impl Store {
         journal.position += u64_of(frame_bytes);
         journal.published_lsn = journal.durable_lsn;
         journal.writes_in_flight += 1;
+        journal.waits_in_flight += frame.waits;
         journal.last_submit = now.time;
         self.counters.journal_frames += 1;
         self.counters.journal_bytes += u64_of(frame_bytes);
@@ -362,7 +384,7 @@ impl Store {
     fn submit_empty(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch, buf: BufId) {
         let commits = self.journal.free_commits.pop().unwrap_or_default();
         let (sync, flush_by) = (Sync::Durable, now.time);
-        let frame = PreparedFrame { buf, entries: 0, data_bytes: 0, sync, flush_by };
+        let frame = PreparedFrame { buf, waits: 0, entries: 0, data_bytes: 0, sync, flush_by };
         self.submit_frame(pool, now, batch, frame, commits);
     }
 
@@ -376,12 +398,13 @@ impl Store {
     /// A journal frame's write ended.
     pub fn frame_wrote(&mut self, lsn: u64, result: Result<u32, Fault>) {
         let Some(frame) = self.journal.frame_mut(lsn) else { return };
-        let bytes = frame.bytes;
+        let (bytes, waits) = (frame.bytes, frame.waits);
         let held = result.map(|written| usize_of(written) == bytes);
         if let Some(buf) = frame.buf.take() {
             self.journal.free_bufs.push(buf);
         }
         self.journal.writes_in_flight -= 1;
+        self.journal.waits_in_flight -= waits;
         match held {
             Ok(true) => {}
             Ok(false) => return self.fail(Fault::EIO, "a journal write was short"),
@@ -489,6 +512,7 @@ impl Store {
 #[derive(Debug, Clone, Copy)]
 struct PreparedFrame {
     buf: BufId,
+    waits: usize,
     entries: usize,
     data_bytes: usize,
     sync: Sync,

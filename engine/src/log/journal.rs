@@ -33,6 +33,8 @@ pub struct FrameInFlight {
     pub buf: Option<BufId>,
     /// Its length.
     pub bytes: usize,
+    /// Batches in it that somebody waits for.
+    pub waits: usize,
     /// What its write promises.
     pub sync: Sync,
     /// Its write completed.
@@ -76,6 +78,8 @@ pub struct Journal {
     pub written_front: usize,
     /// Frames whose write is in flight.
     pub writes_in_flight: usize,
+    /// Batches that somebody waits for in those frames.
+    pub waits_in_flight: usize,
     /// Frame buffers that are free.
     pub free_bufs: Vec<BufId>,
     /// Commit lists to reuse.

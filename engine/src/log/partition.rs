@@ -58,6 +58,8 @@ pub struct Partition {
     pub is_dirty: bool,
     /// On the list of partitions with runs to place.
     pub is_placing: bool,
+    /// Batches among the uncommitted bytes that somebody waits for.
+    pub waits: usize,
     /// Someone waits for the uncommitted bytes to be durable.
     pub wants_durable: bool,
     /// Someone waits for the uncommitted bytes to be written.
@@ -99,6 +101,7 @@ impl Partition {
             runs_stored: offset,
             is_dirty: false,
             is_placing: false,
+            waits: 0,
             wants_durable: false,
             wants_written: false,
             written_waiters: VecDeque::new(),

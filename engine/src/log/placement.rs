@@ -465,6 +465,7 @@ impl Store {
             self.uncommitted_bytes -= run.pending_bytes();
             pool.release(run.buf);
         }
+        self.waits -= std::mem::take(&mut partition.waits);
         self.dirty.retain(|&other| other != id);
         self.placing.retain(|&other| other != id);
         self.flushing.retain(|&other| other != id);

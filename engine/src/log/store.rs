@@ -129,6 +129,8 @@ pub struct Store {
     pub large: Vec<PartitionId>,
     /// Bytes that belong to no commit.
     pub uncommitted_bytes: usize,
+    /// Batches among the uncommitted bytes that somebody waits for.
+    pub waits: usize,
     /// Somebody waits for dirty bytes.
     pub is_urgent: bool,
     /// There was no memory for something since this was last looked at.
@@ -185,6 +187,7 @@ impl Store {
             dirty: VecDeque::new(),
             large: Vec::new(),
             uncommitted_bytes: 0,
+            waits: 0,
             is_urgent: false,
             is_short: false,
             placing: VecDeque::new(),
@@ -287,7 +290,11 @@ impl Store {
         let partition = self.partition_mut(id);
         partition.wants_durable |= acks == Acks::Durable;
         partition.wants_written |= acks == Acks::Written;
-        self.is_urgent |= acks >= Acks::Written;
+        if acks >= Acks::Written {
+            partition.waits += 1;
+            self.waits += 1;
+            self.is_urgent = true;
+        }
         if at.len >= self.settings.direct_run_bytes_min {
             self.seal_open(id, Via::Run, now);
         }
@@ -484,7 +491,7 @@ impl Store {
         let Some(run) = partition.open_run() else { return };
         run.state = RunState::Sealed;
         run.direct = via == Via::Run;
-        let mut committed = 0;
+        let (mut committed, mut waits) = (0, 0);
         if via == Via::Run {
             committed += run.commit_all();
             let end = run.next_offset;
@@ -501,6 +508,7 @@ impl Store {
             partition.progress.submit(end, Via::Run, now);
             partition.wants_durable = false;
             partition.wants_written = false;
+            waits = std::mem::take(&mut partition.waits);
         }
         if !partition.is_placing {
             partition.is_placing = true;
@@ -508,6 +516,7 @@ impl Store {
         }
         self.open_runs -= 1;
         self.uncommitted_bytes -= committed;
+        self.waits -= waits;
     }
 
     /// Recomputes a partition's cursors; if they moved, its waiters will be looked at.
