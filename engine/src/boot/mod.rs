@@ -133,7 +133,7 @@ impl std::fmt::Display for BootError {
             BootError::Corrupt(path, position, what) => write!(
                 f,
                 "recovery: acknowledged data is damaged in {path} at byte {position}: {what}. \
-                 Nothing was changed; restore the file from a copy, or move it away to give up \
+                 No record was removed; restore the file from a copy, or move it away to give up \
                  what it holds"
             ),
             BootError::Memory => f.write_str("recovery: the memory limit is too small"),
