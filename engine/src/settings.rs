@@ -196,6 +196,8 @@ pub const MARK_SPACING_BYTES: usize = 4096;
 pub const RESERVE_BYTES_MIN: u64 = 256 * 1024;
 /// Largest reservation ahead of a growing segment.
 pub const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A full device is asked for space this often.
+pub const PROBE_SPACE_NS: u64 = 1_000_000_000;
 /// Most entries of one journal frame.
 pub const FRAME_ENTRIES_MAX: usize = 1024;
 

@@ -199,6 +199,7 @@ impl Shard {
             self.store.lazy_deadline(),
             self.store.seal_deadline(),
             self.store.flush_deadline(),
+            self.store.space.deadline(),
             self.stopping,
             self.relief,
         ];
@@ -221,10 +222,11 @@ impl Shard {
     }
 
     fn is_quiet(&self) -> bool {
-        let failed = self.store.failed.is_some();
+        // What found no space was not acknowledged, and is not waited for.
+        let failed = self.store.failed.is_some() || self.store.space.is_full;
         let committed = self.store.dirty.is_empty()
             && self.store.journal.frames.is_empty()
-            && !self.store.journal.is_unsealed();
+            && self.store.is_proven();
         (committed || failed)
             && self.store.run_writes.is_empty()
             && self.store.segment_flushes.is_empty()

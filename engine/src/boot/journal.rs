@@ -1,6 +1,8 @@
 //! Step 3: where the journals end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use wire::TopicId;
 
 use super::scanner::Scanner;
 use super::segments::changes;
@@ -168,6 +170,7 @@ impl<D: Disk> Boot<'_, D> {
                 Ok(view) if mine(&view) => {
                     let lsn = view.header.lsn.get();
                     journals.highest_lsn = journals.highest_lsn.max(lsn);
+                    note_proven(&mut self.proven, &view);
                     let counts = !blocked && walk.expected.is_none_or(|expected| lsn == expected);
                     if lsn <= drained {
                         // Of an earlier start: its records are in their segments.
@@ -236,6 +239,15 @@ impl<D: Disk> Boot<'_, D> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a frame's watermark entries say stays true whatever became of the frames around it.
+fn note_proven(proven: &mut BTreeMap<(TopicId, u32), u64>, view: &FrameView<'_>) {
+    let marks = view.entries.iter().filter(|entry| entry.kind.get() == EntryKind::Watermark as u16);
+    for entry in marks {
+        let offset = proven.entry((entry.topic, entry.partition.get())).or_default();
+        *offset = entry.base_offset.get().max(*offset);
     }
 }
 

@@ -147,10 +147,14 @@ impl std::error::Error for BootError {}
 struct Boot<'a, D: Disk> {
     disk: &'a mut D,
     files: Vec<FileEntry>,
+    /// Segment files of each stream that has not been looked at: sequence, length.
+    segments: BTreeMap<(TopicId, u32), Vec<(u32, u64)>>,
     store: Store,
     pool: Pool,
     catalog: Catalog,
     by_stream: BTreeMap<(TopicId, u32), PartitionId>,
+    /// Offsets up to which the journals' watermarks say that streams are stored.
+    proven: BTreeMap<(TopicId, u32), u64>,
     superblock: Superblock,
     report: BootReport,
     now: Now,
@@ -176,11 +180,13 @@ pub fn boot(
     let store = new_store(settings, &superblock);
     let mut boot = Boot {
         disk,
+        segments: segments_by_stream(&files),
         files,
         store,
         pool,
         catalog: Catalog::default(),
         by_stream: BTreeMap::new(),
+        proven: BTreeMap::new(),
         superblock,
         report,
         now,
@@ -254,6 +260,16 @@ fn write_superblock(
     let written = disk.write(&FilePath::Superblock, position, pool.bytes(buf));
     pool.release(buf);
     written.map_err(|fault| BootError::Disk(FilePath::Superblock, fault))
+}
+
+fn segments_by_stream(files: &[FileEntry]) -> BTreeMap<(TopicId, u32), Vec<(u32, u64)>> {
+    let mut segments: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for file in files {
+        if let FilePath::Segment { topic, partition, sequence } = file.path {
+            segments.entry((topic, partition)).or_default().push((sequence, file.bytes));
+        }
+    }
+    segments
 }
 
 fn new_store(settings: &Settings, superblock: &Superblock) -> Store {

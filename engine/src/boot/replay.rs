@@ -54,7 +54,7 @@ impl<D: Disk> Boot<'_, D> {
             let lsn = view.header.lsn.get();
             let entries: Vec<_> = view
                 .parts()
-                .filter(|_| lsn > drained)
+                .filter(|(entry, _)| lsn > drained && entry.count.get() > 0)
                 .map(|(entry, data)| (*entry, data.to_vec()))
                 .collect();
             position += u64_of(view.frame_bytes());

@@ -37,27 +37,39 @@ struct Later {
 
 impl<D: Disk> Boot<'_, D> {
     /// Finds the partition's segments and where its records end. Segments without a whole frame,
-    /// and those behind a gap that was never acknowledged, are deleted.
+    /// and those behind a gap that was never acknowledged, are deleted, once it is certain that
+    /// nothing proven is missing.
     pub(super) fn recover_segments(&mut self, partition: &mut Partition) -> Result<(), BootError> {
-        let mut sequences: Vec<(u32, u64)> = self
-            .files
-            .iter()
-            .filter_map(|file| match &file.path {
-                FilePath::Segment { topic, partition: number, sequence }
-                    if *topic == partition.topic && *number == partition.number =>
-                {
-                    Some((*sequence, file.bytes))
-                }
-                _ => None,
-            })
-            .collect();
+        let stream = (partition.topic, partition.number);
+        let mut sequences = self.segments.remove(&stream).unwrap_or_default();
         sequences.sort_unstable();
         partition.next_sequence = sequences.last().map_or(0, |(sequence, _)| sequence + 1);
+        let mut doomed = Vec::new();
+        self.find_tail(partition, sequences, &mut doomed)?;
+        let end = partition.progress.appended();
+        if self.proven.get(&stream).is_some_and(|&proven| proven > end) {
+            let last = partition.segments.back();
+            let sequence = last.map_or(0, |segment| segment.sequence);
+            let position = last.map_or(0, |segment| segment.end);
+            let what = "a watermark in the journal shows that more had been stored";
+            return Err(BootError::Corrupt(partition.path(sequence), position, what));
+        }
+        for path in doomed {
+            self.disk.delete(&path).map_err(|fault| BootError::Disk(path, fault))?;
+        }
+        Ok(())
+    }
+
+    fn find_tail(
+        &mut self,
+        partition: &mut Partition,
+        mut sequences: Vec<(u32, u64)>,
+        doomed: &mut Vec<FilePath>,
+    ) -> Result<(), BootError> {
         let mut tail: Option<Walked> = None;
         while let Some((sequence, bytes)) = sequences.pop() {
-            let walked = self.walk(partition, sequence, bytes)?;
-            let Some(walked) = walked else {
-                self.delete(partition.path(sequence))?;
+            let Some(walked) = self.walk(partition, sequence, bytes)? else {
+                doomed.push(partition.path(sequence));
                 continue;
             };
             match tail.take() {
@@ -73,10 +85,8 @@ impl<D: Disk> Boot<'_, D> {
                     let what = "the next segment shows that its end had been acknowledged";
                     return Err(BootError::Corrupt(path, walked.segment.end, what));
                 }
-                Some(newer) => {
-                    // Written ahead of records that were lost: never acknowledged.
-                    self.delete(partition.path(newer.segment.sequence))?;
-                }
+                // Written ahead of records that were lost: never acknowledged.
+                Some(newer) => doomed.push(partition.path(newer.segment.sequence)),
             }
             let proven = walked.watermark >= walked.segment.base_offset;
             if proven || sequences.is_empty() {
@@ -89,10 +99,6 @@ impl<D: Disk> Boot<'_, D> {
             self.adopt_tail(partition, walked);
         }
         Ok(())
-    }
-
-    fn delete(&mut self, path: FilePath) -> Result<(), BootError> {
-        self.disk.delete(&path).map_err(|fault| BootError::Disk(path, fault))
     }
 
     fn adopt_tail(&mut self, partition: &mut Partition, walked: Walked) {

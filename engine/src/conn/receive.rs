@@ -200,7 +200,8 @@ impl Shard {
     fn must_wait(&mut self, id: ConnId, header: &FrameHeader) -> bool {
         let produce = header.kind.get() == wire::Kind::Produce.number();
         let full = self.store.unstored_bytes > self.store.settings.unstored_bytes_max;
-        if !produce || !full || self.store.failed.is_some() {
+        let refused = self.store.failed.is_some() || self.store.space.is_full;
+        if !produce || !full || refused {
             return false;
         }
         self.pause_for_memory(id);

@@ -23,6 +23,8 @@ pub enum EntryKind {
     RecordBatch = 1,
     /// Catalog records back to back.
     Catalog = 5,
+    /// No data: the stream's segments are stored up to the base offset.
+    Watermark = 7,
 }
 
 impl EntryKind {
@@ -31,6 +33,7 @@ impl EntryKind {
         match value {
             1 => Some(EntryKind::RecordBatch),
             5 => Some(EntryKind::Catalog),
+            7 => Some(EntryKind::Watermark),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use super::journal::{FrameInFlight, Room};
 use super::partition::PartitionId;
 use super::run::RunState;
 use super::store::{Store, StoreTag};
-use crate::frame::{BLOCK_BYTES, ENTRY_BYTES, EntryHeader, FrameKind, FrameMeta, HEADER_BYTES};
+use crate::frame::{ENTRY_BYTES, EntryHeader, FrameKind, FrameMeta, HEADER_BYTES};
 use crate::frame::{block_ceil, seal_frame};
 use crate::pool::{BufId, Bytes, Pool, Source};
 use crate::port::{Extent, Fault, Now, Op, OpBatch, Sync, Time};
@@ -144,7 +144,7 @@ impl Store {
         if self.journal.position == 0 {
             // A file begins with one durable block, alone: later frames never stand behind the
             // first frame of the file's earlier life, whose rest they overwrite.
-            self.submit_empty(pool, now, batch, buf);
+            self.submit_watermark(pool, now, batch, buf);
             return false;
         }
         let mut gathered = std::mem::take(&mut self.gathered);
@@ -161,7 +161,7 @@ impl Store {
         true
     }
 
-    fn journal_room(&mut self, bytes: usize, now: Time) -> Option<Room> {
+    pub(super) fn journal_room(&mut self, bytes: usize, now: Time) -> Option<Room> {
         let room = self.journal.room(bytes);
         if room == Room::None {
             if !self.is_journal_full {
@@ -308,7 +308,7 @@ impl Store {
         self.submit_frame(pool, now, batch, frame, commits);
     }
 
-    fn submit_frame(
+    pub(super) fn submit_frame(
         &mut self,
         pool: &mut Pool,
         now: Now,
@@ -364,35 +364,6 @@ impl Store {
         self.counters.journal_frames += 1;
         self.counters.journal_bytes += u64_of(frame_bytes);
         self.counters.durable_writes += u64::from(frame.sync == Sync::Durable);
-    }
-
-    /// After a while without commits, or before a stop, an empty frame carries the newest
-    /// watermark to disk: what it covers can then be told from a torn tail.
-    pub fn publish_watermark(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch) {
-        let idle = self.journal.frames.is_empty() && self.journal.is_unsealed();
-        if !idle || self.failed.is_some() || self.journal.unopened > 0 {
-            return;
-        }
-        if self.journal_room(BLOCK_BYTES, now.time).is_none() {
-            return;
-        }
-        let Some(buf) = self.journal.free_bufs.pop() else { return };
-        self.submit_empty(pool, now, batch, buf);
-    }
-
-    /// Submits a durable frame without entries: one block.
-    fn submit_empty(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch, buf: BufId) {
-        let commits = self.journal.free_commits.pop().unwrap_or_default();
-        let (sync, flush_by) = (Sync::Durable, now.time);
-        let frame = PreparedFrame { buf, waits: 0, entries: 0, data_bytes: 0, sync, flush_by };
-        self.submit_frame(pool, now, batch, frame, commits);
-    }
-
-    /// When the watermark is due to be published, if it is.
-    pub fn seal_deadline(&self) -> Option<Time> {
-        let idle = self.journal.frames.is_empty() && self.journal.is_unsealed();
-        let due = idle && self.failed.is_none() && !self.is_journal_full;
-        due.then(|| self.journal.last_submit.plus_ns(self.settings.seal_idle_ns))
     }
 
     /// A journal frame's write ended.
@@ -510,13 +481,13 @@ impl Store {
 
 /// A frame whose table and data lie in its buffer.
 #[derive(Debug, Clone, Copy)]
-struct PreparedFrame {
-    buf: BufId,
-    waits: usize,
-    entries: usize,
-    data_bytes: usize,
-    sync: Sync,
-    flush_by: Time,
+pub(super) struct PreparedFrame {
+    pub(super) buf: BufId,
+    pub(super) waits: usize,
+    pub(super) entries: usize,
+    pub(super) data_bytes: usize,
+    pub(super) sync: Sync,
+    pub(super) flush_by: Time,
 }
 
 const _: () = assert!(block_ceil(HEADER_BYTES + FRAME_ENTRIES_MAX * ENTRY_BYTES) < 64 * 1024);

@@ -20,5 +20,7 @@ pub mod placement;
 pub mod read;
 pub mod run;
 pub mod segment;
+pub mod segment_files;
 pub mod slab;
 pub mod store;
+pub mod watermark;

@@ -54,6 +54,8 @@ pub struct Partition {
     pub runs_written: u64,
     /// Offset up to which all runs are stored in the segment.
     pub runs_stored: u64,
+    /// On the list of partitions whose direct runs no watermark covers.
+    pub is_unproven: bool,
     /// On the list of partitions with uncommitted bytes.
     pub is_dirty: bool,
     /// On the list of partitions with runs to place.
@@ -99,6 +101,7 @@ impl Partition {
             next_sequence: 0,
             runs_written: offset,
             runs_stored: offset,
+            is_unproven: false,
             is_dirty: false,
             is_placing: false,
             waits: 0,

@@ -13,11 +13,9 @@ use super::segment::{Segment, SegmentFile};
 use super::store::{RunWrite, Store, StoreTag};
 use crate::frame::seal_frame;
 use crate::frame::{EntryHeader, EntryKind, FrameKind, FrameMeta, HEADER_BYTES, RUN_PREFIX_BYTES};
-use crate::layout::FilePath;
 use crate::pool::Pool;
-use crate::port::{Extent, Fault, FileSlot, Fill, Level, Notice, Now};
-use crate::port::{Op, OpBatch, Open, Sync, Time};
-use crate::settings::{INDEX_SPACING_BYTES, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN};
+use crate::port::{Extent, Fault, FileSlot, Now, Op, OpBatch, Sync, Time};
+use crate::settings::INDEX_SPACING_BYTES;
 use crate::units::{u32_of, u64_of, usize_of};
 
 /// Why a run did not get its place yet.
@@ -26,6 +24,8 @@ enum Delay {
     File,
     /// Enough background writes are in flight.
     Background,
+    /// The segment's space is being reserved, or there is none.
+    Space,
 }
 
 impl Store {
@@ -35,6 +35,7 @@ impl Store {
             return;
         }
         self.seal_if_stuck(now.time);
+        self.reserve_wanted(batch, now.time);
         for _ in 0..self.placing.len() {
             let Some(id) = self.placing.pop_front() else { return };
             if self.partitions.get(id.0).is_none() {
@@ -42,7 +43,7 @@ impl Store {
             }
             match self.place_partition(pool, now, batch, id) {
                 Ok(()) => self.partition_mut(id).is_placing = false,
-                Err(Delay::File | Delay::Background) => self.placing.push_back(id),
+                Err(Delay::File | Delay::Background | Delay::Space) => self.placing.push_back(id),
             }
         }
     }
@@ -80,10 +81,13 @@ impl Store {
                 return Err(Delay::Background);
             }
             let bytes = u64_of(partition.runs[index].frame_bytes());
-            let file = self.ensure_segment(batch, id, bytes, index)?;
+            let file = self.ensure_segment(batch, now.time, id, bytes, index)?;
+            if !self.has_space(batch, now.time, id, bytes) {
+                return Err(Delay::Space);
+            }
             self.write_run(pool, now, batch, id, index, file);
-            self.reserve_ahead(batch, id);
-            self.open_ahead(batch, id);
+            self.reserve_ahead(batch, now.time, id);
+            self.open_ahead(batch, now.time, id);
         }
     }
 
@@ -92,6 +96,7 @@ impl Store {
     fn ensure_segment(
         &mut self,
         batch: &mut OpBatch,
+        now: Time,
         id: PartitionId,
         bytes: u64,
         run: usize,
@@ -115,7 +120,7 @@ impl Store {
             partition.writable = false;
         }
         if partition.next.is_none() {
-            self.open_next(batch, id);
+            self.open_next(batch, now, id);
         }
         let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
         let is_open = partition.next.as_ref().is_some_and(|next| next.open_file().is_some());
@@ -131,70 +136,6 @@ impl Store {
         partition.segments.push_back(next);
         partition.writable = true;
         Ok(file)
-    }
-
-    /// Begins to open the partition's next segment, from a spare file if there is one.
-    fn open_next(&mut self, batch: &mut OpBatch, id: PartitionId) {
-        let Some(slot) = self.take_file_slot(batch) else { return };
-        let spare = self.spares.next();
-        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
-        let sequence = partition.next_sequence;
-        partition.next_sequence += 1;
-        let mut segment = Segment::new(sequence, 0);
-        segment.file = SegmentFile::Opening(slot);
-        partition.next = Some(segment);
-        partition.users += 1;
-        let path = partition.path(sequence);
-        let open = match spare {
-            Some(number) => Open::Adopt { from: FilePath::Spare { number } },
-            None => Open::Create,
-        };
-        self.segment_files.insert(slot, (id, sequence));
-        batch.ops.push(Op::FileOpen { file: slot, path, open });
-    }
-
-    /// Opens the next segment while the current one still has room, so that no run waits for it.
-    fn open_ahead(&mut self, batch: &mut OpBatch, id: PartitionId) {
-        let partition = self.partition(id);
-        let half = partition.segment_bytes / 2;
-        let late = partition.segments.back().is_some_and(|last| last.end > half);
-        if late && partition.next.is_none() {
-            self.open_next(batch, id);
-        }
-    }
-
-    /// A file number, closing an idle file if all are taken.
-    pub(crate) fn take_file_slot(&mut self, batch: &mut OpBatch) -> Option<FileSlot> {
-        if let Some(slot) = self.files.take() {
-            return Some(slot);
-        }
-        let idle = self.segment_files.iter().find_map(|(&slot, &(id, sequence))| {
-            let partition = self.partitions.get(id.0)?;
-            let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
-            let unflushed = |run: &Run| run.state == RunState::Written && run.segment == sequence;
-            let busy =
-                segment.users > 0 || segment.extending || partition.runs.iter().any(unflushed);
-            (segment.open_file() == Some(slot) && !busy).then_some((slot, id, sequence))
-        });
-        let (slot, id, sequence) = idle?;
-        self.close_segment_file(batch, id, sequence);
-        debug_assert!(!self.segment_files.contains_key(&slot));
-        self.files.take()
-    }
-
-    pub(crate) fn close_segment_file(
-        &mut self,
-        batch: &mut OpBatch,
-        id: PartitionId,
-        sequence: u32,
-    ) {
-        let segment = self.partition_mut(id).segment_mut(sequence);
-        let Some(segment) = segment else { return };
-        let SegmentFile::Open(slot) = segment.file else { return };
-        segment.file = SegmentFile::Closed;
-        self.segment_files.remove(&slot);
-        self.files.give(slot);
-        batch.ops.push(Op::FileClose { file: slot });
     }
 
     fn write_run(
@@ -239,6 +180,7 @@ impl Store {
         let write = RunWrite { partition: id, base_offset, buf, bytes, background: !direct };
         let tag = StoreTag::Run(self.run_writes.insert(write)).tag();
         let slice = pool.slice(buf, 0, bytes);
+        self.journal.last_submit = now.time;
         batch.ops.push(Op::Write { file, tag, slice, position, sync, extent });
         self.counters.durable_writes += u64::from(sync == Sync::Durable);
         if direct {
@@ -249,26 +191,6 @@ impl Store {
             self.counters.background_runs += 1;
             self.counters.background_bytes += u64_of(bytes);
         }
-    }
-
-    /// Allocates blocks ahead of a growing segment: the more it grows, the further.
-    fn reserve_ahead(&mut self, batch: &mut OpBatch, id: PartitionId) {
-        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
-        let limit = partition.segment_bytes;
-        let Some(segment) = partition.segments.back_mut() else { return };
-        let step = segment.end.next_power_of_two().clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX);
-        if segment.extending || segment.reserved_to >= (segment.end + step / 2).min(limit) {
-            return;
-        }
-        let Some(file) = segment.open_file() else { return };
-        let from = segment.reserved_to;
-        let to = (segment.end + step).next_multiple_of(RESERVE_BYTES_MIN).min(limit).max(from);
-        if to == from {
-            return;
-        }
-        segment.extending = true;
-        partition.users += 1;
-        batch.ops.push(Op::FileExtend { file, from, to, fill: Fill::Reserve });
     }
 
     /// A run's write ended.
@@ -305,11 +227,13 @@ impl Store {
         partition.settle_runs();
         let stored = partition.runs_stored;
         let from = partition.runs.partition_point(|run| run.base_offset < stored_before);
+        let mut direct = false;
         for run in partition.runs.range_mut(from..) {
             if run.next_offset > stored {
                 break;
             }
             self.unstored_bytes -= run.data_bytes();
+            direct |= run.direct;
             if run.pending_bytes() > 0 {
                 // Stored before a frame took it: it needs none, and may leave memory now.
                 self.uncommitted_bytes -= run.commit_all();
@@ -322,6 +246,9 @@ impl Store {
                 self.journal.files[usize_of(index)].pins -= 1;
                 files &= files - 1;
             }
+        }
+        if direct {
+            self.note_unproven(id);
         }
         self.advance(id);
     }
@@ -379,72 +306,10 @@ impl Store {
         self.settle_partition_runs(id);
     }
 
-    /// A segment's file was opened, or not.
-    pub fn file_opened(&mut self, slot: FileSlot, result: Result<u64, Fault>) {
-        let Some(&(id, sequence)) = self.segment_files.get(&slot) else {
-            return self.journal_opened(result);
-        };
-        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
-        partition.users -= 1;
-        let last = partition.segments.back().filter(|_| partition.writable);
-        let is_old = partition.next.as_ref().is_none_or(|next| next.sequence != sequence)
-            && last.is_none_or(|last| last.sequence != sequence);
-        let path = partition.path(sequence);
-        let Some(segment) = partition.segment_mut(sequence) else { return };
-        match result {
-            Ok(bytes) => {
-                segment.file = SegmentFile::Open(slot);
-                if segment.end == 0 {
-                    // A spare comes zeroed over its whole length; a new file is empty.
-                    segment.written_to = bytes;
-                    segment.reserved_to = bytes;
-                }
-            }
-            Err(Fault(errno)) if is_old => {
-                // Only its own readers are affected.
-                segment.file = SegmentFile::Missing;
-                self.segment_files.remove(&slot);
-                self.files.give(slot);
-                let text = format!("{path} could not be opened (errno {errno}): it is not served");
-                self.notices.push(Notice { level: Level::Error, conn: None, text });
-            }
-            Err(fault) => {
-                segment.file = SegmentFile::Closed;
-                self.segment_files.remove(&slot);
-                self.files.give(slot);
-                self.fail(fault, "a segment file could not be opened");
-            }
-        }
-    }
-
-    fn journal_opened(&mut self, result: Result<u64, Fault>) {
-        match result {
-            Ok(_) => self.journal.unopened -= 1,
-            Err(fault) => self.fail(fault, "a journal file could not be opened"),
-        }
-    }
-
     /// A recovered run was stored by recovery itself.
     pub(crate) fn settle_replayed(&mut self, id: PartitionId, end: u64, now: Time) {
         self.partition_mut(id).progress.submit(end, Via::Run, now);
         self.settle_partition_runs(id);
-    }
-
-    /// A segment's file was extended, or not. Without the reservation writes still work, slower,
-    /// so only the lack of space is worth more than trying again later.
-    pub fn file_extended(&mut self, slot: FileSlot, to: u64, result: Result<(), Fault>) {
-        let Some(&(id, sequence)) = self.segment_files.get(&slot) else { return };
-        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
-        partition.users -= 1;
-        let Some(segment) = partition.segment_mut(sequence) else { return };
-        segment.extending = false;
-        match result {
-            Ok(()) => segment.reserved_to = segment.reserved_to.max(to),
-            Err(fault @ Fault::ENOSPC) => {
-                self.fail(fault, "space for a segment could not be reserved");
-            }
-            Err(Fault(_)) => segment.reserved_to = segment.reserved_to.max(to),
-        }
     }
 
     /// Marks a partition deleted: nothing of it will be served, written or waited for any more.

@@ -13,7 +13,9 @@ use super::files::FileSlots;
 use super::journal::Journal;
 use super::partition::{Partition, PartitionId};
 use super::run::{Run, RunState};
+use super::segment_files::Space;
 use super::slab::Slab;
+use super::watermark::Unproven;
 use crate::counters::Counters;
 use crate::frame::{EntryKind, FrameKey, RUN_PREFIX_BYTES, block_ceil};
 use crate::pool::{BufId, Bytes, Pool, Source};
@@ -156,6 +158,10 @@ pub struct Store {
     pub(super) gathered: super::gather::Gathered,
     /// The journal had no free file at the last try.
     pub is_journal_full: bool,
+    /// What no watermark on disk covers.
+    pub(super) unproven: Unproven,
+    /// Whether the device has space.
+    pub space: Space,
     /// The device failed: nothing more is written.
     pub failed: Option<Fault>,
     /// Spare files left.
@@ -200,6 +206,8 @@ impl Store {
             lazy_since: None,
             gathered: super::gather::Gathered::default(),
             is_journal_full: false,
+            unproven: Unproven::default(),
+            space: Space::default(),
             failed: None,
             counters: Counters::default(),
             notices: Vec::new(),
@@ -272,6 +280,9 @@ impl Store {
         acks: Acks,
     ) -> Result<u64, ErrorCode> {
         self.refuse()?;
+        if self.space.is_full {
+            return Err(ErrorCode::StorageFull);
+        }
         let base_offset = self.partition(id).progress.appended();
         let epoch = self.identity.boot_epoch;
         if at.len >= self.settings.direct_run_bytes_min {

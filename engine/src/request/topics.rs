@@ -28,6 +28,11 @@ impl Shard {
             let detail = "a topic of this name exists already";
             return Err(Refusal::new(ErrorCode::TopicExists, detail));
         }
+        if self.store.space.is_full {
+            // Deleting goes on: its record fits into the journal, which has its space.
+            let detail = "there is no space for a new topic's records";
+            return Err(Refusal::new(ErrorCode::StorageFull, detail));
+        }
         let partitions = usize_of(settings.partitions.get());
         let limits = &self.store.settings;
         if self.catalog.names.len() >= limits.topics_max

@@ -4,7 +4,7 @@
 use broker::io::sim::SimDisk;
 use engine::Settings;
 use engine::boot::BootError;
-use engine::frame::{BLOCK_BYTES, FrameKey, FrameView};
+use engine::frame::{BLOCK_BYTES, EntryHeader, EntryKind, FrameKey, FrameView};
 use engine::layout::FilePath;
 use engine::superblock::{Found, Superblock};
 use pelton_tests::check::records_of;
@@ -47,6 +47,8 @@ struct FrameAt {
     used: usize,
     lsn: u64,
     watermark: u64,
+    /// What its watermark entries say is stored.
+    stored: Option<u64>,
     /// Offset behind the last record, of a segment's frame.
     next_offset: u64,
 }
@@ -108,6 +110,7 @@ fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<FrameAt>
                 used: 96 + 48 * view.entries.len() + data,
                 lsn: view.header.lsn.get(),
                 watermark: view.header.watermark.get(),
+                stored: view.entries.iter().filter(is_mark).map(|e| e.base_offset.get()).max(),
                 next_offset: view.entries.first().map_or(0, |entry| entry.next_offset()),
             });
             position += view.frame_bytes();
@@ -115,6 +118,10 @@ fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<FrameAt>
     }
     found.sort_by_key(|frame| (frame.lsn, frame.position));
     found
+}
+
+fn is_mark(entry: &&EntryHeader) -> bool {
+    entry.kind.get() == EntryKind::Watermark as u16
 }
 
 /// What every frame's checksum begins with.
@@ -213,9 +220,11 @@ fn a_damaged_segment_frame_is_a_torn_tail_or_refused() {
         let (disk, place) = written(9_000, death);
         let frames = frames(&disk, is_segment);
         assert_eq!(frames.len(), usize::try_from(BATCHES).expect("few"), "one run each");
+        let is_journal = |path: &FilePath| matches!(path, FilePath::Journal { .. });
+        let stored = self::frames(&disk, is_journal).iter().filter_map(|f| f.stored).max();
         for frame in &frames {
             let later = frames.iter().filter(|other| other.position > frame.position);
-            let watermark = later.map(|other| other.watermark).max().unwrap_or(0);
+            let watermark = later.map(|other| other.watermark).max().max(stored).unwrap_or(0);
             let evidence = Evidence::of(frame.next_offset, watermark);
             for how in 0..DAMAGES {
                 judge(damage(&disk, frame, how), place, frame, evidence, frame.next_offset - 1);
@@ -224,5 +233,5 @@ fn a_damaged_segment_frame_is_a_torn_tail_or_refused() {
             torn += u32::from(evidence == Evidence::None);
         }
     }
-    assert!(refused > 8 && torn >= 2, "both came about: {refused} refused, {torn} torn");
+    assert!(refused > 8 && torn >= 1, "both came about: {refused} refused, {torn} torn");
 }

@@ -1,0 +1,275 @@
+//! The files of segments: opened ahead of need, closed when numbers run out, and never written to
+//! beyond the space reserved for them, so that a full device refuses new records up front and
+//! fails no write.
+
+use super::partition::PartitionId;
+use super::run::{Run, RunState};
+use super::segment::{Segment, SegmentFile};
+use super::store::Store;
+use crate::layout::FilePath;
+use crate::port::{Fault, FileSlot, Fill, Level, Notice, Op, OpBatch, Open, Time};
+use crate::settings::{PROBE_SPACE_NS, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN};
+
+/// Whether the device has space.
+#[derive(Debug, Default)]
+pub struct Space {
+    /// It had none when it was last asked: nothing is appended until it has.
+    pub is_full: bool,
+    /// When it may be asked again.
+    probe_at: Time,
+    /// Segments that want space before a run waits for it: partition, sequence.
+    wanting: Vec<(PartitionId, u32)>,
+}
+
+impl Space {
+    /// Whether the device may be asked for space now; while it is full, once a while.
+    fn may_ask(&mut self, now: Time) -> bool {
+        if !self.is_full {
+            return true;
+        }
+        if now < self.probe_at {
+            return false;
+        }
+        self.probe_at = now.plus_ns(PROBE_SPACE_NS);
+        true
+    }
+
+    /// When a full device is to be asked again.
+    pub fn deadline(&self) -> Option<Time> {
+        self.is_full.then_some(self.probe_at)
+    }
+}
+
+impl Store {
+    /// Begins to open the partition's next segment, from a spare file if there is one.
+    pub(super) fn open_next(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId) {
+        if !self.space.may_ask(now) {
+            return;
+        }
+        let Some(slot) = self.take_file_slot(batch) else { return };
+        let spare = self.spares.next();
+        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+        let sequence = partition.next_sequence;
+        partition.next_sequence += 1;
+        let mut segment = Segment::new(sequence, 0);
+        segment.file = SegmentFile::Opening(slot);
+        partition.next = Some(segment);
+        partition.users += 1;
+        let path = partition.path(sequence);
+        let open = match spare {
+            Some(number) => Open::Adopt { from: FilePath::Spare { number } },
+            None => Open::Create,
+        };
+        self.segment_files.insert(slot, (id, sequence));
+        batch.ops.push(Op::FileOpen { file: slot, path, open });
+    }
+
+    /// Opens the next segment while the current one still has room, so that no run waits for it.
+    pub(super) fn open_ahead(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId) {
+        let partition = self.partition(id);
+        let half = partition.segment_bytes / 2;
+        let late = partition.segments.back().is_some_and(|last| last.end > half);
+        if late && partition.next.is_none() {
+            self.open_next(batch, now, id);
+        }
+    }
+
+    /// A file number, closing an idle file if all are taken.
+    pub(crate) fn take_file_slot(&mut self, batch: &mut OpBatch) -> Option<FileSlot> {
+        if let Some(slot) = self.files.take() {
+            return Some(slot);
+        }
+        let idle = self.segment_files.iter().find_map(|(&slot, &(id, sequence))| {
+            let partition = self.partitions.get(id.0)?;
+            let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
+            let unflushed = |run: &Run| run.state == RunState::Written && run.segment == sequence;
+            let busy =
+                segment.users > 0 || segment.extending || partition.runs.iter().any(unflushed);
+            (segment.open_file() == Some(slot) && !busy).then_some((slot, id, sequence))
+        });
+        let (slot, id, sequence) = idle?;
+        self.close_segment_file(batch, id, sequence);
+        debug_assert!(!self.segment_files.contains_key(&slot));
+        self.files.take()
+    }
+
+    pub(crate) fn close_segment_file(
+        &mut self,
+        batch: &mut OpBatch,
+        id: PartitionId,
+        sequence: u32,
+    ) {
+        let segment = self.partition_mut(id).segment_mut(sequence);
+        let Some(segment) = segment else { return };
+        let SegmentFile::Open(slot) = segment.file else { return };
+        segment.file = SegmentFile::Closed;
+        self.segment_files.remove(&slot);
+        self.files.give(slot);
+        batch.ops.push(Op::FileClose { file: slot });
+    }
+
+    /// Whether `bytes` at the end of the partition's last segment are reserved; asks for them if
+    /// they are not.
+    pub(super) fn has_space(
+        &mut self,
+        batch: &mut OpBatch,
+        now: Time,
+        id: PartitionId,
+        bytes: u64,
+    ) -> bool {
+        let partition = self.partition(id);
+        let Some(last) = partition.segments.back() else { return false };
+        let (sequence, end) = (last.sequence, last.end + bytes);
+        let is_there = end <= last.reserved_to;
+        if !is_there {
+            self.reserve(batch, now, id, sequence, end);
+        }
+        is_there
+    }
+
+    /// Reserves ahead of a growing segment: the more it grows, the further.
+    pub(super) fn reserve_ahead(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId) {
+        let partition = self.partition(id);
+        let Some(last) = partition.segments.back() else { return };
+        let ahead = (last.end + step(last.end) / 2).min(partition.segment_bytes);
+        if last.reserved_to < ahead {
+            self.reserve(batch, now, id, last.sequence, ahead);
+        }
+    }
+
+    /// Reserves for segments that were opened ahead, and asks a full device again.
+    pub(super) fn reserve_wanted(&mut self, batch: &mut OpBatch, now: Time) {
+        if self.space.is_full && now < self.space.probe_at {
+            return;
+        }
+        for (id, sequence) in std::mem::take(&mut self.space.wanting) {
+            let Some(partition) = self.partitions.get_mut(id.0) else { continue };
+            let grown = partition.segments.back().map_or(0, |last| last.end);
+            let Some(segment) = partition.segment_mut(sequence) else { continue };
+            let to = segment.end + step(grown);
+            if segment.reserved_to < to {
+                self.reserve(batch, now, id, sequence, to);
+            }
+        }
+        if self.space.is_full && self.space.probe_at <= now {
+            // Nobody wants space any more: whoever comes next finds out.
+            self.found_space();
+        }
+    }
+
+    /// Asks for blocks of a segment up to at least `to`.
+    fn reserve(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId, sequence: u32, to: u64) {
+        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+        let limit = partition.segment_bytes;
+        let Some(segment) = partition.segment_mut(sequence) else { return };
+        let Some(file) = segment.open_file().filter(|_| !segment.extending) else { return };
+        if !self.space.may_ask(now) {
+            return;
+        }
+        let ahead = if self.space.is_full { RESERVE_BYTES_MIN } else { step(segment.end) };
+        let wanted = (segment.end + ahead).next_multiple_of(RESERVE_BYTES_MIN).min(limit);
+        let (from, to) = (segment.reserved_to, wanted.max(to));
+        if to <= from {
+            return;
+        }
+        segment.extending = true;
+        partition.users += 1;
+        batch.ops.push(Op::FileExtend { file, from, to, fill: Fill::Reserve });
+    }
+
+    /// A segment's file was extended, or not.
+    pub fn file_extended(&mut self, slot: FileSlot, to: u64, result: Result<(), Fault>) {
+        let Some(&(id, sequence)) = self.segment_files.get(&slot) else { return };
+        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
+        partition.users -= 1;
+        let Some(segment) = partition.segment_mut(sequence) else { return };
+        segment.extending = false;
+        if result != Err(Fault::ENOSPC) {
+            // A file system that cannot reserve says so here; writes still work, slower.
+            segment.reserved_to = segment.reserved_to.max(to);
+            return self.found_space();
+        }
+        self.space.wanting.push((id, sequence));
+        self.ran_out();
+    }
+
+    fn found_space(&mut self) {
+        if std::mem::take(&mut self.space.is_full) {
+            let text = "the device may have space again: producing goes on".to_owned();
+            self.notices.push(Notice { level: Level::Info, conn: None, text });
+        }
+    }
+
+    fn ran_out(&mut self) {
+        self.counters.storage_failures += 1;
+        if std::mem::replace(&mut self.space.is_full, true) {
+            return;
+        }
+        let text = "no space left on the device: producing is refused until there is; reading \
+                    and deleting go on"
+            .to_owned();
+        self.notices.push(Notice { level: Level::Error, conn: None, text });
+    }
+
+    /// A segment's file was opened, or not.
+    pub fn file_opened(&mut self, slot: FileSlot, result: Result<u64, Fault>) {
+        let Some(&(id, sequence)) = self.segment_files.get(&slot) else {
+            return self.journal_opened(result);
+        };
+        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
+        partition.users -= 1;
+        let last = partition.segments.back().filter(|_| partition.writable);
+        let is_next = partition.next.as_ref().is_some_and(|next| next.sequence == sequence);
+        let is_old = !is_next && last.is_none_or(|last| last.sequence != sequence);
+        let path = partition.path(sequence);
+        let Some(segment) = partition.segment_mut(sequence) else { return };
+        match result {
+            Ok(bytes) => {
+                segment.file = SegmentFile::Open(slot);
+                if segment.end == 0 {
+                    // A spare comes zeroed over its whole length; a new file is empty.
+                    segment.written_to = bytes;
+                    segment.reserved_to = bytes;
+                    if bytes == 0 {
+                        self.space.wanting.push((id, sequence));
+                    }
+                }
+            }
+            Err(Fault(errno)) if is_old => {
+                // Only its own readers are affected.
+                segment.file = SegmentFile::Missing;
+                self.segment_files.remove(&slot);
+                self.files.give(slot);
+                let text = format!("{path} could not be opened (errno {errno}): it is not served");
+                self.notices.push(Notice { level: Level::Error, conn: None, text });
+            }
+            Err(Fault::ENOSPC) if is_next => {
+                // It is tried again when there is space, under the same sequence: recovery takes
+                // a gap, or an empty file between others, for damage.
+                partition.next = None;
+                partition.next_sequence = sequence;
+                self.segment_files.remove(&slot);
+                self.files.give(slot);
+                self.ran_out();
+            }
+            Err(fault) => {
+                segment.file = SegmentFile::Closed;
+                self.segment_files.remove(&slot);
+                self.files.give(slot);
+                self.fail(fault, "a segment file could not be opened");
+            }
+        }
+    }
+
+    fn journal_opened(&mut self, result: Result<u64, Fault>) {
+        match result {
+            Ok(_) => self.journal.unopened -= 1,
+            Err(fault) => self.fail(fault, "a journal file could not be opened"),
+        }
+    }
+}
+
+/// How much is reserved at once for a segment that has grown to `bytes`.
+fn step(bytes: u64) -> u64 {
+    bytes.next_power_of_two().clamp(RESERVE_BYTES_MIN, RESERVE_BYTES_MAX)
+}
