@@ -60,45 +60,48 @@ impl<D: Disk> Boot<'_, D> {
         Ok(())
     }
 
+    /// Walks segments from the newest back until one shows that everything before it was stored.
+    /// Whatever lies behind a gap was written ahead of records that were lost, and was never
+    /// acknowledged.
     fn find_tail(
         &mut self,
         partition: &mut Partition,
         mut sequences: Vec<(u32, u64)>,
         doomed: &mut Vec<FilePath>,
     ) -> Result<(), BootError> {
-        let mut tail: Option<Walked> = None;
+        // Newest first, each continued by the one before it.
+        let mut chain: Vec<Walked> = Vec::new();
+        let mut watermark = 0;
         while let Some((sequence, bytes)) = sequences.pop() {
             let Some(walked) = self.walk(partition, sequence, bytes)? else {
                 doomed.push(partition.path(sequence));
                 continue;
             };
-            match tail.take() {
-                None => {}
-                Some(newer) if walked.next_offset == newer.segment.base_offset => {
-                    // The newer one continues it: that one is the tail.
-                    self.adopt_tail(partition, newer);
-                    self.adopt_older(partition, walked.segment, walked.next_offset);
-                    return self.adopt_rest(partition, &sequences);
-                }
-                Some(newer) if newer.watermark > walked.next_offset => {
-                    let path = partition.path(sequence);
-                    let what = "the next segment shows that its end had been acknowledged";
-                    return Err(BootError::Corrupt(path, walked.segment.end, what));
-                }
-                // Written ahead of records that were lost: never acknowledged.
-                Some(newer) => doomed.push(partition.path(newer.segment.sequence)),
+            let gap =
+                chain.last().is_some_and(|newer| newer.segment.base_offset != walked.next_offset);
+            if gap && watermark > walked.next_offset {
+                let path = partition.path(sequence);
+                let what = "a later segment shows that its end had been acknowledged";
+                return Err(BootError::Corrupt(path, walked.segment.end, what));
             }
-            let proven = walked.watermark >= walked.segment.base_offset;
-            if proven || sequences.is_empty() {
-                self.adopt_tail(partition, walked);
-                return self.adopt_rest(partition, &sequences);
+            if gap {
+                let newer = chain.drain(..).map(|newer| partition.path(newer.segment.sequence));
+                doomed.extend(newer);
             }
-            tail = Some(walked);
+            let base_offset = walked.segment.base_offset;
+            watermark = walked.watermark.max(watermark);
+            chain.push(walked);
+            if watermark >= base_offset {
+                break;
+            }
         }
-        if let Some(walked) = tail {
-            self.adopt_tail(partition, walked);
+        let mut chain = chain.into_iter();
+        let Some(tail) = chain.next() else { return Ok(()) };
+        self.adopt_tail(partition, tail);
+        for older in chain {
+            self.adopt_older(partition, older.segment, older.next_offset);
         }
-        Ok(())
+        self.adopt_rest(partition, &sequences)
     }
 
     fn adopt_tail(&mut self, partition: &mut Partition, walked: Walked) {

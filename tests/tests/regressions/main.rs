@@ -2,7 +2,7 @@
 
 use broker::io::sim::Failure;
 use engine::port::Fault;
-use pelton_tests::check::{Trial, live};
+use pelton_tests::check::{Bounds, Trial, live};
 use pelton_tests::workload::Load;
 
 fn assert_lawful(trial: &Trial) {
@@ -32,5 +32,18 @@ fn a_client_that_leaves_unread_replies_frees_them() {
     for seed in [1007, 1011, 1016, 1017] {
         let load = Load { clients: 4, actions: 250 };
         assert_lawful(&Trial { rebirths: 0, ..Trial::new(seed, load) });
+    }
+}
+
+/// Runs of three segments were in flight when the power went; the first was lost, the others were
+/// not. Recovery asked only whether the newest segment continued the one before it, and took all
+/// of them: behind the hole it found the records there already, and left out those that the
+/// journal held for it. Now it walks back until a watermark shows that nothing is missing.
+#[test]
+fn a_hole_three_segments_back_is_noticed() {
+    for (seed, at) in [(20_009, 200), (6004, 60)] {
+        let load = Load { clients: 5, actions: 150 };
+        let trial = Trial { power_loss_at: Some(at), rebirths: 2, ..Trial::new(seed, load) };
+        assert_lawful(&Trial { bounds: Bounds::Varied, ..trial });
     }
 }
