@@ -79,8 +79,10 @@ pub fn run(args: &ProduceArgs) -> Result<ExitCode, Failure> {
     let connect = server::options();
     let mut producer = Producer::connect(&args.server.server, &args.topic, &connect, options)?;
     let mut faults = Faults::default();
-    let result = produce_lines(args, &mut producer, &mut faults)
-        .and_then(|()| producer.flush().map(|_| ()).map_err(Failure::from));
+    let produced = produce_lines(args, &mut producer, &mut faults);
+    // Also after a line that cannot be sent: what went before it is on its way, and is counted.
+    let flushed = producer.flush().map(|_| ()).map_err(Failure::from);
+    let result = produced.and(flushed);
     faults.gather(&mut producer);
     faults.tell();
     tell_totals(&producer.totals());

@@ -205,6 +205,18 @@ fn a_broker_that_is_not_there_leaves_a_sentence() {
 }
 
 #[test]
+fn lines_before_one_that_cannot_be_sent_are_sent_and_counted() {
+    let (broker, _dir) = broker();
+    ok(&broker, &["topic", "create", "log"]);
+    let input = [b"first\n", &[b'x'; 2 << 20][..], b"\nthird\n"].concat();
+    let finished = broker.run(&["produce", "log"], &input);
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr.contains("1 records acknowledged"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("line 2: "), "{}", finished.stderr);
+    assert_eq!(ok(&broker, &["consume", "log", "--exit-at-end"]), "first\n");
+}
+
+#[test]
 fn records_of_a_killed_broker_are_told_as_in_doubt() {
     let (broker, _dir) = broker();
     ok(&broker, &["topic", "create", "log"]);
