@@ -66,6 +66,8 @@ impl Site {
             )?),
             TargetChoice::Address(address) => Broker::Running(address.clone()),
         };
+        // Before this thread gives up the broker's cores: it counts those that are allowed.
+        let environment = Environment::read(broker.data_dir().as_deref());
         // This thread sleeps most of the time, but must not wake up on the broker's core.
         pin_to(&cores.generator)?;
         let options = ConnectOptions {
@@ -74,7 +76,6 @@ impl Site {
         };
         let control = Connection::connect(broker.address(), &options)
             .map_err(|error| RunError::Setup(format!("{error}{}", broker.log())))?;
-        let environment = Environment::read(broker.data_dir().as_deref());
         if environment.memory_file_system() == Some(true) && !args.quiet {
             eprintln!(
                 "warning: the data directory is on a memory file system: no figure of this run \
