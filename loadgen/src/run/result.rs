@@ -20,6 +20,17 @@ use crate::validity::{
 /// Without a measured limit, a run that moves more than this is not starved of completions.
 const STARVED_BYTES_PER_S_MAX: u64 = 100_000_000;
 
+/// Counters of the broker that are no sums: their last value tells, a difference would not.
+const LEVELS: [&str; 7] = [
+    "boot_epoch",
+    "buffers_registered",
+    "connections_open",
+    "partitions",
+    "pool_bytes",
+    "pool_free_bytes",
+    "topics",
+];
+
 /// Everything a run has measured.
 pub(super) struct Measured<'a> {
     pub(super) args: &'a RunArgs,
@@ -121,7 +132,8 @@ fn efficiency(measured: &Measured<'_>, load: &Load) -> Efficiency {
         .iter()
         .map(|(name, after)| {
             let before = counters_before.get(name).copied().unwrap_or(0);
-            (name.clone(), after.saturating_sub(before))
+            let level = LEVELS.contains(&name.as_str());
+            (name.clone(), if level { *after } else { after.saturating_sub(before) })
         })
         .collect();
     Efficiency {
