@@ -79,7 +79,7 @@ impl Config {
         }
         let bounds = [
             ("spin-us", self.spin_us, 0, 1_000_000),
-            ("prepare-bytes", self.prepare_bytes, 0, 1 << 44),
+            ("prepare", self.prepare_bytes, 0, 1 << 44),
             ("journal-bytes", self.journal_bytes, 8 * MIB, 64 * 1024 * MIB),
             ("segment-bytes", self.segment_bytes, 4 * MIB, 64 * 1024 * MIB),
             ("memory-bytes", self.memory_bytes, 32 * MIB, 64 * 1024 * MIB),
