@@ -45,10 +45,14 @@ impl BrokerProcess {
         abort: &AtomicBool,
     ) -> Result<Self, RunError> {
         let root = root.map_or_else(default_root, Path::to_path_buf);
-        let data_dir = tempfile::Builder::new()
-            .prefix("pelton-bench-")
-            .tempdir_in(&root)
-            .map_err(|error| RunError::Setup(format!("no data in {}: {error}", root.display())))?;
+        let data_dir = tempfile::Builder::new().prefix("pelton-bench-").tempdir_in(&root).map_err(
+            |error| {
+                let root = root.display();
+                RunError::Setup(format!(
+                    "no data in {root}: {error}; choose a directory that exists with --data-dir"
+                ))
+            },
+        )?;
         let executable = std::env::current_exe()
             .map_err(|error| RunError::Setup(format!("own executable unknown: {error}")))?;
         let mut command = Command::new(executable);
