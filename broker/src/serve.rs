@@ -198,6 +198,8 @@ fn run_shard(prepared: Prepared) -> Result<(), ServeError> {
             ..turns.counters()
         });
     }
+    // Clients whose connection ends here are sent to this log for the reason.
+    tracing::info!("stopped by a signal: what was in flight is finished");
     Ok(())
 }
 
