@@ -121,6 +121,10 @@ fn produce_lines(
             producer.poll()?;
         }
         faults.gather(producer);
+        if faults.is_topic_gone {
+            let rest = "the topic was deleted; the rest of the input was not read";
+            return Err(Failure::Error(format!("after line {number}: {rest}")));
+        }
     }
 }
 
@@ -137,11 +141,17 @@ fn split_key<'a>(line: &'a [u8], separator: Option<&str>) -> (Option<&'a [u8]>, 
 struct Faults {
     told: Vec<Delivery>,
     more: usize,
+    /// Nothing that is sent from here on can be appended.
+    is_topic_gone: bool,
 }
 
 impl Faults {
     fn gather(&mut self, producer: &mut Producer) {
+        let gone = wire::ErrorCode::UnknownTopic.number();
         while let Some(delivery) = producer.next_delivery() {
+            if let Outcome::Failed { code, .. } = &delivery.outcome {
+                self.is_topic_gone |= *code == gone;
+            }
             match delivery.outcome {
                 Outcome::Acked { .. } | Outcome::Unacknowledged => {}
                 _ if self.told.len() < FAULTS_TOLD_MAX => self.told.push(delivery),
