@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::RunError;
+use super::{EXIT_USAGE, RunError};
 use crate::cores::pin_to;
 use crate::report::Environment;
 
@@ -110,9 +110,14 @@ impl BrokerProcess {
                 Ok(address) => return Ok(address),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let status = self.child.wait().map_or("unknown".into(), |s| s.to_string());
-                    let log = self.log();
-                    return Err(RunError::Setup(format!("the broker ended ({status}){log}")));
+                    let status = self.child.wait().ok();
+                    let told = status.map_or("unknown".into(), |status| status.to_string());
+                    let text = format!("the broker ended ({told}){}", self.log());
+                    let refused = status.and_then(|status| status.code());
+                    return Err(match refused == Some(i32::from(EXIT_USAGE)) {
+                        true => RunError::Usage(text),
+                        false => RunError::Setup(text),
+                    });
                 }
             }
             if abort.load(Ordering::Relaxed) {

@@ -61,6 +61,8 @@ enum BenchCommand {
 /// Why there is no result.
 #[derive(Debug)]
 pub enum RunError {
+    /// What was asked for cannot be: the flags, or what they pass to the broker.
+    Usage(String),
     /// The broker or its directory could not be set up. The sentence says how.
     Setup(String),
     /// The broker refused, or the connection to it failed.
@@ -74,7 +76,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Setup(sentence) => f.write_str(sentence),
+            Self::Usage(sentence) | Self::Setup(sentence) => f.write_str(sentence),
             Self::Client(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
             Self::Interrupted => f.write_str("interrupted"),
@@ -111,7 +113,10 @@ pub fn bench(args: &BenchArgs) -> u8 {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
-        EXIT_ERROR
+        match error {
+            RunError::Usage(_) => EXIT_USAGE,
+            _ => EXIT_ERROR,
+        }
     })
 }
 
