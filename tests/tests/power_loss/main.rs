@@ -1,6 +1,7 @@
 //! Death at every moment, simulated: the power goes, or the device fails, at each operation in
 //! turn; and what recovery makes of damaged files.
 
+mod full;
 mod tails;
 
 use broker::io::sim::{Failure, Honesty};

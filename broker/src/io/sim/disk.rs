@@ -48,6 +48,8 @@ pub struct FaultPlan {
     pub reads: BTreeMap<u64, Fault>,
     /// Whether durable means durable.
     pub honesty: Honesty,
+    /// Bytes that all files together may have: a reservation beyond them finds no space.
+    pub space_bytes: Option<usize>,
 }
 
 /// The number of an open file within the disk; a name may move on to another.
@@ -244,6 +246,11 @@ impl SimDisk {
             }
             Mutation::Open { path, open } => self.open(&path, &open),
             Mutation::Extend { inode, from, to, fill } => {
+                let used: usize = self.files.values().map(|file| file.bytes().len()).sum();
+                let growth = to.saturating_sub(self.file(inode).bytes().len());
+                if self.plan.space_bytes.is_some_and(|space| used + growth > space) {
+                    return Err(Fault::ENOSPC);
+                }
                 match fill {
                     Fill::Reserve => self.file(inode).extend_cached(effect, to),
                     Fill::Zero => self.file(inode).write_stable(from, &vec![0; to - from]),
