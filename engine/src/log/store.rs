@@ -560,8 +560,8 @@ impl Store {
         self.notices.push(Notice { level: Level::Error, conn: None, text });
     }
 
-    /// Every partition's highest number of any user-visible level, for fetches: what `acks`
-    /// level records are visible at.
+    /// Offset behind the newest record that consumers may see, where records become visible at the
+    /// level `acks`.
     pub fn visible(&self, id: PartitionId, acks: Acks) -> u64 {
         self.partition(id).reached(acks)
     }

@@ -162,7 +162,6 @@ impl Shard {
         self.timers.insert((fetch.due, Timer::Fetch(serial)));
         for want in &fetch.lists.wants {
             if let Ok(id) = self.catalog.partition(&want.topic_id, want.partition.get()) {
-                // The list holds low halves of serials: a stale one only wakes a fetch early.
                 self.store.partition_mut(id).fetch_waiters.push(serial);
             }
         }
