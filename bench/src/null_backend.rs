@@ -45,7 +45,8 @@ impl NullBackend {
     pub fn new(connections: u32) -> Self {
         let settings = Settings::production();
         let now = Now { time: Time(1_000_000), wall_ns: 1_700_000_000_000_000_000 };
-        let (shard, _) = boot(&settings, &mut SimDisk::new(1), now, 7).expect("an empty disk");
+        let (mut shards, _) = boot(&settings, &mut SimDisk::new(1), now, 7).expect("an empty disk");
+        let shard = shards.pop().expect("one shard");
         let region = shard.pool().recv_region();
         let mut backend = NullBackend {
             arena: shard.pool().shared_arena(),

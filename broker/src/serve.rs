@@ -138,9 +138,11 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     settings.spares = spares.numbers;
     let ring = ring_settings(&mut settings)?;
     let mut disk = FileDisk::new(dir.clone());
-    let (mut shard, report) = boot(&settings, &mut disk, clock::now(), seed()?)
+    let (mut shards, report) = boot(&settings, &mut disk, clock::now(), seed()?)
         .map_err(|error| ServeError::Setup(format!("{}: {error}", config.data_dir.display())))?;
-    shard.set_endpoint(config.advertised_host.clone().unwrap_or_default(), address.port());
+    let mut shard = shards.pop().expect("one shard");
+    let host = config.advertised_host.clone().unwrap_or_default();
+    shard.set_endpoints(vec![(host, address.port())]);
     let maintenance = Maintenance::start(dir.clone())
         .map_err(|error| ServeError::Failed(format!("no maintenance thread: {error}")))?;
     let stop = stop_signal()

@@ -234,6 +234,16 @@ pub enum Op {
 /// Most slices of one send.
 pub const SEND_SLICES_MAX: usize = 16;
 
+/// Which end of a link a shard has. Between each two shards there are two links: one for the
+/// requests of either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LinkEnd {
+    /// This shard asks, the other one answers.
+    Asking,
+    /// The other shard asks, this one answers.
+    Answering,
+}
+
 /// How a `Recv` ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvEnd {
@@ -254,6 +264,17 @@ pub enum Done {
     Accepted {
         /// Its number.
         conn: ConnId,
+    },
+    /// There is a link to another shard: a stream of bytes in both directions that behaves as a
+    /// connection does, except that it is never closed and takes only `RecvInto`, `RecvCancel`
+    /// and `Send`. Each link of a shard is told once, before anything else happens on it.
+    Linked {
+        /// Its number; no connection ever has it.
+        conn: ConnId,
+        /// The shard at the other end.
+        shard: u16,
+        /// Which end this is.
+        end: LinkEnd,
     },
     /// Bytes arrived in a provided buffer, which must be returned with [`Op::RecvReturn`].
     Received {

@@ -10,6 +10,8 @@ use wire::limits::BATCH_BYTES_MAX;
 pub struct Settings {
     /// Which shard this is.
     pub shard: u16,
+    /// How many shards there are.
+    pub shards: u16,
     /// Memory for buffers: cached runs, gather buffers, bodies being received, replies.
     pub pool_bytes: usize,
     /// Provided receive buffers.
@@ -77,6 +79,7 @@ impl Settings {
     pub fn production() -> Settings {
         Settings {
             shard: 0,
+            shards: 1,
             pool_bytes: 208 * MIB,
             recv: RecvRegion { count: 512, bytes: 16 * 1024 },
             journal_files: 4,

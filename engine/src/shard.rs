@@ -58,7 +58,7 @@ pub struct Shard {
     pub(crate) deleted: Vec<PartitionId>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) scratch: Vec<u8>,
-    pub(crate) endpoint: (String, u16),
+    pub(crate) endpoints: Vec<(String, u16)>,
     /// Set once a stop was asked for: when to stop waiting for peers.
     pub(crate) stopping: Option<Time>,
     pub(crate) serial: u64,
@@ -96,7 +96,7 @@ impl Shard {
             deleted: Vec::new(),
             notices: Vec::new(),
             scratch: Vec::new(),
-            endpoint: (String::new(), 0),
+            endpoints: vec![(String::new(), 0)],
             stopping: None,
             serial: 0,
             random: seed,
@@ -105,9 +105,10 @@ impl Shard {
         }
     }
 
-    /// What metadata tells clients to connect to: host (empty: the one they used) and port.
-    pub fn set_endpoint(&mut self, host: String, port: u16) {
-        self.endpoint = (host, port);
+    /// What metadata tells clients to connect to, by shard: host (empty: the one they used) and
+    /// port.
+    pub fn set_endpoints(&mut self, endpoints: Vec<(String, u16)>) {
+        self.endpoints = endpoints;
     }
 
     /// Absorbs one thing that happened. Changes state, emits nothing.
@@ -116,6 +117,7 @@ impl Shard {
         let time = now.time;
         match done {
             Done::Accepted { conn } => self.accepted(time, conn),
+            Done::Linked { .. } => {}
             Done::Received { conn, buf, len } => self.received(time, conn, buf, len),
             Done::RecvEnded { conn, end } => self.receive_ended(conn, end),
             Done::Filled { conn, buf, result } => self.filled(time, conn, &buf, result),

@@ -48,7 +48,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let start = Now { time: Time(1_000_000), wall_ns: WALL_NS + rng.below(1 << 40) };
         let engine_seed = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-        let (shard, report) = match boot(settings, &mut disk, start, engine_seed) {
+        let (mut shards, report) = match boot(settings, &mut disk, start, engine_seed) {
             Ok(booted) => booted,
             Err(error) => return Err(Box::new((disk, error))),
         };
@@ -58,6 +58,7 @@ impl World {
             connections_max: u32::try_from(settings.connections_max).expect("tiny"),
             client_window_bytes: CLIENT_WINDOW_BYTES,
         };
+        let shard = shards.pop().expect("one shard");
         let pool = shard.pool();
         let io = SimIo::new(pool.shared_arena(), pool.recv_region(), disk, &options);
         Ok(World {

@@ -160,7 +160,8 @@ struct Boot<'a, D: Disk> {
     now: Now,
 }
 
-/// Recovers a data directory and makes the shard that serves it.
+/// Recovers a data directory and makes the shards that serve it, `settings.shards` of them in
+/// order of their numbers.
 ///
 /// `seed` is random: the broker's id and topic ids come from it.
 pub fn boot(
@@ -168,7 +169,7 @@ pub fn boot(
     disk: &mut impl Disk,
     now: Now,
     seed: u128,
-) -> Result<(Shard, BootReport), BootError> {
+) -> Result<(Vec<Shard>, BootReport), BootError> {
     if let Some(reason) = settings.invalid() {
         return Err(BootError::Settings(reason));
     }
@@ -375,7 +376,7 @@ impl<D: Disk> Boot<'_, D> {
         mut self,
         journals: &journal::Journals,
         seed: u128,
-    ) -> Result<(Shard, BootReport), BootError> {
+    ) -> Result<(Vec<Shard>, BootReport), BootError> {
         let last = journals.highest_lsn.max(self.superblock.drained_lsn.get());
         self.superblock.drained_lsn = (last + LSN_MARGIN).into();
         write_superblock(self.disk, &mut self.pool, &mut self.superblock)?;
@@ -397,7 +398,7 @@ impl<D: Disk> Boot<'_, D> {
         self.store.advanced.clear();
         let mut shard = Shard::new(self.pool, self.store, self.catalog, public_seed(seed));
         shard.open_journal();
-        Ok((shard, self.report))
+        Ok((vec![shard], self.report))
     }
 
     /// Creates the journal's files where they are missing, of another length, or torn: a torn

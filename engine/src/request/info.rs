@@ -57,14 +57,16 @@ impl Shard {
             reserved: 0.into(),
             leader_epoch: self.store.identity.boot_epoch.into(),
         };
-        let (host, port) = self.endpoint.clone();
-        let shard = self.store.settings.shard;
+        let endpoints = self.endpoints.clone();
         let catalog = std::mem::take(&mut self.catalog);
         let envelope = Envelope::reply(Kind::Metadata, request.correlation_id);
         self.reply(request.conn.0, |out| {
             encode(out, envelope, 0, |out| {
-                let endpoint = metadata::Endpoint { shard, port, host: &host };
-                metadata::encode_endpoints(out, &[endpoint]);
+                let endpoints = (0..).zip(&endpoints);
+                let endpoints: Vec<_> = endpoints
+                    .map(|(shard, (host, port))| metadata::Endpoint { shard, port: *port, host })
+                    .collect();
+                metadata::encode_endpoints(out, &endpoints);
                 metadata::encode_topic_count(out, names.len());
                 for name in &names {
                     let id = catalog.names.get(name.as_str());
