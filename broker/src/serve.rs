@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::device::{Calibration, Device, Lock};
 use crate::directory::DataDir;
 use crate::disk::FileDisk;
-use crate::io::uring::maintenance::Maintenance;
+use crate::io::maintenance::Maintenance;
 use crate::io::uring::{self, Endpoints, Uring};
 use crate::run::{Logic, Pace, Turns, turn};
 use crate::spares;

@@ -5,6 +5,7 @@ use std::io;
 
 use engine::port::{Done, Now, OpBatch, Time};
 
+pub mod maintenance;
 pub mod sim;
 pub mod uring;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::pool::Pool;
 use pelton_broker::directory::DataDir;
 use pelton_broker::io::Io;
-use pelton_broker::io::uring::maintenance::Maintenance;
+use pelton_broker::io::maintenance::Maintenance;
 use pelton_broker::io::uring::{Endpoints, Settings, Uring};
 use tempfile::TempDir;
 

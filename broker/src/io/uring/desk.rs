@@ -12,12 +12,12 @@ use io_uring::{Submitter, opcode, squeue};
 
 use super::arena::Memory;
 use super::conns::{Completion, Conns};
-use super::maintenance::{Finished, Job, Maintenance};
 use super::recv_ring::RecvRing;
 use super::storage::{Storage, Write};
 use super::token::{Kind, Token};
 use super::{Endpoints, Settings};
 use crate::clock;
+use crate::io::maintenance::{Finished, Job, Maintenance};
 
 /// After an accept failed for want of something, the listener is armed again this much later.
 const ACCEPT_RETRY_NS: u64 = 100_000_000;

@@ -6,13 +6,12 @@
 //! - Accepted connections and files have places in the ring's file table: connections in front
 //!   (a connection's number is its place), files behind them.
 //! - The arena is registered as fixed buffers where the kernel allows it.
-//! - What blocks by nature goes to [`maintenance`], which rings a bell on the ring.
+//! - What blocks by nature goes to [`super::maintenance`], which rings a bell on the ring.
 #![allow(unsafe_code, reason = "the ring is handed addresses of the arena and of its own tables")]
 
 mod arena;
 mod conns;
 mod desk;
-pub mod maintenance;
 mod recv_ring;
 mod setup;
 mod storage;
@@ -35,10 +34,10 @@ use io_uring::{IoUring, squeue};
 use self::arena::Memory;
 use self::conns::Completion;
 use self::desk::Desk;
-use self::maintenance::Maintenance;
 use self::recv_ring::RecvRing;
 use self::sys::{Door, Patience};
 use self::token::Token;
+use super::maintenance::Maintenance;
 use super::{Io, Wait};
 use crate::clock;
 
