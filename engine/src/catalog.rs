@@ -22,8 +22,17 @@ pub struct Topic {
     pub name: String,
     /// Its settings.
     pub settings: Settings,
-    /// Its partitions, by number.
-    pub partitions: Vec<PartitionId>,
+    /// Who owns its partitions, by number.
+    pub partitions: Vec<Owner>,
+}
+
+/// Who owns a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// This shard, under this number.
+    Here(PartitionId),
+    /// The shard with this number.
+    There(u16),
 }
 
 /// A change to the catalog.
@@ -114,8 +123,16 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// The partition's number within the shard.
+    /// The partition's number within this shard.
     pub fn partition(&self, topic: &TopicId, partition: u32) -> Result<PartitionId, Unknown> {
+        match self.owner(topic, partition)? {
+            Owner::Here(id) => Ok(id),
+            Owner::There(_) => Err(Unknown::Elsewhere),
+        }
+    }
+
+    /// Who owns the partition.
+    pub fn owner(&self, topic: &TopicId, partition: u32) -> Result<Owner, Unknown> {
         let topic = self.topics.get(topic).ok_or(Unknown::Topic)?;
         topic.partitions.get(usize_of(partition)).copied().ok_or(Unknown::Partition)
     }
@@ -128,6 +145,8 @@ pub enum Unknown {
     Topic,
     /// The partition.
     Partition,
+    /// Known, but another shard's.
+    Elsewhere,
 }
 
 impl Unknown {
@@ -136,6 +155,7 @@ impl Unknown {
         match self {
             Unknown::Topic => wire::ErrorCode::UnknownTopic,
             Unknown::Partition => wire::ErrorCode::UnknownPartition,
+            Unknown::Elsewhere => wire::ErrorCode::NotOwner,
         }
     }
 }

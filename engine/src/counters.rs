@@ -30,6 +30,8 @@ counters! {
     connections_stalled,
     /// Frames received.
     frames_received,
+    /// Requests, or parts of one, sent on to the shard that owns their partitions.
+    requests_forwarded,
     /// Error replies sent.
     errors_replied,
     /// Requests answered OVERLOADED.
@@ -110,6 +112,15 @@ counters! {
     partitions,
     /// Starts of this data directory, this one included.
     boot_epoch,
+}
+
+/// One counter of two shards, as one: a sum, but for what all shards have in common.
+pub fn merged(name: &str, one: u64, other: u64) -> u64 {
+    match name {
+        "topics" | "partitions" | "boot_epoch" => one.max(other),
+        "buffers_registered" => one.min(other),
+        _ => one + other,
+    }
 }
 
 /// What the process counts about its own input and output, handed in each turn.

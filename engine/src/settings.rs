@@ -52,6 +52,10 @@ pub struct Settings {
     pub credit_bytes: usize,
     /// Reply bytes queued on one connection above which its fetches wait.
     pub reply_bytes_queued_max: usize,
+    /// Bytes queued for another shard above which producers are not read.
+    pub link_bytes_max: usize,
+    /// Bytes of another shard's requests that may wait for replies.
+    pub link_credit_bytes: usize,
     /// Bytes read from disk at once for a fetch.
     pub read_bytes: usize,
     /// Topics.
@@ -100,6 +104,8 @@ impl Settings {
             requests_in_flight_max: 1024,
             credit_bytes: 8 * MIB,
             reply_bytes_queued_max: MIB,
+            link_bytes_max: 16 * MIB,
+            link_credit_bytes: 32 * MIB,
             read_bytes: MIB,
             topics_max: 10_000,
             partitions_max: 20_000,
@@ -134,6 +140,8 @@ impl Settings {
             requests_in_flight_max: 16,
             credit_bytes: 4 * MIB,
             reply_bytes_queued_max: 64 * 1024,
+            link_bytes_max: 256 * 1024,
+            link_credit_bytes: MIB,
             read_bytes: 64 * 1024,
             topics_max: 16,
             partitions_max: 64,
@@ -176,6 +184,9 @@ impl Settings {
         if self.segment_bytes > 1 << 40 {
             return Some("a segment is at most 1 TiB long");
         }
+        if self.shards == 0 || self.shards > SHARDS_MAX || self.shard >= self.shards {
+            return Some("there are 1 to 64 shards");
+        }
         if self.pool_bytes < 4 * BUFFER_BYTES_MAX {
             return Some("a shard needs at least 8 MiB of buffer memory");
         }
@@ -183,6 +194,8 @@ impl Settings {
     }
 }
 
+/// Most shards of one broker.
+pub const SHARDS_MAX: u16 = 64;
 /// A body longer than this is received straight into its own buffer.
 pub const LARGE_FRAME_BYTES_MIN: usize = 32 * 1024;
 /// Bytes probed for the next frame of a connection that sends large ones: its header and the

@@ -8,6 +8,7 @@ use wire::{ErrorCode, TopicId};
 use crate::catalog::Catalog;
 use crate::conn::Conns;
 use crate::counters::IoCounters;
+use crate::forward::Forward;
 use crate::log::partition::PartitionId;
 use crate::log::read::DiskPlace;
 use crate::log::slab::Slab;
@@ -34,11 +35,15 @@ pub struct Shard {
     pub(crate) pool: Pool,
     pub(crate) store: Store,
     pub(crate) catalog: Catalog,
-    pub(crate) catalog_stream: PartitionId,
+    /// The catalog's stream, on the shard that writes it.
+    pub(crate) catalog_stream: Option<PartitionId>,
     pub(crate) conns: Conns,
+    pub(crate) forward: Forward,
     pub(crate) produces: Slab<Produce>,
     pub(crate) free_entries: Vec<Vec<ReplyEntry>>,
     pub(crate) fetches: BTreeMap<u64, Fetch>,
+    /// Fetches of other shards by link and correlation id: they may be hurried.
+    pub(crate) link_fetches: BTreeMap<(ConnId, u64), u64>,
     pub(crate) free_fetches: Vec<FetchLists>,
     pub(crate) reads: Slab<(u64, DiskPlace)>,
     /// Fetches to look at in this turn.
@@ -70,17 +75,24 @@ pub struct Shard {
 
 impl Shard {
     /// A shard over what recovery found.
-    pub(crate) fn new(pool: Pool, store: Store, catalog: Catalog, seed: u128) -> Shard {
-        let catalog_stream = PartitionId(0);
+    pub(crate) fn new(
+        pool: Pool,
+        store: Store,
+        catalog: Catalog,
+        catalog_stream: Option<PartitionId>,
+        seed: u128,
+    ) -> Shard {
         Shard {
             pool,
             store,
             catalog,
             catalog_stream,
             conns: Conns::default(),
+            forward: Forward::default(),
             produces: Slab::default(),
             free_entries: Vec::new(),
             fetches: BTreeMap::new(),
+            link_fetches: BTreeMap::new(),
             free_fetches: Vec::new(),
             reads: Slab::default(),
             ready: VecDeque::new(),
@@ -117,7 +129,7 @@ impl Shard {
         let time = now.time;
         match done {
             Done::Accepted { conn } => self.accepted(time, conn),
-            Done::Linked { .. } => {}
+            Done::Linked { conn, shard, end } => self.linked(time, conn, shard, end),
             Done::Received { conn, buf, len } => self.received(time, conn, buf, len),
             Done::RecvEnded { conn, end } => self.receive_ended(conn, end),
             Done::Filled { conn, buf, result } => self.filled(time, conn, &buf, result),
@@ -158,6 +170,7 @@ impl Shard {
         self.emit_opening(batch);
         self.fire_timers(now.time);
         self.retry_for_memory(now.time);
+        self.serve_links();
         self.tell_failure();
         self.resume_connections(now.time);
         self.answer_advanced(now.time);
@@ -210,7 +223,9 @@ impl Shard {
 
     /// Whether a commit that somebody may wait for is in flight: its completion is near.
     pub fn is_eager(&self) -> bool {
-        self.store.journal.writes_in_flight > 0 || !self.store.run_writes.is_empty()
+        self.store.journal.writes_in_flight > 0
+            || !self.store.run_writes.is_empty()
+            || self.forward.eager_calls > 0
     }
 
     /// Memory, for the backend's registrations.
@@ -261,7 +276,7 @@ impl Shard {
     pub fn buffers_accounted(&self) -> usize {
         let runs = self.store.partitions.iter().map(|(_, partition)| partition.runs.len());
         let frames = self.store.journal.frames.iter().filter(|frame| frame.buf.is_some()).count();
-        runs.sum::<usize>() + frames + self.store.journal.free_bufs.len()
+        runs.sum::<usize>() + frames + self.store.journal.free_bufs.len() + self.link_buffers()
     }
 
     fn accepted(&mut self, now: Time, id: ConnId) {
@@ -284,7 +299,7 @@ impl Shard {
                 if self.store.partitions.get(id.0).is_none() {
                     continue;
                 }
-                if id == self.catalog_stream {
+                if Some(id) == self.catalog_stream {
                     self.apply_changes();
                 } else {
                     self.answer_waiters(id, now, submitted);

@@ -24,13 +24,13 @@ mod journal;
 mod replay;
 mod scanner;
 mod segments;
+mod split;
 
 use std::collections::BTreeMap;
 
 use wire::TopicId;
 
-use crate::catalog::{Catalog, Change, Topic};
-use crate::counters::Counters;
+use crate::catalog::{Catalog, Change, Owner, Topic};
 use crate::frame::{EntryKind, FrameKey};
 use crate::layout::FilePath;
 use crate::log::files::FileSlots;
@@ -38,7 +38,7 @@ use crate::log::journal::Journal;
 use crate::log::partition::{Partition, PartitionId};
 use crate::log::store::{Identity, Store};
 use crate::pool::Pool;
-use crate::port::{Disk, Fault, FileEntry, FileSlot, Now, Op, OpBatch, Open};
+use crate::port::{Disk, Fault, FileEntry, Now};
 use crate::request::new_partition;
 use crate::settings::Settings;
 use crate::shard::Shard;
@@ -243,7 +243,7 @@ fn raise_epoch(
         Found::Newer => return Err(BootError::Newer(path)),
     };
     superblock.boot_epoch = (superblock.boot_epoch.get() + 1).into();
-    superblock.shards = (settings.shard + 1).into();
+    superblock.shards = settings.shards.into();
     write_superblock(disk, pool, &mut superblock)?;
     pool.release(buf);
     Ok((superblock, is_first))
@@ -345,7 +345,7 @@ impl<D: Disk> Boot<'_, D> {
                 let slot = self.store.add_partition(partition);
                 self.by_stream.insert((id, number), slot);
                 let topic = self.catalog.topics.get_mut(&id).expect("listed just now");
-                topic.partitions.push(slot);
+                topic.partitions.push(Owner::Here(slot));
                 self.catalog.partitions += 1;
             }
         }
@@ -370,8 +370,8 @@ impl<D: Disk> Boot<'_, D> {
         Ok(())
     }
 
-    /// Records that the journals are drained, makes this start's journal ready, and gives the
-    /// shard.
+    /// Records that the journals are drained, makes this start's journals ready, and gives the
+    /// shards.
     fn finish(
         mut self,
         journals: &journal::Journals,
@@ -380,34 +380,20 @@ impl<D: Disk> Boot<'_, D> {
         let last = journals.highest_lsn.max(self.superblock.drained_lsn.get());
         self.superblock.drained_lsn = (last + LSN_MARGIN).into();
         write_superblock(self.disk, &mut self.pool, &mut self.superblock)?;
-        self.prepare_journal(journals)?;
-        let mut journal_bufs = Vec::new();
-        for _ in 0..=self.store.settings.commits_in_flight {
-            let bytes = self.store.settings.journal_frame_bytes_max;
-            let buf = self.store.alloc(&mut self.pool, bytes).ok_or(BootError::Memory)?;
-            journal_bufs.push(buf);
-        }
-        let drained = self.superblock.drained_lsn.get();
-        let journal = &mut self.store.journal;
-        journal.free_bufs = journal_bufs;
-        journal.next_lsn = drained + 1;
-        journal.durable_lsn = drained;
-        journal.published_lsn = drained;
-        journal.file_sequence = journals.last_sequence + 1;
-        self.store.counters = Counters::default();
-        self.store.advanced.clear();
-        let mut shard = Shard::new(self.pool, self.store, self.catalog, public_seed(seed));
-        shard.open_journal();
-        Ok((vec![shard], self.report))
+        self.prepare_journals(journals)?;
+        let report = std::mem::take(&mut self.report);
+        let shards = self.split(journals.last_sequence + 1, seed)?;
+        Ok((shards, report))
     }
 
-    /// Creates the journal's files where they are missing, of another length, or torn: a torn
-    /// file is never written again.
-    fn prepare_journal(&mut self, journals: &journal::Journals) -> Result<(), BootError> {
+    /// Creates the journals' files where they are missing, of another length, or torn: a torn
+    /// file is never written again. Deletes those that no shard has any more.
+    fn prepare_journals(&mut self, journals: &journal::Journals) -> Result<(), BootError> {
         let settings = &self.store.settings;
-        let (shard, bytes) = (settings.shard, settings.journal_file_bytes);
+        let (shards, bytes) = (settings.shards, settings.journal_file_bytes);
         let count = settings.journal_files;
-        for index in 0..count {
+        let all = (0..shards).flat_map(|shard| (0..count).map(move |index| (shard, index)));
+        for (shard, index) in all {
             let path = FilePath::Journal { shard, index };
             let found = self.files.iter().find(|file| file.path == path);
             let usable = found.is_some_and(|file| file.bytes == bytes);
@@ -421,7 +407,7 @@ impl<D: Disk> Boot<'_, D> {
             .files
             .iter()
             .filter_map(|file| match file.path {
-                FilePath::Journal { shard: other, index } if other != shard || index >= count => {
+                FilePath::Journal { shard, index } if shard >= shards || index >= count => {
                     Some(file.path.clone())
                 }
                 _ => None,
@@ -432,32 +418,4 @@ impl<D: Disk> Boot<'_, D> {
         }
         Ok(())
     }
-}
-
-impl Shard {
-    /// Takes numbers for the journal's files; the first turn opens them.
-    fn open_journal(&mut self) {
-        let shard = self.store.settings.shard;
-        for index in 0..self.store.settings.journal_files {
-            let slot = self.store.files.take().expect("limits leave room for the journal");
-            self.store.journal.files.push(crate::log::journal::JournalFile {
-                slot,
-                pinned: Vec::new(),
-                pins: 0,
-                flushing: false,
-            });
-            self.store.journal.unopened += 1;
-            self.opening.push(journal_open(slot, shard, index));
-        }
-    }
-
-    /// Emits the opening of the journal's files. Ops on a file may follow at once only after its
-    /// `FileOpened`, so commits wait until all are open.
-    pub(crate) fn emit_opening(&mut self, batch: &mut OpBatch) {
-        batch.ops.append(&mut self.opening);
-    }
-}
-
-fn journal_open(slot: FileSlot, shard: u16, index: u32) -> Op {
-    Op::FileOpen { file: slot, path: FilePath::Journal { shard, index }, open: Open::Existing }
 }

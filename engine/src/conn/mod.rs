@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::log::read::Part;
 use crate::pool::{BufId, Bytes};
-use crate::port::{ConnId, RecvBuf, Time};
+use crate::port::{ConnId, LinkEnd, RecvBuf, Time};
 
 /// What receives a connection's bytes at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,8 @@ pub struct Held {
 pub struct Conn {
     /// Never reused, unlike its number.
     pub serial: u64,
+    /// It is a link to another shard, of which this is an end.
+    pub link: Option<LinkEnd>,
     /// Whether hello has come.
     pub is_greeted: bool,
     /// What receives its bytes.
@@ -99,12 +101,16 @@ pub struct Conn {
     pub replies: VecDeque<Part>,
     /// Bytes of them.
     pub reply_bytes: usize,
+    /// On a link: frames for which there was no memory, with the parts behind them.
+    pub late: VecDeque<(Vec<u8>, Vec<Part>)>,
     /// A send is in flight.
     pub is_sending: bool,
     /// When the last byte was taken, or the first reply queued on an empty queue.
     pub progress: Time,
     /// Fetches that wait for the queue to drain.
     pub fetches: VecDeque<u64>,
+    /// Its fetches that other shards work on.
+    pub spreads: u32,
     /// The peer has closed its sending side, or it will be closed once replies are sent.
     pub is_ending: bool,
     /// `Close` was emitted; waits for `Closed`.
@@ -118,6 +124,7 @@ impl Conn {
     pub fn new(serial: u64, now: Time) -> Conn {
         Conn {
             serial,
+            link: None,
             is_greeted: false,
             receiving: Receiving::Idle,
             mode: Mode::Small,
@@ -131,9 +138,11 @@ impl Conn {
             reply_page: None,
             replies: VecDeque::new(),
             reply_bytes: 0,
+            late: VecDeque::new(),
             is_sending: false,
             progress: now,
             fetches: VecDeque::new(),
+            spreads: 0,
             is_ending: false,
             is_closing: false,
             is_dirty: false,
@@ -152,19 +161,38 @@ pub struct Conns {
 impl Conns {
     /// Takes a new connection in.
     pub fn insert(&mut self, id: ConnId, now: Time) {
+        self.place(id, now);
+        self.open += 1;
+    }
+
+    /// Takes a link to another shard in. It is greeted, stays for ever, and carries frames of
+    /// all lengths for everybody, so it is received from in the large ones' way.
+    pub fn insert_link(&mut self, id: ConnId, now: Time, end: LinkEnd) {
+        let conn = self.place(id, now);
+        conn.link = Some(end);
+        conn.is_greeted = true;
+        conn.mode = Mode::Large;
+        conn.small_streak = 1;
+    }
+
+    fn place(&mut self, id: ConnId, now: Time) -> &mut Conn {
         let index = crate::units::usize_of(id.0);
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
         assert!(self.slots[index].is_none(), "a connection's number is free when it is accepted");
         self.next_serial += 1;
-        self.slots[index] = Some(Box::new(Conn::new(self.next_serial, now)));
-        self.open += 1;
+        self.slots[index].insert(Box::new(Conn::new(self.next_serial, now)))
     }
 
     /// The connection, unless it is gone.
     pub fn get(&mut self, id: ConnId) -> Option<&mut Conn> {
         self.slots.get_mut(crate::units::usize_of(id.0))?.as_deref_mut()
+    }
+
+    /// The connection, to look at.
+    pub fn peek(&self, id: ConnId) -> Option<&Conn> {
+        self.slots.get(crate::units::usize_of(id.0))?.as_deref()
     }
 
     /// The connection with this serial, unless it is gone or being closed.
@@ -179,7 +207,7 @@ impl Conns {
         Some(conn)
     }
 
-    /// Number of connections.
+    /// Number of connections, without links.
     pub const fn len(&self) -> usize {
         self.open
     }
@@ -189,9 +217,11 @@ impl Conns {
         self.open == 0
     }
 
-    /// Every connection's number.
+    /// Every connection's number; links are none.
     pub fn ids(&self) -> impl Iterator<Item = ConnId> {
-        let taken = self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some());
+        let taken = self.slots.iter().enumerate();
+        let is_conn = |slot: &Option<Box<Conn>>| slot.as_ref().is_some_and(|c| c.link.is_none());
+        let taken = taken.filter(move |(_, slot)| is_conn(slot));
         taken.map(|(index, _)| ConnId(crate::units::u32_of(index)))
     }
 }

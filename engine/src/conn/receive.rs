@@ -11,7 +11,7 @@ use wire::{ErrorCode, FrameHeader};
 use super::{Assembly, Conn, Held, Mode, Pause, Receiving};
 use crate::frame::RUN_PREFIX_BYTES;
 use crate::pool::{BufId, Bytes, FillBuf, PAGE_BYTES, Source};
-use crate::port::{ConnId, Fault, Op, OpBatch, RecvBuf, RecvEnd, Time};
+use crate::port::{ConnId, Fault, LinkEnd, Op, OpBatch, RecvBuf, RecvEnd, Time};
 use crate::settings::{LARGE_FRAME_BYTES_MIN, PROBE_BYTES, SMALL_STREAK_MAX};
 use crate::shard::{Shard, Timer};
 use crate::units::{u32_of, usize_of};
@@ -199,13 +199,22 @@ impl Shard {
     /// Whether a produce must wait because too much is unstored; pauses the connection then.
     fn must_wait(&mut self, id: ConnId, header: &FrameHeader) -> bool {
         let produce = header.kind.get() == wire::Kind::Produce.number();
-        let full = self.store.unstored_bytes > self.store.settings.unstored_bytes_max;
+        let is_asking = self.conns.get(id).is_some_and(|c| c.link == Some(LinkEnd::Asking));
+        if !produce || is_asking {
+            return false;
+        }
+        let full = self.is_full();
         let refused = self.store.failed.is_some() || self.store.space.is_full;
-        if !produce || !full || refused {
+        if !full || refused {
             return false;
         }
         self.pause_for_memory(id);
         true
+    }
+
+    /// Whether producers are not read: too much is unstored, or waits for another shard.
+    fn is_full(&mut self) -> bool {
+        self.store.unstored_bytes > self.store.settings.unstored_bytes_max || self.are_links_full()
     }
 
     fn pause_for_memory(&mut self, id: ConnId) {
@@ -220,7 +229,9 @@ impl Shard {
 
     fn note_frame_size(&mut self, id: ConnId, length: usize) {
         let Some(conn) = self.conns.get(id) else { return };
-        if length >= LARGE_FRAME_BYTES_MIN {
+        if conn.link.is_some() {
+            conn.small_streak = u8::from(length < LARGE_FRAME_BYTES_MIN);
+        } else if length >= LARGE_FRAME_BYTES_MIN {
             conn.mode = Mode::Large;
             conn.small_streak = 0;
         } else if conn.mode == Mode::Large {
@@ -239,14 +250,16 @@ impl Shard {
         need: Option<usize>,
     ) -> (usize, Next) {
         let room = ASSEMBLY_AT + need.unwrap_or(FRAME_HEADER_BYTES);
-        let Some(buf) = self.alloc_assembly(room) else {
+        let Some(buf) = self.alloc_assembly(id, room) else {
             self.pause_for_memory(id);
             return (0, Next::Stop);
         };
         self.pool.copy_from(place, buf, ASSEMBLY_AT);
         let due = now.plus_ns(self.store.settings.frame_arrival_ns);
-        self.timers.insert((due, Timer::Arrival(id)));
         let conn = self.conns.get(id).expect("checked by the caller");
+        if conn.link.is_none() {
+            self.timers.insert((due, Timer::Arrival(id)));
+        }
         conn.assembly = Some(Assembly { buf, have: place.len, need, due });
         if let Some(length) = need {
             self.note_frame_size(id, length);
@@ -297,7 +310,9 @@ impl Shard {
             (assembly.buf, assembly.have)
         };
         if self.pool.capacity(buf) < ASSEMBLY_AT + length {
-            let Some(bigger) = self.alloc_assembly(ASSEMBLY_AT + length) else { return false };
+            let Some(bigger) = self.alloc_assembly(id, ASSEMBLY_AT + length) else {
+                return false;
+            };
             self.assembly_bytes -= self.pool.capacity(buf);
             self.pool.copy(buf, ASSEMBLY_AT, bigger, ASSEMBLY_AT, have);
             self.pool.release(buf);
@@ -324,9 +339,11 @@ impl Shard {
 
     /// Memory for a frame that has arrived in part. All such frames together have a bound: a
     /// crowd of slow senders may wait for one another, not keep memory from everybody else.
-    fn alloc_assembly(&mut self, bytes: usize) -> Option<BufId> {
+    /// Links are few, and what they bring was counted where it arrived.
+    fn alloc_assembly(&mut self, id: ConnId, bytes: usize) -> Option<BufId> {
         let bound = self.store.settings.assembly_bytes_max;
-        if self.assembly_bytes > 0 && self.assembly_bytes + bytes > bound {
+        let is_link = self.conns.get(id).is_some_and(|conn| conn.link.is_some());
+        if !is_link && self.assembly_bytes > 0 && self.assembly_bytes + bytes > bound {
             self.store.is_short = true;
             return None;
         }
@@ -407,8 +424,7 @@ impl Shard {
             }
         }
         for _ in 0..self.memory_waiters.len() {
-            let full = self.store.unstored_bytes > self.store.settings.unstored_bytes_max;
-            if full && self.store.failed.is_none() {
+            if self.is_full() && self.store.failed.is_none() {
                 break;
             }
             let Some(id) = self.memory_waiters.pop_front() else { break };
@@ -435,8 +451,17 @@ impl Conn {
     }
 
     fn is_over_credit(&self, settings: &crate::settings::Settings) -> bool {
-        self.requests >= settings.requests_in_flight_max
-            || self.request_bytes >= settings.credit_bytes
-            || self.replies.len() >= REPLY_PARTS_MAX
+        match self.link {
+            None => {
+                self.requests >= settings.requests_in_flight_max
+                    || self.request_bytes >= settings.credit_bytes
+                    || self.replies.len() >= REPLY_PARTS_MAX
+            }
+            // Answers are always taken: two shards that wait for one another would never end.
+            Some(LinkEnd::Asking) => false,
+            Some(LinkEnd::Answering) => {
+                self.request_bytes >= settings.link_credit_bytes || !self.late.is_empty()
+            }
+        }
     }
 }

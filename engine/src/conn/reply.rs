@@ -14,14 +14,58 @@ impl Shard {
     /// Queues what `encode` writes as (part of) a reply. A connection for whose reply there is
     /// no memory is closed: its peer must not wait for an answer that never comes.
     pub(crate) fn reply(&mut self, id: ConnId, encode: impl FnOnce(&mut Vec<u8>)) {
+        self.reply_with(id, &[], encode);
+    }
+
+    /// Queues what `encode` writes, and behind it parts of buffers, whose references it takes
+    /// over.
+    pub(crate) fn reply_with(
+        &mut self,
+        id: ConnId,
+        parts: &[Part],
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         encode(&mut scratch);
-        let queued = self.queue_bytes(id, &scratch);
+        self.queue_whole_or_late(id, &scratch, parts);
         self.scratch = scratch;
-        if !queued {
+    }
+
+    fn queue_whole_or_late(&mut self, id: ConnId, bytes: &[u8], parts: &[Part]) {
+        let link = self.conns.get(id).filter(|conn| conn.link.is_some());
+        if let Some(link) = link {
+            let is_behind = !link.late.is_empty();
+            if is_behind || !self.make_room(bytes.len()) {
+                // A link is never closed: it waits until there is memory.
+                let conn = self.conns.get(id).expect("links stay");
+                conn.late.push_back((bytes.to_vec(), parts.to_vec()));
+                return self.touch(id);
+            }
+        }
+        if !self.queue_bytes(id, bytes) {
             self.close(id, "there is no memory for its reply");
         }
+        self.reply_parts(id, parts);
+    }
+
+    /// Queues bytes for which [`Shard::make_room`] has found room.
+    pub(crate) fn queue_whole(&mut self, id: ConnId, bytes: &[u8]) {
+        let queued = self.queue_bytes(id, bytes);
+        assert!(queued, "there was room for it");
+    }
+
+    /// Whether `bytes` more can be queued for another shard, dropping stored runs if it must.
+    /// Leaves the replies' reserve alone.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> bool {
+        let wanted = bytes + 2 * PAGE_BYTES + self.store.settings.reply_reserve_bytes;
+        while self.pool.free_bytes() < wanted {
+            if !self.store.evict_one(&mut self.pool) {
+                self.store.is_short = true;
+                return false;
+            }
+        }
+        true
     }
 
     fn queue_bytes(&mut self, id: ConnId, bytes: &[u8]) -> bool {
@@ -58,6 +102,9 @@ impl Shard {
 
     /// Queues parts of buffers, whose references it takes over.
     pub(crate) fn reply_parts(&mut self, id: ConnId, parts: &[Part]) {
+        if parts.is_empty() {
+            return;
+        }
         let conn = self.conns.get(id).filter(|conn| !conn.is_closing);
         let Some(conn) = conn else {
             for part in parts {
@@ -199,6 +246,7 @@ impl Shard {
     /// given back when the backend has let go of it.
     pub(crate) fn close(&mut self, id: ConnId, reason: &str) {
         let Some(conn) = self.conns.get(id) else { return };
+        assert!(conn.link.is_none(), "a link is never closed: {reason}");
         if conn.is_closing {
             return;
         }
@@ -235,6 +283,7 @@ impl Shard {
         }
         self.store.counters.connections_closed += 1;
         self.drop_fetches((id, conn.serial));
+        self.drop_spreads((id, conn.serial));
     }
 
     /// When memory is short, the connections that have not taken a byte for too long are closed:

@@ -8,6 +8,7 @@ use wire::frame::{Envelope, encode};
 use wire::{ErrorCode, Kind};
 
 use super::{Answer, Refusal, Request};
+use crate::forward::SPREADS_PER_CONNECTION_MAX;
 use crate::log::partition::PartitionId;
 use crate::log::read::{DiskPlace, Part, Place, Scanned, Want};
 use crate::log::run::First;
@@ -26,15 +27,32 @@ const KEPT_PARTS_MAX: usize = 256;
 pub struct Fetch {
     /// Who asked.
     pub conn: (ConnId, u64),
-    correlation_id: u64,
-    frame_bytes: usize,
-    due: Time,
-    min_bytes: usize,
-    max_bytes: usize,
+    /// What the reply repeats.
+    pub correlation_id: u64,
+    /// Bytes of the request: its credit.
+    pub frame_bytes: usize,
+    /// When it is answered at the latest.
+    pub due: Time,
+    /// Bytes to wait for.
+    pub min_bytes: usize,
+    /// Most bytes to answer with.
+    pub max_bytes: usize,
+    reach: Reach,
     lists: FetchLists,
     taken: usize,
     is_parked: bool,
     reading: Option<Reading>,
+}
+
+/// Whose partitions a fetch is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// This shard's.
+    Own,
+    /// Other shards' too: it is yet to be divided among them.
+    Spread,
+    /// This shard's part of one that was divided: its slot and serial.
+    Part(u32, u64),
 }
 
 /// What grows with a fetch's partitions; kept from fetch to fetch for its memory.
@@ -74,19 +92,25 @@ impl Shard {
         let max_bytes = usize_of(fetch.head.max_bytes.get()).min(fetch::REPLY_BATCHES_BYTES_MAX);
         let mut lists = self.free_fetches.pop().unwrap_or_default();
         lists.wants.extend_from_slice(fetch.entries);
+        let min_bytes = usize_of(fetch.head.min_bytes.get()).clamp(1, max_bytes.max(1));
+        let is_spread = self.is_spread(&lists.wants);
         let fetch = Fetch {
             conn: request.conn,
             correlation_id: request.correlation_id,
             frame_bytes: request.frame_bytes,
             due,
-            min_bytes: usize_of(fetch.head.min_bytes.get()).clamp(1, max_bytes.max(1)),
+            min_bytes,
             max_bytes,
+            reach: if is_spread { Reach::Spread } else { Reach::Own },
             lists,
             taken: 0,
             is_parked: false,
             reading: None,
         };
         let serial = self.next_serial();
+        if self.conns.get(request.conn.0).is_some_and(|conn| conn.link.is_some()) {
+            self.link_fetches.insert((request.conn.0, request.correlation_id), serial);
+        }
         self.fetches.insert(serial, fetch);
         self.ready.push_back(serial);
         Ok(Answer::Later)
@@ -98,10 +122,19 @@ impl Shard {
             let Some(serial) = self.ready.pop_front() else { return };
             let Some(mut fetch) = self.fetches.remove(&serial) else { continue };
             let queued_max = self.store.settings.reply_bytes_queued_max;
-            let full = self.conns.live(fetch.conn).filter(|conn| conn.reply_bytes >= queued_max);
+            let is_spread = fetch.reach == Reach::Spread;
+            let full = self.conns.live(fetch.conn).filter(|conn| {
+                let is_busy = is_spread && conn.spreads >= SPREADS_PER_CONNECTION_MAX;
+                conn.reply_bytes >= queued_max || is_busy
+            });
             if let Some(conn) = full {
                 conn.fetches.push_back(serial);
                 self.fetches.insert(serial, fetch);
+                continue;
+            }
+            if is_spread {
+                self.spread_fetch(now, &fetch);
+                self.keep_lists(fetch.lists);
                 continue;
             }
             self.unpark(serial, &mut fetch);
@@ -113,7 +146,7 @@ impl Shard {
             }
             match self.step_fetch(serial, &mut fetch, batch) {
                 Step::Complete => {
-                    self.answer_fetch(&fetch);
+                    self.answer_fetch(now, &fetch);
                     self.keep_lists(fetch.lists);
                 }
                 Step::Waiting => {
@@ -367,7 +400,12 @@ impl Shard {
         }
     }
 
-    fn answer_fetch(&mut self, fetch: &Fetch) {
+    fn answer_fetch(&mut self, now: Time, fetch: &Fetch) {
+        if let Reach::Part(slot, serial) = fetch.reach {
+            let FetchLists { rows, parts, .. } = &fetch.lists;
+            return self.fetched_here(now, (slot, serial), rows, parts);
+        }
+        self.link_fetches.remove(&(fetch.conn.0, fetch.correlation_id));
         if self.conns.live(fetch.conn).is_none() {
             for part in &fetch.lists.parts {
                 self.pool.release(part.buf);
@@ -376,12 +414,11 @@ impl Shard {
         }
         let id = fetch.conn.0;
         let envelope = Envelope::reply(Kind::Fetch, fetch.correlation_id);
-        self.reply(id, |out| {
+        self.reply_with(id, &fetch.lists.parts, |out| {
             encode(out, envelope, fetch.taken, |out| {
                 fetch::encode_reply_control(out, &fetch.lists.rows);
             });
         });
-        self.reply_parts(id, &fetch.lists.parts);
         self.request_ended(fetch.conn, fetch.frame_bytes);
     }
 
@@ -394,6 +431,22 @@ impl Shard {
             lists.parts.clear();
             self.free_fetches.push(lists);
         }
+    }
+
+    /// Another shard wants its waiting fetch answered with what there is.
+    pub(crate) fn hurry_fetch(&mut self, now: Time, id: ConnId, correlation_id: u64) {
+        if let Some(&serial) = self.link_fetches.get(&(id, correlation_id)) {
+            self.hurry_local(now, serial);
+        }
+    }
+
+    /// A waiting fetch is answered now with what there is.
+    pub(crate) fn hurry_local(&mut self, now: Time, serial: u64) {
+        let Some(mut fetch) = self.fetches.remove(&serial) else { return };
+        self.unpark(serial, &mut fetch);
+        fetch.due = now;
+        self.fetches.insert(serial, fetch);
+        self.ready.push_back(serial);
     }
 
     /// Forgets the fetches of a connection that is gone.
@@ -413,6 +466,31 @@ impl Shard {
     /// them all.
     pub(crate) fn wake_all_fetches(&mut self) {
         self.ready.extend(self.fetches.keys().copied());
+    }
+}
+
+impl Fetch {
+    /// What it asks for.
+    pub fn wants(&self) -> &[RequestEntry] {
+        &self.lists.wants
+    }
+
+    /// The fetch of this shard's own rows of it.
+    pub fn part(&self, wants: &[RequestEntry], head: &fetch::RequestHead, of: (u32, u64)) -> Fetch {
+        let lists = FetchLists { wants: wants.to_vec(), ..FetchLists::default() };
+        Fetch {
+            conn: self.conn,
+            correlation_id: self.correlation_id,
+            frame_bytes: 0,
+            due: self.due,
+            min_bytes: usize_of(head.min_bytes.get()),
+            max_bytes: usize_of(head.max_bytes.get()),
+            reach: Reach::Part(of.0, of.1),
+            lists,
+            taken: 0,
+            is_parked: false,
+            reading: None,
+        }
     }
 }
 

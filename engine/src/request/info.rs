@@ -5,7 +5,10 @@ use wire::metadata::{self, PartitionOwner};
 use wire::{Acks, ErrorCode, Kind, hello, limits, list_offsets, stats};
 
 use super::{Answer, Refusal, Request};
+use crate::catalog::Owner;
+use crate::forward::What;
 use crate::log::partition::PartitionId;
+use crate::placement;
 use crate::shard::Shard;
 use crate::units::{u32_of, u64_of};
 
@@ -52,11 +55,7 @@ impl Shard {
         } else {
             wanted.names().map(str::to_owned).collect()
         };
-        let owner = PartitionOwner {
-            shard: self.store.settings.shard.into(),
-            reserved: 0.into(),
-            leader_epoch: self.store.identity.boot_epoch.into(),
-        };
+        let (shards, epoch) = (self.store.settings.shards, self.store.identity.boot_epoch);
         let endpoints = self.endpoints.clone();
         let catalog = std::mem::take(&mut self.catalog);
         let envelope = Envelope::reply(Kind::Metadata, request.correlation_id);
@@ -75,7 +74,11 @@ impl Shard {
                         Some((id, topic)) => (ErrorCode::None, *id, topic.partitions.len()),
                         None => (ErrorCode::UnknownTopic, [0; 16], 0),
                     };
-                    let owners = (0..count).map(|_| owner);
+                    let owners = (0..count).map(|number| PartitionOwner {
+                        shard: placement::owner(&id, u32_of(number), shards).into(),
+                        reserved: 0.into(),
+                        leader_epoch: epoch.into(),
+                    });
                     metadata::encode_topic(out, name, error.number(), &id, owners);
                 }
             });
@@ -87,6 +90,18 @@ impl Shard {
     pub(super) fn list_offsets(&mut self, request: Request) -> Result<Answer, Refusal> {
         let entries = list_offsets::decode_request(self.pool.view(request.body))?.to_vec();
         let replies: Vec<_> = entries.iter().map(|entry| self.find_offset(entry)).collect();
+        let mut elsewhere = 0;
+        for (row, entry) in entries.iter().enumerate() {
+            let owner = self.catalog.owner(&entry.topic_id, entry.partition.get());
+            if let Ok(Owner::There(shard)) = owner {
+                self.set_aside(shard, row);
+                elsewhere += 1;
+            }
+        }
+        if elsewhere > 0 {
+            self.gather_offsets(request, &entries, replies);
+            return Ok(Answer::Later);
+        }
         let envelope = Envelope::reply(Kind::ListOffsets, request.correlation_id);
         self.reply(request.conn.0, |out| {
             encode(out, envelope, 0, |out| list_offsets::encode(out, &replies));
@@ -146,6 +161,10 @@ impl Shard {
         counters.partitions = u64_of(self.catalog.partitions);
         counters.boot_epoch = u64::from(self.store.identity.boot_epoch);
         let rows = counters.rows();
+        if self.store.settings.shards > 1 && !self.is_asked_by_shard(&request) {
+            self.gather_from_all(request, Kind::Stats, What::Counters(rows));
+            return Ok(Answer::Later);
+        }
         let envelope = Envelope::reply(Kind::Stats, request.correlation_id);
         self.reply(request.conn.0, |out| {
             encode(out, envelope, 0, |out| stats::encode_reply(out, rows.into_iter()));

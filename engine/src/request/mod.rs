@@ -6,14 +6,16 @@ mod produce;
 mod topics;
 
 pub use fetch::{Fetch, FetchLists};
-pub use produce::Produce;
+pub use produce::{Ask, Produce};
 pub use topics::new_partition;
 
 use wire::limits::FRAME_HEADER_BYTES;
 use wire::{ErrorCode, FrameHeader, Kind, Malformed};
 
+use crate::forward::KIND_APPLY;
+use crate::placement::CATALOG_SHARD;
 use crate::pool::Bytes;
-use crate::port::{ConnId, Time};
+use crate::port::{ConnId, LinkEnd, Time};
 use crate::shard::Shard;
 
 /// A request as every handler gets it.
@@ -69,6 +71,13 @@ impl Shard {
             return self.refuse(id, ErrorCode::CorruptMessage, reason);
         }
         let Some(conn) = self.conns.get(id) else { return };
+        if conn.link == Some(LinkEnd::Asking) {
+            return self.answered(now, frame);
+        }
+        if conn.link.is_some() && header.kind.get() >= KIND_APPLY {
+            let body = frame.part(FRAME_HEADER_BYTES, frame.len - FRAME_HEADER_BYTES);
+            return self.link_frame(now, id, &header, body);
+        }
         let kind = Kind::from_u16(header.kind.get());
         if conn.is_greeted == (kind == Some(Kind::Hello)) {
             let reason = "hello comes first, and once";
@@ -102,6 +111,11 @@ impl Shard {
             Kind::Hello => self.hello(request),
             Kind::Ping => self.ping(request),
             Kind::Metadata => self.metadata(request),
+            // One shard writes the catalog.
+            Kind::CreateTopic | Kind::DeleteTopic if self.catalog_stream.is_none() => {
+                self.relay(CATALOG_SHARD, kind.number(), request);
+                Ok(Answer::Later)
+            }
             Kind::CreateTopic => self.create_topic(now, request),
             Kind::DeleteTopic => self.delete_topic(now, request),
             Kind::DescribeTopic => self.describe_topic(request),

@@ -6,6 +6,7 @@ use wire::produce::{self, ReplyEntry, RequestEntry, Timing};
 use wire::{Acks, ErrorCode, Kind};
 
 use super::{Answer, Refusal, Request};
+use crate::catalog::Owner;
 use crate::log::partition::{PartitionId, Waiter};
 use crate::log::store::BatchFacts;
 use crate::pool::Bytes;
@@ -30,6 +31,8 @@ pub struct Produce {
     pub entries: Vec<ReplyEntry>,
     /// Whether the reply tells where the time went.
     pub timing: Option<Stamps>,
+    /// Where it went on another shard.
+    pub owner_timing: Option<Timing>,
     /// When it is answered TIMED_OUT.
     pub due: Option<Time>,
 }
@@ -47,11 +50,15 @@ pub struct Stamps {
 
 /// What a produce asks for beyond its batches.
 #[derive(Debug, Clone, Copy)]
-struct Ask {
-    acks: Acks,
-    timing: bool,
-    timeout_ms: u32,
-    entries: usize,
+pub struct Ask {
+    /// When it is answered.
+    pub acks: Acks,
+    /// The answer tells where the time went.
+    pub timing: bool,
+    /// When it is answered TIMED_OUT.
+    pub timeout_ms: u32,
+    /// Partitions.
+    pub entries: usize,
 }
 
 impl Shard {
@@ -71,21 +78,31 @@ impl Shard {
             waiting: 0,
             entries: Vec::new(),
             timing: ask.timing.then_some(Stamps { received: now, appended: now, submitted: now }),
+            owner_timing: None,
             due: None,
         });
         let mut at = size_of::<produce::RequestHead>() + ask.entries * size_of::<RequestEntry>();
-        let mut waiting = 0;
+        let (mut waiting, mut elsewhere) = (0, 0);
         for index in 0..ask.entries {
             let entry = self.request_entry(request, index);
             let len = usize_of(entry.batch_bytes.get());
             let place = request.body.part(at, len);
             at += len;
+            if let Some(shard) = self.elsewhere(&entry) {
+                self.set_aside(shard, index);
+                elsewhere += 1;
+                entries.push(reply_row(&entry, Err(ErrorCode::None)).0);
+                continue;
+            }
             let appended = self.append(now, &entry, place, ask.acks);
             let (row, waiter) = reply_row(&entry, appended);
             entries.push(row);
             if let Some((id, end)) = waiter {
                 waiting += usize::from(self.wait_for(id, end, ask.acks, slot));
             }
+        }
+        if elsewhere > 0 {
+            waiting += self.forward_produce(request, ask, (slot, serial), &mut entries);
         }
         let produce = self.produces.get_mut(slot).expect("just inserted");
         produce.entries = entries;
@@ -116,6 +133,14 @@ impl Shard {
     /// With `acks=none` not even a refusal is answered.
     fn unanswered(&mut self, acks: Acks, refusal: Refusal) -> Result<Answer, Refusal> {
         if acks == Acks::None { Ok(Answer::Now) } else { Err(refusal) }
+    }
+
+    /// The shard that owns the partition, if it is another one.
+    fn elsewhere(&self, entry: &RequestEntry) -> Option<u16> {
+        match self.catalog.owner(&entry.topic_id, entry.partition.get()) {
+            Ok(Owner::There(shard)) => Some(shard),
+            Ok(Owner::Here(_)) | Err(_) => None,
+        }
     }
 
     fn request_entry(&self, request: Request, index: usize) -> RequestEntry {
@@ -189,18 +214,18 @@ impl Shard {
         None
     }
 
-    fn answer_produce(&mut self, slot: u32, now: Time, acks: Acks) {
+    pub(crate) fn answer_produce(&mut self, slot: u32, now: Time, acks: Acks) {
         let Some(mut produce) = self.produces.remove(slot) else { return };
         if let Some(due) = produce.due {
             self.timers.remove(&(due, Timer::Produce(slot, produce.serial)));
         }
         let live = self.conns.live(produce.conn).is_some();
         if live && acks != Acks::None {
-            let timing = produce.timing.map(|stamps| Timing {
+            let timing = produce.owner_timing.or(produce.timing.map(|stamps| Timing {
                 queue_ns: stamps.appended.since(stamps.received).into(),
                 append_ns: stamps.submitted.since(stamps.appended).into(),
                 commit_ns: now.since(stamps.submitted.max(stamps.appended)).into(),
-            });
+            }));
             let envelope = Envelope::reply(Kind::Produce, produce.correlation_id);
             let entries = &produce.entries;
             self.reply(produce.conn.0, |out| {

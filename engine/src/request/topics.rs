@@ -6,11 +6,13 @@ use wire::{ErrorCode, Kind, TopicId, limits};
 use zerocopy::IntoBytes;
 
 use super::{Answer, Refusal, Request};
-use crate::catalog::{Change, PendingChange, Topic};
+use crate::catalog::{Change, Owner, PendingChange, Topic};
+use crate::forward::What;
 use crate::frame::EntryKind;
 use crate::log::partition::{Partition, PartitionId};
 use crate::log::store::Store;
-use crate::port::{ConnId, Time};
+use crate::placement;
+use crate::port::Time;
 use crate::shard::Shard;
 use crate::units::{u32_of, usize_of};
 
@@ -68,8 +70,17 @@ impl Shard {
         let id = self.topic_id(name)?;
         let topic = self.catalog.topics.get(&id).ok_or(UNKNOWN_TOPIC)?;
         let head = topic::DescribeHead { topic_id: id, settings: topic.settings };
-        let rows = topic.partitions.iter().enumerate();
-        let rows: Vec<_> = rows.map(|(number, &id)| self.partition_state(number, id)).collect();
+        let owners = topic.partitions.iter().enumerate();
+        let rows: Vec<_> = owners
+            .filter_map(|(number, owner)| match owner {
+                Owner::Here(id) => Some(self.partition_state(number, *id)),
+                Owner::There(_) => None,
+            })
+            .collect();
+        if rows.len() < topic.partitions.len() && !self.is_asked_by_shard(&request) {
+            self.gather_from_all(request, Kind::DescribeTopic, What::Topic(head, rows));
+            return Ok(Answer::Later);
+        }
         let envelope = Envelope::reply(Kind::DescribeTopic, request.correlation_id);
         self.reply(request.conn.0, |out| {
             encode(out, envelope, 0, |out| {
@@ -109,8 +120,8 @@ impl Shard {
         change: Change,
     ) -> Result<(), Refusal> {
         let record = change.encode();
-        let catalog = self.catalog_stream;
-        let appended = self.store.append_catalog(&mut self.pool, now, catalog, &record);
+        let stream = self.catalog_stream.expect("asked of the shard that writes the catalog");
+        let appended = self.store.append_catalog(&mut self.pool, now, stream, &record);
         let base = appended.map_err(|code| Refusal::new(code, "the catalog cannot be written"))?;
         self.catalog.pending.push_back(PendingChange {
             end: base + 1,
@@ -122,51 +133,58 @@ impl Shard {
         Ok(())
     }
 
-    /// Applies and answers the changes that have become durable.
+    /// Applies the changes that have become durable, and tells the other shards. A change is
+    /// answered once all know it.
     pub(crate) fn apply_changes(&mut self) {
-        let durable = self.store.partition(self.catalog_stream).progress.durable();
+        let stream = self.catalog_stream.expect("its records became durable here");
+        let durable = self.store.partition(stream).progress.durable();
         while self.catalog.pending.front().is_some_and(|pending| pending.end <= durable) {
             let pending = self.catalog.pending.pop_front().expect("just seen");
-            let created = match pending.change {
-                Change::Create { id, name, settings } => {
-                    self.add_topic(id, name, settings);
-                    Some(id)
-                }
-                Change::Delete { id } => {
-                    self.drop_topic(&id);
-                    None
-                }
-            };
-            self.answer_change(pending.conn, pending.correlation_id, created);
-            self.request_ended(pending.conn, pending.frame_bytes);
+            self.apply_change(pending.change.clone());
+            if self.store.settings.shards > 1 {
+                self.announce(pending);
+            } else {
+                self.answer_change(&pending);
+            }
         }
     }
 
-    fn answer_change(
-        &mut self,
-        conn: (ConnId, u64),
-        correlation_id: u64,
-        created: Option<TopicId>,
-    ) {
-        if self.conns.live(conn).is_none() {
-            return;
+    /// Makes a durable change take effect on this shard.
+    pub(crate) fn apply_change(&mut self, change: Change) {
+        match change {
+            Change::Create { id, name, settings } => self.add_topic(id, name, settings),
+            Change::Delete { id } => self.drop_topic(&id),
         }
-        let kind = if created.is_some() { Kind::CreateTopic } else { Kind::DeleteTopic };
-        let envelope = Envelope::reply(kind, correlation_id);
-        self.reply(conn.0, |out| {
-            encode(out, envelope, 0, |out| {
-                if let Some(topic_id) = created {
-                    out.extend_from_slice(CreateReply { topic_id }.as_bytes());
-                }
+    }
+
+    /// Answers who asked for a change that every shard has applied.
+    pub(crate) fn answer_change(&mut self, pending: &PendingChange) {
+        if self.conns.live(pending.conn).is_some() {
+            let (kind, created) = match &pending.change {
+                Change::Create { id, .. } => (Kind::CreateTopic, Some(*id)),
+                Change::Delete { .. } => (Kind::DeleteTopic, None),
+            };
+            let envelope = Envelope::reply(kind, pending.correlation_id);
+            self.reply(pending.conn.0, |out| {
+                encode(out, envelope, 0, |out| {
+                    if let Some(topic_id) = created {
+                        out.extend_from_slice(CreateReply { topic_id }.as_bytes());
+                    }
+                });
             });
-        });
+        }
+        self.request_ended(pending.conn, pending.frame_bytes);
     }
 
     fn add_topic(&mut self, id: TopicId, name: String, settings: Settings) {
+        let (here, shards) = (self.store.settings.shard, self.store.settings.shards);
         let partitions = (0..settings.partitions.get())
-            .map(|number| {
-                let partition = new_partition(&self.store, id, number, &settings, 0);
-                self.store.add_partition(partition)
+            .map(|number| match placement::owner(&id, number, shards) {
+                owner if owner == here => {
+                    let partition = new_partition(&self.store, id, number, &settings, 0);
+                    Owner::Here(self.store.add_partition(partition))
+                }
+                owner => Owner::There(owner),
             })
             .collect();
         self.catalog.topics.insert(id, Topic { name, settings, partitions });
@@ -176,7 +194,8 @@ impl Shard {
         let Some(topic) = self.catalog.topics.remove(id) else { return };
         self.catalog.names.remove(&topic.name);
         self.catalog.partitions -= topic.partitions.len();
-        for id in topic.partitions {
+        for owner in topic.partitions {
+            let Owner::Here(id) = owner else { continue };
             self.fail_waiters(id, ErrorCode::UnknownTopic);
             self.wake_fetches(id);
             self.store.delete_partition(&mut self.pool, id);

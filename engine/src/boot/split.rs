@@ -1,0 +1,139 @@
+//! The last step: what recovery found becomes shards, each with memory, a journal and the
+//! partitions that placement gives it.
+
+use super::{Boot, BootError, new_store, public_seed};
+use crate::catalog::{Catalog, Owner, Topic};
+use crate::layout::FilePath;
+use crate::log::journal::JournalFile;
+use crate::log::partition::{Partition, PartitionId};
+use crate::log::slab::Slab;
+use crate::log::store::Store;
+use crate::placement::{CATALOG_SHARD, owner};
+use crate::pool::Pool;
+use crate::port::{Disk, FileSlot, Op, OpBatch, Open};
+use crate::settings::Settings;
+use crate::shard::Shard;
+
+/// One shard's part while things are being divided.
+struct Part {
+    pool: Pool,
+    store: Store,
+    catalog: Catalog,
+    catalog_stream: Option<PartitionId>,
+}
+
+impl<D: Disk> Boot<'_, D> {
+    /// Divides what was found. Every shard knows all topics, and holds the partitions it owns.
+    pub(super) fn split(self, file_sequence: u64, seed: u128) -> Result<Vec<Shard>, BootError> {
+        let Boot { store, catalog, superblock, mut pool, .. } = self;
+        let mut partitions = store.partitions;
+        // All of it is stored: memory begins empty. The first shard goes on with recovery's.
+        let ids: Vec<u32> = partitions.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let runs = &mut partitions.get_mut(id).expect("just listed").runs;
+            runs.drain(..).for_each(|run| pool.release(run.buf));
+        }
+        assert_eq!(pool.live_buffers(), 0, "recovery gives back what it took");
+        let mut first_pool = Some(pool);
+        let mut parts = Vec::new();
+        for shard in 0..store.settings.shards {
+            let settings = of_shard(&store.settings, shard);
+            let new_pool = || Pool::new(settings.recv, settings.pool_bytes);
+            parts.push(Part {
+                pool: first_pool.take().unwrap_or_else(new_pool),
+                store: new_store(&settings, &superblock),
+                catalog: Catalog::default(),
+                catalog_stream: None,
+            });
+        }
+        let stream = partitions.remove(0).expect("recovery made it");
+        let part = &mut parts[usize::from(CATALOG_SHARD)];
+        part.catalog_stream = Some(part.store.add_partition(stream));
+        for (id, topic) in catalog.topics {
+            deal(&mut parts, &mut partitions, id, &topic);
+        }
+        assert!(partitions.is_empty(), "every partition belongs to a topic");
+        let drained = superblock.drained_lsn.get();
+        let mut shards = Vec::new();
+        for (number, mut part) in (0u128..).zip(parts) {
+            fill_journal(&mut part, file_sequence, drained)?;
+            let Part { pool, store, catalog, catalog_stream } = part;
+            let seed = public_seed(seed) ^ number;
+            let mut shard = Shard::new(pool, store, catalog, catalog_stream, seed);
+            shard.open_journal();
+            shards.push(shard);
+        }
+        Ok(shards)
+    }
+}
+
+/// A shard's own settings: its number, and its share of what there is once.
+fn of_shard(settings: &Settings, shard: u16) -> Settings {
+    let spares = &settings.spares;
+    let share = spares.len() / usize::from(settings.shards);
+    let share = u32::try_from(share).expect("a share of a u32 range");
+    let start = spares.start + share * u32::from(shard);
+    let is_last = shard + 1 == settings.shards;
+    let end = if is_last { spares.end } else { start + share };
+    Settings { shard, spares: start..end, ..settings.clone() }
+}
+
+/// Gives every partition of a topic to its owner, and the topic to all.
+fn deal(parts: &mut [Part], partitions: &mut Slab<Partition>, id: wire::TopicId, topic: &Topic) {
+    let shards = u16::try_from(parts.len()).expect("made from a u16");
+    let mut owners = vec![Vec::with_capacity(topic.partitions.len()); parts.len()];
+    for (number, place) in (0u32..).zip(&topic.partitions) {
+        let Owner::Here(slot) = *place else { unreachable!("recovery owns every partition") };
+        let owner = owner(&id, number, shards);
+        let partition = partitions.remove(slot.0).expect("recovery made it");
+        let slot = parts[usize::from(owner)].store.add_partition(partition);
+        for (shard, owners) in (0u16..).zip(&mut owners) {
+            let is_here = shard == owner;
+            owners.push(if is_here { Owner::Here(slot) } else { Owner::There(owner) });
+        }
+    }
+    for (part, partitions) in parts.iter_mut().zip(owners) {
+        part.catalog.names.insert(topic.name.clone(), id);
+        part.catalog.partitions += partitions.len();
+        let topic = Topic { name: topic.name.clone(), settings: topic.settings, partitions };
+        part.catalog.topics.insert(id, topic);
+    }
+}
+
+fn fill_journal(part: &mut Part, file_sequence: u64, drained: u64) -> Result<(), BootError> {
+    for _ in 0..=part.store.settings.commits_in_flight {
+        let bytes = part.store.settings.journal_frame_bytes_max;
+        let buf = part.store.alloc(&mut part.pool, bytes).ok_or(BootError::Memory)?;
+        part.store.journal.free_bufs.push(buf);
+    }
+    let journal = &mut part.store.journal;
+    journal.next_lsn = drained + 1;
+    journal.durable_lsn = drained;
+    journal.published_lsn = drained;
+    journal.file_sequence = file_sequence;
+    Ok(())
+}
+
+impl Shard {
+    /// Takes numbers for the journal's files; the first turn opens them.
+    fn open_journal(&mut self) {
+        let shard = self.store.settings.shard;
+        for index in 0..self.store.settings.journal_files {
+            let slot = self.store.files.take().expect("limits leave room for the journal");
+            let (pinned, pins, flushing) = (Vec::new(), 0, false);
+            self.store.journal.files.push(JournalFile { slot, pinned, pins, flushing });
+            self.store.journal.unopened += 1;
+            self.opening.push(journal_open(slot, shard, index));
+        }
+    }
+
+    /// Emits the opening of the journal's files. Ops on a file may follow at once only after its
+    /// `FileOpened`, so commits wait until all are open.
+    pub(crate) fn emit_opening(&mut self, batch: &mut OpBatch) {
+        batch.ops.append(&mut self.opening);
+    }
+}
+
+fn journal_open(slot: FileSlot, shard: u16, index: u32) -> Op {
+    Op::FileOpen { file: slot, path: FilePath::Journal { shard, index }, open: Open::Existing }
+}
