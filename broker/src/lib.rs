@@ -9,6 +9,7 @@ pub mod device;
 pub mod directory;
 pub mod disk;
 pub mod io;
+pub mod mesh;
 pub mod notices;
 pub mod parent;
 pub mod run;

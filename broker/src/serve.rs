@@ -150,7 +150,7 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     Ok(Prepared {
         shard,
         report,
-        endpoints: Endpoints { listener: Some(listener), stop: Some(stop), maintenance },
+        endpoints: Endpoints { listeners: vec![listener], stop: Some(stop), maintenance },
         ring,
         pace: Pace {
             spin_ns: config.spin_us.saturating_mul(1000),

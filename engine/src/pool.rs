@@ -84,6 +84,25 @@ impl Arena {
         self.write(u64::from(buf.0) * u64::from(region.bytes), bytes);
     }
 
+    /// Fills `buf` from its byte `at` with the bytes of `slice` in another shard's arena, which
+    /// an open op of that shard names.
+    pub fn copy_across(&self, from: &Arena, slice: Slice, buf: &mut FillBuf, at: u32) {
+        assert_ne!(self.base, from.base, "from another arena");
+        let (len, whole) = (to_usize(slice.len), buf.slice);
+        assert!(to_usize(at) + len <= to_usize(whole.len), "inside the buffer");
+        let source = from.checked(slice.offset, len);
+        let target = self.checked(whole.offset + u64::from(at), len);
+        // SAFETY: `checked` holds each range inside its arena, and the arenas are different
+        // allocations. The op that names the slice is open, so by the contract of `port` nobody
+        // writes its bytes meanwhile; the caller has the token of the buffer, so nobody else
+        // reads or writes that.
+        unsafe {
+            let source = from.base.as_ptr().add(source);
+            let target = self.base.as_ptr().add(target);
+            std::ptr::copy_nonoverlapping(source, target, len);
+        }
+    }
+
     fn write(&self, offset: u64, bytes: &[u8]) {
         let offset = self.checked(offset, bytes.len());
         // SAFETY: `checked` holds the range inside the arena; the caller has the token of the
@@ -422,6 +441,18 @@ fn to_usize(value: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_cross_from_one_arena_to_another() {
+        let region = RecvRegion { count: 1, bytes: 4096 };
+        let (mut one, mut other) = (Pool::new(region, 1), Pool::new(region, 1));
+        let (from, to) = (one.alloc(4096).expect("room"), other.alloc(4096).expect("room"));
+        one.bytes_mut(from)[10..14].copy_from_slice(b"word");
+        let mut buf = other.fill(to);
+        let slice = one.slice(from, 10, 4);
+        other.arena().copy_across(one.arena(), slice, &mut buf, 4092);
+        assert_eq!((&other.bytes(to)[4092..], other.bytes(to)[4091]), (&b"word"[..], 0));
+    }
 
     #[test]
     fn buffers_are_counted_and_freed() {

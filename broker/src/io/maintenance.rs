@@ -1,7 +1,7 @@
 //! The shard's maintenance thread: opening, creating, extending and deleting files, which block
 //! for milliseconds (directory syncs, allocation, zeroing) and so have no place on the shard.
-//! Results come back through a channel; an eventfd, which the backend waits for, says that there are
-//! some, so neither side polls.
+//! Results come back through a channel; an eventfd, which the backend waits for, says that there
+//! are some, so neither side polls.
 
 use std::collections::VecDeque;
 use std::io;

@@ -2,6 +2,7 @@
 
 mod disk_cases;
 mod file_cases;
+mod link_cases;
 mod net_cases;
 mod rig;
 mod sim_stage;
@@ -40,6 +41,47 @@ macro_rules! contract {
             )*
         }
     };
+}
+
+/// Cases about several shards of one process.
+macro_rules! link_contract {
+    ($($name:ident,)*) => {
+        mod sim_links {
+            $(
+                #[test]
+                fn $name() {
+                    for seed in 0..super::SEEDS {
+                        let pools = (0..super::link_cases::SHARDS).map(|_| super::pool());
+                        let rigs = super::sim_stage::linked(pools.collect(), seed);
+                        super::link_cases::$name(&mut super::link_cases::Shards::meet(rigs));
+                    }
+                }
+            )*
+        }
+
+        mod uring_links {
+            $(
+                #[test]
+                fn $name() {
+                    let pools = (0..super::link_cases::SHARDS).map(|_| super::pool());
+                    let rigs = super::uring_stage::linked(pools.collect());
+                    super::link_cases::$name(&mut super::link_cases::Shards::meet(rigs));
+                }
+            )*
+        }
+    };
+}
+
+link_contract! {
+    every_shard_has_two_links_to_every_other,
+    bytes_arrive_whole_and_in_order,
+    a_send_of_sixteen_slices_arrives_in_order,
+    a_send_ends_only_when_it_was_taken,
+    a_cancelled_receive_gives_its_buffer_back_and_loses_nothing,
+    a_receive_fills_its_place_and_no_other,
+    both_directions_of_both_links_work_at_once,
+    a_sleeper_is_woken,
+    a_connection_and_a_link_do_not_mix,
 }
 
 contract! {

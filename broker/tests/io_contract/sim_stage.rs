@@ -3,7 +3,9 @@
 use engine::pool::Pool;
 use engine::port::{Now, Time};
 use pelton_broker::io::Io;
-use pelton_broker::io::sim::{ClientId, SimDisk, SimIo, SimOptions, StreamEnd};
+use pelton_broker::io::sim::{
+    ClientId, LinkBus, SharedDisk, SimDisk, SimIo, SimOptions, StreamEnd,
+};
 
 use crate::rig::{Peer, PeerEnd, Rig, Stage};
 
@@ -13,15 +15,30 @@ struct SimStage {
 }
 
 pub fn rig(pool: Pool, seed: u64) -> Rig {
+    let io = io(&pool, SimDisk::new(seed).into(), seed);
+    Rig::new(Box::new(SimStage { io, clients: Vec::new() }), pool)
+}
+
+/// Shards of one world.
+pub fn linked(pools: Vec<Pool>, seed: u64) -> Vec<Rig> {
+    let disk = SharedDisk::from(SimDisk::new(seed));
+    let bus = LinkBus::new(u16::try_from(pools.len()).expect("a few"));
+    let rig = |(shard, pool): (u16, Pool)| {
+        let mut io = io(&pool, disk.clone(), seed ^ u64::from(shard));
+        io.join(&bus, shard);
+        Rig::new(Box::new(SimStage { io, clients: Vec::new() }), pool)
+    };
+    (0..).zip(pools).map(rig).collect()
+}
+
+fn io(pool: &Pool, disk: SharedDisk, seed: u64) -> SimIo {
     let options = SimOptions {
         seed,
         start: Now { time: Time(5_000), wall_ns: 1_700_000_000_000_000_000 },
         connections_max: 64,
         client_window_bytes: 100_000,
     };
-    let disk = SimDisk::new(seed);
-    let io = SimIo::new(pool.shared_arena(), pool.recv_region(), disk, &options);
-    Rig::new(Box::new(SimStage { io, clients: Vec::new() }), pool)
+    SimIo::new(pool.shared_arena(), pool.recv_region(), disk, &options)
 }
 
 impl Stage for SimStage {

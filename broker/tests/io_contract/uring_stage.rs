@@ -9,6 +9,7 @@ use pelton_broker::directory::DataDir;
 use pelton_broker::io::Io;
 use pelton_broker::io::maintenance::Maintenance;
 use pelton_broker::io::uring::{Endpoints, Settings, Uring};
+use pelton_broker::mesh::Mesh;
 use tempfile::TempDir;
 
 use crate::rig::{Peer, PeerEnd, Rig, Stage};
@@ -29,14 +30,30 @@ struct UringStage {
 }
 
 pub fn rig(pool: Pool) -> Rig {
+    let stage = stage(&pool);
+    Rig::new(Box::new(stage), pool)
+}
+
+/// Shards of one process.
+pub fn linked(pools: Vec<Pool>) -> Vec<Rig> {
+    let ends = Mesh::weave(pools.iter().map(Pool::shared_arena).collect());
+    let rig = |(end, pool)| {
+        let mut stage = stage(&pool);
+        stage.io.join(end).expect("a descriptor is free");
+        Rig::new(Box::new(stage), pool)
+    };
+    ends.into_iter().zip(pools).map(rig).collect()
+}
+
+fn stage(pool: &Pool) -> UringStage {
     let dir = TempDir::new().expect("a temporary folder");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let maintenance = Maintenance::start(DataDir::new(dir.path().to_owned())).expect("a thread");
-    let endpoints = Endpoints { listener: Some(listener), stop: None, maintenance };
+    let endpoints = Endpoints { listeners: vec![listener], stop: None, maintenance };
     let settings = Settings { connections_max: 64, files_max: 16, ..Settings::default() };
-    let io = Uring::new(&pool, settings, endpoints).expect("io_uring is here");
-    Rig::new(Box::new(UringStage { io, address, clients: Vec::new(), _dir: dir }), pool)
+    let io = Uring::new(pool, settings, endpoints).expect("io_uring is here");
+    UringStage { io, address, clients: Vec::new(), _dir: dir }
 }
 
 impl Client {

@@ -56,7 +56,7 @@ impl SimIo {
                 match self.place(file, position, bytes.len()) {
                     Ok((inode, position)) => {
                         let write = Mutation::Write { inode, position, bytes, sync };
-                        let number = self.disk.begin(write);
+                        let number = self.disk.get().begin(write);
                         (200_000, FileOp::Write { tag, number, slice, bytes_hash })
                     }
                     Err(fault) => (10_000, refused(Done::Wrote { tag, result: Err(fault) })),
@@ -73,13 +73,13 @@ impl SimIo {
                 }
             }
             Op::Flush { file, tag } => {
-                let (inode, upto) = (self.inode(file), self.disk.effects());
-                let number = self.disk.begin(Mutation::Flush { inode, upto });
+                let (inode, upto) = (self.inode(file), self.disk.get().effects());
+                let number = self.disk.get().begin(Mutation::Flush { inode, upto });
                 (300_000, FileOp::Flush { tag, number })
             }
             Op::FileOpen { file, path, open } => {
                 assert!(!self.slots.contains_key(&file), "{file:?} is open already");
-                let number = self.disk.begin(Mutation::Open { path: path.clone(), open });
+                let number = self.disk.get().begin(Mutation::Open { path: path.clone(), open });
                 (500_000, FileOp::Open { file, path, number })
             }
             Op::FileExtend { file, from, to, fill } => self.submit_extend(file, from, to, fill),
@@ -88,7 +88,7 @@ impl SimIo {
                 return;
             }
             Op::FilesDelete { tag, paths } => {
-                let number = self.disk.begin(Mutation::Delete { paths });
+                let number = self.disk.get().begin(Mutation::Delete { paths });
                 (500_000, FileOp::Delete { tag, number })
             }
             other => unreachable!("not a file op: {other:?}"),
@@ -110,7 +110,7 @@ impl SimIo {
         match (usize::try_from(from), usize::try_from(to)) {
             (Ok(start), Ok(end)) if start <= end && end.is_multiple_of(super::SECTOR_BYTES) => {
                 let extend = Mutation::Extend { inode, from: start, to: end, fill };
-                let number = self.disk.begin(extend);
+                let number = self.disk.get().begin(extend);
                 (1_000_000, FileOp::Extend { file, to, fill, number })
             }
             _ => refused(EINVAL),
@@ -133,10 +133,10 @@ impl SimIo {
                 let is_same = wire::crc::crc32c(&bytes) == bytes_hash;
                 assert!(is_same, "{slice:?} was changed while {tag:?} wrote it");
                 let written = |bytes| u32::try_from(bytes).expect("no longer than the slice");
-                Done::Wrote { tag, result: self.disk.complete(number).map(written) }
+                Done::Wrote { tag, result: self.disk.get().complete(number).map(written) }
             }
             FileOp::Read { tag, inode, mut buf, position, len } => {
-                let result = self.disk.read_at(inode, position, len).map(|bytes| {
+                let result = self.disk.get().read_at(inode, position, len).map(|bytes| {
                     self.arena.copy_in(&mut buf, 0, bytes);
                     self.trace.bytes(bytes);
                     u32::try_from(bytes.len()).expect("no longer than the buffer")
@@ -144,22 +144,22 @@ impl SimIo {
                 Done::Read { tag, buf, result }
             }
             FileOp::Flush { tag, number } => {
-                Done::Flushed { tag, result: self.disk.complete(number).map(drop) }
+                Done::Flushed { tag, result: self.disk.get().complete(number).map(drop) }
             }
             FileOp::Open { file, path, number } => {
-                let result = self.disk.complete(number);
+                let result = self.disk.get().complete(number);
                 if result.is_ok() {
-                    let inode = self.disk.inode(&path).expect("it was just opened");
+                    let inode = self.disk.get().inode(&path).expect("it was just opened");
                     self.slots.insert(file, inode);
                 }
                 Done::FileOpened { file, result }
             }
             FileOp::Extend { file, to, fill, number } => {
-                let result = self.disk.complete(number).map(drop);
+                let result = self.disk.get().complete(number).map(drop);
                 Done::FileExtended { file, to, fill, result }
             }
             FileOp::Delete { tag, number } => {
-                Done::FilesDeleted { tag, result: self.disk.complete(number).map(drop) }
+                Done::FilesDeleted { tag, result: self.disk.get().complete(number).map(drop) }
             }
             FileOp::Refused(done) => done,
         };

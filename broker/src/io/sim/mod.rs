@@ -8,11 +8,14 @@
 mod disk;
 mod file;
 mod file_ops;
+mod links;
 mod net;
 mod net_ops;
 mod rng;
+mod shared;
 mod trace;
 
+use std::cell::RefMut;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -23,13 +26,16 @@ use engine::port::{Done, FileSlot, Now, Op, OpBatch, Time};
 use super::{Io, Wait};
 use disk::Inode;
 use file_ops::FileOp;
+use links::{LinkEvent, Links};
 use net::{Net, Piece};
 use trace::Trace;
 
 pub use disk::{EINVAL, Failure, FaultPlan, Honesty, SimDisk};
 pub use file::SECTOR_BYTES;
+pub use links::LinkBus;
 pub use net::{ClientId, StreamEnd};
 pub use rng::Rng;
+pub use shared::SharedDisk;
 
 /// What a simulated world is like.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +71,8 @@ enum Event {
     Closed(ClientId),
     /// A file op ends.
     File(FileOp),
+    /// Something happens on a link to another shard.
+    Link(LinkEvent),
     /// The process is asked to stop.
     Stop,
 }
@@ -82,17 +90,19 @@ pub struct SimIo {
     net: Net,
     window: usize,
     recv_free: VecDeque<u16>,
-    disk: SimDisk,
+    disk: SharedDisk,
     slots: BTreeMap<FileSlot, Inode>,
+    links: Option<Links>,
     trace: Trace,
 }
 
 impl SimIo {
-    /// A backend for the shard whose pool has this arena and these receive buffers.
+    /// A backend for the shard whose pool has this arena and these receive buffers. Several
+    /// shards of a process share a [`SharedDisk`].
     pub fn new(
         arena: Arc<Arena>,
         region: RecvRegion,
-        disk: SimDisk,
+        disk: impl Into<SharedDisk>,
         options: &SimOptions,
     ) -> SimIo {
         let SimOptions { seed, start, connections_max, client_window_bytes } = *options;
@@ -107,8 +117,9 @@ impl SimIo {
             net: Net::new(connections_max),
             window: client_window_bytes,
             recv_free: (0..region.count).collect(),
-            disk,
+            disk: disk.into(),
             slots: BTreeMap::new(),
+            links: None,
             trace: Trace::new(),
         }
     }
@@ -119,13 +130,16 @@ impl SimIo {
     }
 
     /// The disk, to plan what goes wrong.
-    pub const fn disk(&mut self) -> &mut SimDisk {
-        &mut self.disk
+    pub fn disk(&mut self) -> RefMut<'_, SimDisk> {
+        self.disk.get()
     }
 
     /// The process is gone; its disk is left, with what was in flight.
+    ///
+    /// # Panics
+    /// If another shard still has the disk: this is for the last one.
     pub fn into_disk(self) -> SimDisk {
-        self.disk
+        self.disk.into_disk()
     }
 
     /// A hash over every op and done so far, their times and the bytes they carried.
@@ -140,7 +154,15 @@ impl SimIo {
 
     /// Whether nothing is on its way: only new ops, clients or timers move the world.
     pub fn is_idle(&self) -> bool {
-        self.events.is_empty()
+        self.next_at().is_none()
+    }
+
+    /// When the next thing happens to this shard; one that waits no longer than that of any
+    /// other shard never runs ahead of a letter.
+    pub fn next_at(&self) -> Option<Time> {
+        let event = self.events.first_key_value().map(|(&(time, _), _)| time);
+        let letter = self.links.as_ref().and_then(Links::next_at);
+        event.into_iter().chain(letter).min().map(|time| time.max(self.clock))
     }
 
     /// Asks the process to stop.
@@ -160,7 +182,7 @@ impl SimIo {
     }
 
     fn powered(&self) -> io::Result<()> {
-        if self.disk.is_off() { Err(io::Error::other("the power is gone")) } else { Ok(()) }
+        if self.disk.get().is_off() { Err(io::Error::other("the power is gone")) } else { Ok(()) }
     }
 
     fn happen(&mut self, event: Event, dones: &mut Vec<Done>) {
@@ -174,6 +196,7 @@ impl SimIo {
             Event::Close(client) => self.closing(client, dones),
             Event::Closed(client) => self.closed(client, dones),
             Event::File(op) => self.file_op_ended(op, dones),
+            Event::Link(event) => self.happen_on_link(event, dones),
             Event::Stop => dones.push(Done::Stop),
         }
     }
@@ -198,6 +221,7 @@ impl SimIo {
 impl Io for SimIo {
     fn wait(&mut self, until: Wait, dones: &mut Vec<Done>) -> io::Result<Now> {
         self.powered()?;
+        self.take_letters();
         let first = dones.len();
         // The turn itself took time; sometimes long enough for more to have happened.
         let spent_ns = if self.rng.one_in(4) { self.rng.below(50_000) } else { 200 };
@@ -222,6 +246,11 @@ impl Io for SimIo {
         for op in batch.ops.drain(..) {
             self.trace.submitted(&op);
             match op {
+                Op::RecvInto { conn, .. } | Op::RecvCancel { conn } | Op::Send { conn, .. }
+                    if self.is_link(conn) =>
+                {
+                    self.submit_link(op, &slices);
+                }
                 Op::Recv { .. }
                 | Op::RecvCancel { .. }
                 | Op::RecvInto { .. }

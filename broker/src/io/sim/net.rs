@@ -132,6 +132,11 @@ impl Net {
         }
     }
 
+    /// No connection has this number or a higher one.
+    pub(super) const fn numbers_max(&self) -> u32 {
+        self.numbers_max
+    }
+
     pub(super) fn connect(&mut self, window: usize) -> ClientId {
         let client = ClientId(self.clients);
         self.clients += 1;

@@ -100,7 +100,7 @@ impl SimIo {
     }
 
     /// Streams are cut anywhere.
-    fn piece_len(&mut self, len: usize) -> usize {
+    pub(super) fn piece_len(&mut self, len: usize) -> usize {
         match self.rng.below(8) {
             0 => 1 + self.rng.index(len.min(40)),
             1 => 1 + self.rng.index(len),

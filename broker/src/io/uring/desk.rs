@@ -2,7 +2,6 @@
 //! both need to know, and enters the kernel for nothing but the file table.
 
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use engine::pool::Slice;
@@ -12,24 +11,12 @@ use io_uring::{Submitter, opcode, squeue};
 
 use super::arena::Memory;
 use super::conns::{Completion, Conns};
+use super::listeners::Listeners;
 use super::recv_ring::RecvRing;
 use super::storage::{Storage, Write};
 use super::token::{Kind, Token};
 use super::{Endpoints, Settings};
-use crate::clock;
 use crate::io::maintenance::{Finished, Job, Maintenance};
-
-/// After an accept failed for want of something, the listener is armed again this much later.
-const ACCEPT_RETRY_NS: u64 = 100_000_000;
-
-/// Whether the listener is armed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Accepting {
-    Armed,
-    /// An accept failed: arm it again then, or when a connection is gone.
-    After(Time),
-    Never,
-}
 
 /// Everything that completions change.
 #[derive(Debug)]
@@ -39,8 +26,7 @@ pub struct Desk {
     conns: Conns,
     storage: Storage,
     maintenance: Maintenance,
-    listener: Option<TcpListener>,
-    accepting: Accepting,
+    listeners: Listeners,
     stop: Option<OwnedFd>,
     /// Where the bell's and the stop signal's bytes are read to; boxed for a lasting address.
     bell_value: Box<u64>,
@@ -58,7 +44,7 @@ impl Desk {
         settings: Settings,
         endpoints: Endpoints,
     ) -> Desk {
-        let Endpoints { listener, stop, maintenance } = endpoints;
+        let Endpoints { listeners, stop, maintenance } = endpoints;
         let size = |count: u32| usize::try_from(count).expect("u32 fits usize");
         Desk {
             memory,
@@ -66,8 +52,7 @@ impl Desk {
             conns: Conns::new(size(settings.connections_max)),
             storage: Storage::new(settings.connections_max, size(settings.files_max)),
             maintenance,
-            accepting: Accepting::Never,
-            listener,
+            listeners: Listeners::new(listeners),
             stop,
             bell_value: Box::new(0),
             stop_value: Box::new(0),
@@ -81,12 +66,9 @@ impl Desk {
         self.bytes_zeroed
     }
 
-    /// When the listener is to be armed again, if it is not armed now.
-    pub const fn accept_at(&self) -> Option<Time> {
-        match self.accepting {
-            Accepting::After(time) => Some(time),
-            Accepting::Armed | Accepting::Never => None,
-        }
+    /// When a listener is to be armed again, if one is not armed now.
+    pub fn accept_at(&self) -> Option<Time> {
+        self.listeners.accept_at()
     }
 
     /// The kernel has taken all submissions, so it has copied what they pointed to.
@@ -101,8 +83,7 @@ impl Desk {
 
     /// Takes no more connections.
     pub fn stop_accepting(&mut self) {
-        self.accepting = Accepting::Never;
-        self.listener = None;
+        self.listeners.close();
     }
 
     /// Leaks the arena: the kernel did not let go of it.
@@ -126,9 +107,7 @@ impl Desk {
 
     /// Arms what stays armed as long as the ring lives.
     pub fn arm_all(&mut self, staged: &mut Vec<squeue::Entry>) {
-        if self.listener.is_some() {
-            self.arm_accept(staged);
-        }
+        self.listeners.arm_all(staged);
         self.arm_bell(staged);
         if let Some(stop) = &self.stop {
             let value = &raw mut *self.stop_value;
@@ -137,26 +116,15 @@ impl Desk {
         }
     }
 
-    fn arm_accept(&mut self, staged: &mut Vec<squeue::Entry>) {
-        let Some(listener) = &self.listener else { return };
-        self.accepting = Accepting::Armed;
-        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true);
-        staged.push(entry.build().user_data(Token::sole(Kind::Accept).user_data()));
-    }
-
     fn arm_bell(&mut self, staged: &mut Vec<squeue::Entry>) {
         let value: *mut u8 = (&raw mut *self.bell_value).cast();
         let entry = opcode::Read::new(Fd(self.maintenance.bell().as_raw_fd()), value, 8).build();
         staged.push(entry.user_data(Token::sole(Kind::Bell).user_data()));
     }
 
-    /// Arms the listener again if it is time.
+    /// Arms listeners again if it is time.
     pub fn retry_accept(&mut self, now: Time, staged: &mut Vec<squeue::Entry>) {
-        if let Accepting::After(time) = self.accepting
-            && time <= now
-        {
-            self.arm_accept(staged);
-        }
+        self.listeners.arm_due(now, staged);
     }
 
     /// Turns an op into an entry, or does it.
@@ -216,14 +184,17 @@ impl Desk {
             Kind::Recv | Kind::RecvInto | Kind::Send | Kind::Close => {
                 let next = self.conns.completed(completion, &mut self.buffers, dones);
                 staged.extend(next);
-                if completion.token.kind == Kind::Close
-                    && matches!(self.accepting, Accepting::After(_))
-                {
-                    self.arm_accept(staged);
+                if completion.token.kind == Kind::Close {
+                    self.listeners.arm_all(staged);
                 }
             }
             Kind::Storage => self.storage.completed(completion, dones),
-            Kind::Accept => self.accepted(completion, staged, dones),
+            Kind::Accept => {
+                if let Ok(index) = completion.count() {
+                    self.conns.accepted(index, dones);
+                }
+                self.listeners.completed(completion, staged);
+            }
             Kind::Bell => {
                 self.rung = true;
                 self.arm_bell(staged);
@@ -234,27 +205,7 @@ impl Desk {
                 }
             }
             Kind::Cancel => {}
-        }
-    }
-
-    fn accepted(
-        &mut self,
-        completion: Completion,
-        staged: &mut Vec<squeue::Entry>,
-        dones: &mut Vec<Done>,
-    ) {
-        let result = completion.count();
-        if let Ok(index) = result {
-            self.conns.accepted(index, dones);
-        }
-        if !completion.more() && self.accepting == Accepting::Armed {
-            match result {
-                Ok(_) => self.arm_accept(staged),
-                Err(_) => {
-                    let retry = clock::now().time.plus_ns(ACCEPT_RETRY_NS);
-                    self.accepting = Accepting::After(retry);
-                }
-            }
+            Kind::Doorbell | Kind::Rung => unreachable!("the ring keeps these"),
         }
     }
 

@@ -12,6 +12,10 @@
 mod arena;
 mod conns;
 mod desk;
+#[cfg(test)]
+mod link_tests;
+mod links;
+mod listeners;
 mod recv_ring;
 mod setup;
 mod storage;
@@ -34,12 +38,14 @@ use io_uring::{IoUring, squeue};
 use self::arena::Memory;
 use self::conns::Completion;
 use self::desk::Desk;
+use self::links::Links;
 use self::recv_ring::RecvRing;
 use self::sys::{Door, Patience};
-use self::token::Token;
+use self::token::{Kind, Token};
 use super::maintenance::Maintenance;
 use super::{Io, Wait};
 use crate::clock;
+use crate::mesh::{MeshCounters, MeshEnd, Rest};
 
 pub use self::arena::Registration;
 pub use self::setup::{Features, Settings, SetupError};
@@ -52,7 +58,7 @@ const DRAIN_ROUND: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Endpoints {
     /// Where connections come from; none: there will be none.
-    pub listener: Option<TcpListener>,
+    pub listeners: Vec<TcpListener>,
     /// Readable when the process was asked to stop.
     pub stop: Option<OwnedFd>,
     /// The thread for what blocks.
@@ -70,6 +76,8 @@ pub struct Counters {
     pub flushes: u64,
     /// Bytes of zeros written into files.
     pub bytes_zeroed: u64,
+    /// What passed between this shard and others.
+    pub mesh: MeshCounters,
 }
 
 /// The backend. Neither `Send` nor `Sync`: the kernel takes submissions of one thread only.
@@ -77,6 +85,9 @@ pub struct Uring {
     ring: IoUring,
     door: Door,
     desk: Desk,
+    links: Links,
+    /// Where the links' numbers begin.
+    first_link: u32,
     features: Features,
     counters: Counters,
     /// Entries that are not in the submission queue yet.
@@ -85,6 +96,8 @@ pub struct Uring {
     held: Vec<Done>,
     /// Operations whose last completion is still to come.
     open: u64,
+    /// Staged entries that have none.
+    silent: u64,
     _one_thread: PhantomData<*const ()>,
 }
 
@@ -116,13 +129,37 @@ impl Uring {
             registered_ring: door.is_registered(),
         };
         let desk = Desk::new(memory, buffers, settings, endpoints);
-        let counters = Counters::default();
-        let (staged, held, open) = (Vec::new(), Vec::new(), 0);
-        let _one_thread = PhantomData;
-        let mut uring =
-            Uring { ring, door, desk, features, counters, staged, held, open, _one_thread };
+        let mut uring = Uring {
+            ring,
+            door,
+            desk,
+            links: Links::default(),
+            first_link: settings.connections_max,
+            features,
+            counters: Counters::default(),
+            staged: Vec::new(),
+            held: Vec::new(),
+            open: 0,
+            silent: 0,
+            _one_thread: PhantomData,
+        };
         uring.desk.arm_all(&mut uring.staged);
         Ok(uring)
+    }
+
+    /// Connects the shard with the others of its process: the next wait tells its links. Before
+    /// the first wait.
+    pub fn join(&mut self, end: MeshEnd) -> io::Result<()> {
+        let bell = setup::descriptor(&self.ring).try_clone_to_owned()?;
+        self.links.join(end, self.first_link, bell);
+        Ok(())
+    }
+
+    /// Makes every other shard come back from its wait.
+    pub fn call_peers(&mut self) -> io::Result<()> {
+        self.links.call_all();
+        self.fill()?;
+        self.enter(Patience::None)
     }
 
     /// What it turned out to offer.
@@ -132,11 +169,14 @@ impl Uring {
 
     /// What it counted.
     pub fn counters(&self) -> Counters {
-        Counters { bytes_zeroed: self.desk.bytes_zeroed(), ..self.counters }
+        let (bytes_zeroed, mesh) = (self.desk.bytes_zeroed(), self.links.counters());
+        Counters { bytes_zeroed, mesh, ..self.counters }
     }
 
-    /// Moves staged entries into the submission queue, flushing it when it is full.
+    /// Moves staged entries into the submission queue, flushing it when it is full; those that
+    /// wake other shards come last, so that one stands for all that was told.
     fn fill(&mut self) -> io::Result<()> {
+        self.silent += self.links.ring(&mut self.staged);
         let mut taken = 0;
         while taken < self.staged.len() {
             let rest = &self.staged[taken..];
@@ -161,6 +201,7 @@ impl Uring {
             }
         }
         self.staged.clear();
+        self.open -= std::mem::take(&mut self.silent);
         Ok(())
     }
 
@@ -185,6 +226,15 @@ impl Uring {
         for entry in queue {
             let token = Token::from_user_data(entry.user_data());
             let completion = Completion { token, result: entry.result(), flags: entry.flags() };
+            match token.kind {
+                // It was for the waking only.
+                Kind::Rung => continue,
+                Kind::Doorbell => {
+                    self.silent += self.links.ring_again(completion, &mut self.staged);
+                    continue;
+                }
+                _ => {}
+            }
             if !completion.more() {
                 self.open -= 1;
             }
@@ -200,12 +250,18 @@ impl Uring {
         !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
     }
 
-    fn patience(&self, now: Time, deadline: Option<Time>) -> Patience {
-        match (deadline, self.desk.accept_at()) {
+    /// How long to sleep, which peers know of from now on; not at all if one was faster.
+    fn sleep(&mut self, deadline: Option<Time>) -> Patience {
+        let now = clock::now().time;
+        let patience = match (deadline, self.desk.accept_at()) {
             (None, None) => Patience::Forever,
             (Some(time), None) | (None, Some(time)) => wait_until(now, time),
             (Some(one), Some(other)) => wait_until(now, one.min(other)),
+        };
+        if patience != Patience::None && self.links.lie_down() == Rest::Awake {
+            return Patience::None;
         }
+        patience
     }
 }
 
@@ -221,15 +277,14 @@ impl Io for Uring {
         let before = dones.len();
         dones.append(&mut self.held);
         loop {
+            let is_called = self.links.poll(dones);
             self.fill()?;
-            let has_news = dones.len() > before || !self.ring.completion().is_empty();
-            let patience = if until.eager || has_news {
-                Patience::None
-            } else {
-                self.patience(clock::now().time, until.deadline)
-            };
+            let has_news = is_called || dones.len() > before || !self.ring.completion().is_empty();
+            let patience =
+                if until.eager || has_news { Patience::None } else { self.sleep(until.deadline) };
             if patience != Patience::None || self.must_enter() {
                 self.enter(patience)?;
+                self.links.get_up();
                 if self.ring.submission().is_empty() {
                     self.desk.submitted();
                 }
@@ -239,7 +294,7 @@ impl Io for Uring {
             let now = clock::now();
             self.desk.retry_accept(now.time, &mut self.staged);
             let is_late = until.deadline.is_some_and(|deadline| deadline <= now.time);
-            if until.eager || is_late || dones.len() > before {
+            if until.eager || is_late || is_called || dones.len() > before {
                 // What the harvest staged (closings, re-arming) is on its way before we block
                 // again: the next wait begins with it.
                 return Ok(now);
@@ -250,6 +305,7 @@ impl Io for Uring {
     fn submit(&mut self, batch: &mut OpBatch) -> io::Result<()> {
         let submitter = self.ring.submitter();
         for op in batch.ops.drain(..) {
+            let Some(op) = self.links.divert(op, &batch.slices) else { continue };
             self.desk.stage(&submitter, op, &batch.slices, &mut self.staged)?;
         }
         batch.slices.clear();

@@ -37,7 +37,7 @@ impl World {
         let maintenance =
             Maintenance::start(DataDir::new(root.path().to_path_buf())).expect("a thread");
         let (stopped, stop) = rustix::pipe::pipe().expect("a pipe");
-        let endpoints = Endpoints { listener: Some(listener), stop: Some(stopped), maintenance };
+        let endpoints = Endpoints { listeners: vec![listener], stop: Some(stopped), maintenance };
         let uring = Uring::new(&pool, settings, endpoints).expect("a ring");
         let (batch, dones) = (OpBatch::default(), Vec::new());
         World { uring, pool, batch, dones, address, stop, _root: root }

@@ -6,7 +6,8 @@
 //! │  kind   │    generation    │      index       │
 //! └─────────┴──────────────────┴──────────────────┘
 //! ```
-//! The index is a connection's number or a place in the table of storage operations. The
+//! The index is a connection's number, a place in the table of storage operations or in the list
+//! of listeners, or another shard's number. The
 //! generation counts the reuses of a connection's number: a completion of an earlier use is a
 //! programmer's error, since a number is free only after all its operations have completed.
 
@@ -14,7 +15,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// The listener's multishot accept.
+    /// A listener's multishot accept.
     Accept = 1,
     /// A connection's multishot receive.
     Recv = 2,
@@ -32,6 +33,10 @@ pub enum Kind {
     Bell = 8,
     /// The stop signal.
     Stop = 9,
+    /// A message to another shard's ring, which could not be delivered.
+    Doorbell = 10,
+    /// A message from another shard's ring.
+    Rung = 11,
 }
 
 const GENERATION_BITS: u64 = 24;
@@ -72,6 +77,8 @@ impl Token {
             7 => Kind::Storage,
             8 => Kind::Bell,
             9 => Kind::Stop,
+            10 => Kind::Doorbell,
+            11 => Kind::Rung,
             _ => unreachable!("the ring returns only names it was given"),
         };
         let generation = u32::from_be_bytes([0, a, b, c]);
@@ -90,7 +97,7 @@ mod tests {
 
     #[test]
     fn names_come_back_as_they_went() {
-        for kind in [Kind::Accept, Kind::Recv, Kind::Storage, Kind::Stop] {
+        for kind in [Kind::Accept, Kind::Recv, Kind::Stop, Kind::Doorbell, Kind::Rung] {
             for (generation, index) in [(0, 0), ((1 << 24) - 1, u32::MAX), (77, 12)] {
                 let token = Token { kind, generation, index };
                 assert_eq!(Token::from_user_data(token.user_data()), token);
