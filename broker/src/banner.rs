@@ -20,6 +20,8 @@ pub struct Banner<'a, R> {
     pub calibration: &'a Calibration,
     /// Where the data is.
     pub data_dir: &'a Path,
+    /// Knobs that were changed.
+    pub knobs: &'a [String],
     /// All buffers of the shard.
     pub memory_bytes: u64,
     /// The shard's CPU.
@@ -62,6 +64,9 @@ impl<R: fmt::Display> fmt::Display for Banner<'_, R> {
         if let Some(hint) = self.calibration.hint() {
             writeln!(f, "            {hint}")?;
         }
+        if !self.knobs.is_empty() {
+            writeln!(f, "  tuning    {}", self.knobs.join(", "))?;
+        }
         writeln!(f, "  memory    {} MiB", self.memory_bytes >> 20)?;
         writeln!(f, "  shards    1, on CPU {}", self.core)?;
         writeln!(f, "  recovery  {}", self.recovery)
@@ -86,6 +91,7 @@ mod tests {
             device: &Device { file_system: "ext4", alignment: Some(512) },
             calibration: &Calibration { dsync: us(200), flush: us(100) },
             data_dir: Path::new("/data"),
+            knobs: &["read-bytes 4096".to_owned()],
             memory_bytes: 256 << 20,
             core: 1,
             recovery: &"boot epoch 1",
@@ -99,6 +105,7 @@ mod tests {
             "/data on ext4, aligned to 512 bytes",
             "200 µs",
             "much faster",
+            "read-bytes 4096",
             "256 MiB",
             "CPU 1",
             "boot epoch 1",

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use engine::settings::Settings;
 
+use crate::tuning::Tuning;
+
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub direct_run_bytes_min: u64,
     /// Most completions handled in one turn of the loop; the rest waits for the next.
     pub turn_dones_max: usize,
+    /// Knobs of the fetch path and the ring.
+    pub tuning: Tuning,
 }
 
 impl Default for Config {
@@ -61,6 +65,7 @@ impl Default for Config {
             commits_in_flight: 4,
             direct_run_bytes_min: 48 * KIB,
             turn_dones_max: 1024,
+            tuning: Tuning::default(),
         }
     }
 }
@@ -88,7 +93,8 @@ impl Config {
             ("direct-run-bytes-min", self.direct_run_bytes_min, 4 * KIB, 448 * KIB),
             ("turn-dones-max", u64::try_from(self.turn_dones_max).unwrap_or(u64::MAX), 1, 65_536),
         ];
-        let outside = bounds.into_iter().find(|(_, value, min, max)| value < min || value > max);
+        let mut bounds = bounds.into_iter().chain(self.tuning.bounds());
+        let outside = bounds.find(|(_, value, min, max)| value < min || value > max);
         if let Some((name, value, min, max)) = outside {
             return Some(format!("{name} is {value}, but must be {min} to {max}: change it"));
         }
@@ -105,7 +111,7 @@ impl Config {
             usize::try_from(scaled).expect("bounded by memory-bytes")
         };
         let file_bytes = self.journal_bytes / u64::from(preset.journal_files);
-        Settings {
+        let mut settings = Settings {
             pool_bytes: share(preset.pool_bytes),
             journal_file_bytes: file_bytes / 4096 * 4096,
             commits_in_flight: usize::try_from(self.commits_in_flight).expect("at most 64"),
@@ -114,8 +120,28 @@ impl Config {
             gather_budget_bytes: share(preset.gather_budget_bytes),
             segment_bytes: self.segment_bytes,
             connections_max: usize::try_from(self.connections_max).expect("at most 2^20"),
+            read_ahead_bytes_total_max: share(preset.read_ahead_bytes_total_max),
             ..preset
-        }
+        };
+        self.tuning.apply(&mut settings);
+        settings
+    }
+
+    /// Every knob that was changed, as `name value`.
+    pub(crate) fn changed_knobs(&self) -> Vec<String> {
+        let rows = |config: &Config| {
+            let own = [
+                ("spin-us", config.spin_us.to_string()),
+                ("journal-bytes", config.journal_bytes.to_string()),
+                ("commits-in-flight", config.commits_in_flight.to_string()),
+                ("direct-run-bytes-min", config.direct_run_bytes_min.to_string()),
+                ("turn-dones-max", config.turn_dones_max.to_string()),
+            ];
+            own.into_iter().chain(config.tuning.rows()).collect::<Vec<_>>()
+        };
+        let pairs = rows(self).into_iter().zip(rows(&Config::default()));
+        let changed = pairs.filter(|(mine, default)| mine != default);
+        changed.map(|((name, value), _)| format!("{name} {value}")).collect()
     }
 
     /// The address to listen on, or why not, in one sentence with the fix.

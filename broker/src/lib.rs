@@ -15,3 +15,4 @@ pub mod parent;
 pub mod run;
 pub mod serve;
 pub mod spares;
+pub mod tuning;

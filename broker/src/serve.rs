@@ -104,6 +104,7 @@ struct Prepared {
     bytes_zeroed: u64,
     data_dir: DataDir,
     memory_bytes: u64,
+    knobs: Vec<String>,
 }
 
 /// Runs a broker until SIGTERM or SIGINT; then finishes what is in flight and comes back.
@@ -163,6 +164,7 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         bytes_zeroed: spares.bytes_zeroed + disk.bytes_zeroed(),
         data_dir: dir,
         memory_bytes: config.memory_bytes,
+        knobs: config.changed_knobs(),
     })
 }
 
@@ -179,6 +181,7 @@ fn run_shard(prepared: Prepared) -> Result<(), ServeError> {
         device: &prepared.device,
         calibration: &prepared.calibration,
         data_dir: prepared.data_dir.root(),
+        knobs: &prepared.knobs,
         memory_bytes: prepared.memory_bytes,
         core,
         recovery: &prepared.report,

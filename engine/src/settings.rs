@@ -56,8 +56,18 @@ pub struct Settings {
     pub link_bytes_max: usize,
     /// Bytes of another shard's requests that may wait for replies.
     pub link_credit_bytes: usize,
+    /// Where fetches get what they ask for.
+    pub fetch_path: FetchPath,
     /// Bytes read from disk at once for a fetch.
     pub read_bytes: usize,
+    /// Bytes read ahead of a sequential reader; 0: none.
+    pub read_ahead_bytes: usize,
+    /// Bytes read ahead of all readers together.
+    pub read_ahead_bytes_total_max: usize,
+    /// What was read ahead of a reader that does not come back is dropped after this long.
+    pub read_ahead_idle_ns: u64,
+    /// Disk reads for fetches that may be under way at once.
+    pub reads_in_flight_max: usize,
     /// Topics.
     pub topics_max: usize,
     /// Partitions of all topics together.
@@ -74,6 +84,32 @@ pub struct Settings {
     pub stop_grace_ns: u64,
     /// First spare file number that may be adopted, and one behind the last: `--prepare`.
     pub spares: std::ops::Range<u32>,
+}
+
+/// Where fetches get what they ask for: see `docs/TUNING.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FetchPath {
+    /// What is in memory from there, the rest from the device, by the way that measures best.
+    #[default]
+    Auto,
+    /// What is in memory from there, the rest by direct reads.
+    Memory,
+    /// What is stored is always read from the device; memory has only what is not stored yet.
+    Direct,
+}
+
+impl FetchPath {
+    /// Every path.
+    pub const ALL: [FetchPath; 3] = [FetchPath::Auto, FetchPath::Memory, FetchPath::Direct];
+
+    /// Its name, as flags have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FetchPath::Auto => "auto",
+            FetchPath::Memory => "memory",
+            FetchPath::Direct => "direct",
+        }
+    }
 }
 
 const MIB: usize = 1024 * 1024;
@@ -106,7 +142,12 @@ impl Settings {
             reply_bytes_queued_max: MIB,
             link_bytes_max: 16 * MIB,
             link_credit_bytes: 32 * MIB,
-            read_bytes: MIB,
+            fetch_path: FetchPath::Auto,
+            read_bytes: 256 * 1024,
+            read_ahead_bytes: 2 * MIB,
+            read_ahead_bytes_total_max: 32 * MIB,
+            read_ahead_idle_ns: 200_000_000,
+            reads_in_flight_max: 16,
             topics_max: 10_000,
             partitions_max: 20_000,
             lazy_commit_ns: 1_000_000,
@@ -142,7 +183,10 @@ impl Settings {
             reply_bytes_queued_max: 64 * 1024,
             link_bytes_max: 256 * 1024,
             link_credit_bytes: MIB,
-            read_bytes: 64 * 1024,
+            read_bytes: 16 * 1024,
+            read_ahead_bytes: 64 * 1024,
+            read_ahead_bytes_total_max: 256 * 1024,
+            reads_in_flight_max: 3,
             topics_max: 16,
             partitions_max: 64,
             ..Settings::production()
@@ -186,6 +230,16 @@ impl Settings {
         }
         if self.shards == 0 || self.shards > SHARDS_MAX || self.shard >= self.shards {
             return Some("there are 1 to 64 shards");
+        if !self.read_bytes.is_multiple_of(BLOCK_BYTES)
+            || !(BLOCK_BYTES..=BUFFER_BYTES_MAX).contains(&self.read_bytes)
+        {
+            return Some("a read is 4 KiB to 2 MiB long, in whole blocks of 4 KiB");
+        }
+        if !self.read_ahead_bytes.is_multiple_of(BLOCK_BYTES) {
+            return Some("what is read ahead is a multiple of 4 KiB");
+        }
+        if self.reads_in_flight_max == 0 || self.reads_in_flight_max > 1024 {
+            return Some("1 to 1024 reads are in flight");
         }
         if self.pool_bytes < 4 * BUFFER_BYTES_MAX {
             return Some("a shard needs at least 8 MiB of buffer memory");
@@ -214,6 +268,10 @@ pub const RESERVE_BYTES_MIN: u64 = 256 * 1024;
 pub const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A full device is asked for space this often.
 pub const PROBE_SPACE_NS: u64 = 1_000_000_000;
+/// Reads of fetches that are under way at once while commits are.
+pub const READS_BESIDE_COMMITS: usize = 2;
+/// For so long after a commit began there are few reads, since another one may come.
+pub const READS_YIELD_NS: u64 = 2_000_000;
 /// Most entries of one journal frame.
 pub const FRAME_ENTRIES_MAX: usize = 1024;
 

@@ -10,7 +10,6 @@ use crate::conn::Conns;
 use crate::counters::IoCounters;
 use crate::forward::Forward;
 use crate::log::partition::PartitionId;
-use crate::log::read::DiskPlace;
 use crate::log::slab::Slab;
 use crate::log::store::{Store, StoreTag};
 use crate::pool::Pool;
@@ -45,7 +44,6 @@ pub struct Shard {
     /// Fetches of other shards by link and correlation id: they may be hurried.
     pub(crate) link_fetches: BTreeMap<(ConnId, u64), u64>,
     pub(crate) free_fetches: Vec<FetchLists>,
-    pub(crate) reads: Slab<(u64, DiskPlace)>,
     /// Fetches to look at in this turn.
     pub(crate) ready: VecDeque<u64>,
     /// Fetches to look at in the next turn that brings something.
@@ -94,7 +92,6 @@ impl Shard {
             fetches: BTreeMap::new(),
             link_fetches: BTreeMap::new(),
             free_fetches: Vec::new(),
-            reads: Slab::default(),
             ready: VecDeque::new(),
             ready_later: Vec::new(),
             timers: BTreeSet::new(),
@@ -138,7 +135,7 @@ impl Shard {
             Done::Wrote { tag, result } => self.wrote(StoreTag::of(tag), result),
             Done::Read { tag, buf, result } => {
                 if let StoreTag::Read(slot) = StoreTag::of(tag) {
-                    self.read_done(slot, &buf, result);
+                    self.read_done(slot, buf, result);
                 }
             }
             Done::Flushed { tag, result } => match StoreTag::of(tag) {
@@ -178,6 +175,8 @@ impl Shard {
         self.relieve_memory(now.time);
         self.serve_connections(now.time, batch);
         self.commit(now, batch);
+        // Behind the commits: reads shall not stand in front of them.
+        self.store.pump_reads(&mut self.pool, now.time, batch);
         self.store.reap(batch, &mut self.deleted);
         for buf in self.returns.drain(..) {
             batch.ops.push(crate::port::Op::RecvReturn { buf });
@@ -217,6 +216,8 @@ impl Shard {
             self.store.space.deadline(),
             self.stopping,
             self.relief,
+            self.store.streams.sweep_at,
+            (!self.store.streams.woken.is_empty()).then_some(Time::default()),
         ];
         store.into_iter().flatten().chain(timer).min()
     }
@@ -271,12 +272,14 @@ impl Shard {
         self.pool.live_buffers()
     }
 
-    /// Runs in memory plus the journal's own buffers: what a quiet shard without connections
+    /// Runs in memory, the journal's own buffers and what was read ahead: what a quiet shard without connections
     /// holds.
     pub fn buffers_accounted(&self) -> usize {
         let runs = self.store.partitions.iter().map(|(_, partition)| partition.runs.len());
         let frames = self.store.journal.frames.iter().filter(|frame| frame.buf.is_some()).count();
-        runs.sum::<usize>() + frames + self.store.journal.free_bufs.len() + self.link_buffers()
+        let read = self.store.streams.buffers();
+        let committing = frames + self.store.journal.free_bufs.len();
+        runs.sum::<usize>() + committing + read + self.link_buffers()
     }
 
     fn accepted(&mut self, now: Time, id: ConnId) {
@@ -380,6 +383,7 @@ impl Shard {
     /// and do not move are closed. The next of them may stall without anything happening.
     fn relieve_memory(&mut self, now: Time) {
         if std::mem::take(&mut self.store.is_short) {
+            self.store.streams.relieve(&mut self.pool);
             self.close_stalled(now);
             self.relief = Some(now.plus_ns(self.store.settings.stall_ns));
         }

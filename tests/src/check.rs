@@ -6,6 +6,7 @@ use engine::Settings;
 use engine::boot::BootError;
 use engine::layout::FilePath;
 use engine::port::Disk;
+use engine::settings::FetchPath;
 use wire::TopicId;
 
 use crate::model::{Model, Place, Topic};
@@ -64,7 +65,10 @@ impl Bounds {
             background_writes_max: [1, 2, 4][rng.index(3)],
             direct_run_bytes_min: [4, 8, 12][rng.index(3)] * 1024,
             gather_budget_bytes: kib[rng.index(3)] * 1024,
-            read_bytes: kib[rng.index(3)] * 1024,
+            read_bytes: [4, 16, 64][rng.index(3)] * 1024,
+            read_ahead_bytes: [0, 16, 64][rng.index(3)] * 1024,
+            reads_in_flight_max: [1, 2, 8][rng.index(3)],
+            fetch_path: [FetchPath::Memory, FetchPath::Direct][rng.index(2)],
             reply_bytes_queued_max: kib[rng.index(3)] * 1024,
             lazy_commit_ns: [0, 100_000, 1_000_000, 20_000_000][rng.index(4)],
             requests_in_flight_max: [1, 2, 16][rng.index(3)],

@@ -20,7 +20,7 @@ fn parse(text: &str) -> Result<Layer, String> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     let mut layer = Layer::default();
     for (key, value) in &table {
-        if !Layer::KEYS.contains(&key.as_str()) {
+        if Layer::keys().all(|known| known != key) {
             return Err(unknown(key));
         }
         let text = value_text(value).ok_or_else(|| {
@@ -33,10 +33,13 @@ fn parse(text: &str) -> Result<Layer, String> {
 
 fn unknown(key: &str) -> String {
     let like = |name: &&str| strsim::jaro_winkler(key, name);
-    let nearest = Layer::KEYS.into_iter().max_by(|a, b| like(a).total_cmp(&like(b)));
+    let nearest = Layer::keys().max_by(|a, b| like(a).total_cmp(&like(b)));
     match nearest.filter(|name| like(name) >= LIKENESS_MIN) {
         Some(name) => format!("there is no key {key:?}; did you mean {name:?}?"),
-        None => format!("there is no key {key:?}; there are {}", Layer::KEYS.join(", ")),
+        None => format!(
+            "there is no key {key:?}; there are {}",
+            Layer::keys().collect::<Vec<_>>().join(", ")
+        ),
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use broker::config::Config;
 use clap::Args;
 
+use super::tuning::TuningLayer;
 use crate::size;
 
 /// Settings that may be given or not.
@@ -72,6 +73,8 @@ pub struct Layer {
     /// Most completions handled in one turn of the loop [default: 1024]
     #[arg(long, env = "PELTON_TURN_DONES_MAX", value_name = "N")]
     turn_dones_max: Option<usize>,
+    #[command(flatten)]
+    tuning: TuningLayer,
 }
 
 /// CPU numbers.
@@ -80,7 +83,11 @@ pub struct Cores(Vec<usize>);
 
 impl Layer {
     /// Every key, as a file spells it; a flag has dashes instead.
-    pub const KEYS: [&'static str; 14] = [
+    pub fn keys() -> impl Iterator<Item = &'static str> {
+        Layer::OWN_KEYS.into_iter().chain(TuningLayer::KEYS)
+    }
+
+    const OWN_KEYS: [&'static str; 14] = [
         "data_dir",
         "listen",
         "advertised_host",
@@ -97,7 +104,7 @@ impl Layer {
         "turn_dones_max",
     ];
 
-    /// Sets one of [`Layer::KEYS`] from text, by the same rules as its flag.
+    /// Sets one of [`Layer::keys`] from text, by the same rules as its flag.
     pub fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
         match key {
             "data_dir" => self.data_dir = Some(PathBuf::from(text)),
@@ -114,18 +121,13 @@ impl Layer {
             "commits_in_flight" => self.commits_in_flight = Some(parsed(text, "a number")?),
             "direct_run_bytes_min" => self.direct_run_bytes_min = Some(size::bytes(text)?),
             "turn_dones_max" => self.turn_dones_max = Some(parsed(text, "a number")?),
-            _ => return Err(String::from("there is no such key")),
+            _ => self.tuning.set(key, text)?,
         }
         Ok(())
     }
 
     /// Puts what is given here over `config`.
     pub fn apply(self, config: &mut Config) {
-        fn put<T>(target: &mut T, given: Option<T>) {
-            if let Some(value) = given {
-                *target = value;
-            }
-        }
         put(&mut config.data_dir, self.data_dir);
         put(&mut config.listen, self.listen);
         put(&mut config.advertised_host, self.advertised_host.map(Some));
@@ -140,10 +142,19 @@ impl Layer {
         put(&mut config.commits_in_flight, self.commits_in_flight);
         put(&mut config.direct_run_bytes_min, self.direct_run_bytes_min);
         put(&mut config.turn_dones_max, self.turn_dones_max);
+        self.tuning.apply(&mut config.tuning);
     }
 }
 
-fn parsed<T: std::str::FromStr>(text: &str, expected: &str) -> Result<T, String> {
+/// Replaces what is there if something was given.
+pub fn put<T>(target: &mut T, given: Option<T>) {
+    if let Some(value) = given {
+        *target = value;
+    }
+}
+
+/// What the text says, or what was expected.
+pub fn parsed<T: std::str::FromStr>(text: &str, expected: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text:?} is not {expected}"))
 }
 
@@ -184,20 +195,24 @@ mod tests {
     #[test]
     fn every_key_is_a_flag_and_an_environment_variable() {
         let command = Line::command();
-        for key in Layer::KEYS {
+        for key in Layer::keys() {
             let arg = command.get_arguments().find(|arg| arg.get_id() == key).expect(key);
             assert_eq!(arg.get_long().expect(key), key.replace('_', "-"));
             let variable = arg.get_env().and_then(std::ffi::OsStr::to_str).expect(key);
             assert_eq!(variable, format!("PELTON_{}", key.to_uppercase()));
             let mut layer = Layer::default();
-            let text = if key == "insecure_bind" { "true" } else { "1" };
+            let text = match key {
+                "insecure_bind" => "true",
+                "fetch_path" => "direct",
+                _ => "1",
+            };
             layer.set(key, text).expect(key);
             assert_ne!(layer, Layer::default(), "{key}");
             let mut config = Config::default();
             layer.apply(&mut config);
             assert_ne!(config, Config::default(), "{key}");
         }
-        assert_eq!(command.get_arguments().count(), Layer::KEYS.len());
+        assert_eq!(command.get_arguments().count(), Layer::keys().count());
     }
 
     #[test]

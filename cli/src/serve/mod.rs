@@ -2,6 +2,7 @@
 
 mod file;
 mod layer;
+mod tuning;
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;

@@ -127,6 +127,17 @@ impl<'a> FrameView<'a> {
         bytes: &'a [u8],
         key: FrameKey,
     ) -> Result<(FrameView<'a>, usize), Unreadable> {
+        let view = Self::read_head(bytes, key)?;
+        let frame_bytes = view.frame_bytes();
+        if bytes.len() < frame_bytes {
+            return Err(Unreadable::Short(frame_bytes));
+        }
+        let data = &bytes[view.table_end()..frame_bytes];
+        Ok((FrameView { data, ..view }, frame_bytes))
+    }
+
+    /// Reads header and table only; the data may lie elsewhere, and the view has none.
+    pub fn read_head(bytes: &'a [u8], key: FrameKey) -> Result<FrameView<'a>, Unreadable> {
         let Ok((header, after)) = FrameHeader::ref_from_prefix(bytes) else {
             return Err(Unreadable::Short(HEADER_BYTES));
         };
@@ -158,11 +169,12 @@ impl<'a> FrameView<'a> {
         if header.version.get() != FORMAT_VERSION || header.features_incompatible.get() != 0 {
             return Err(Unreadable::Newer("written by a newer format"));
         }
-        if bytes.len() < frame_bytes {
-            return Err(Unreadable::Short(frame_bytes));
-        }
-        let data = &bytes[table_end..frame_bytes];
-        Ok((FrameView { header, entries, data }, frame_bytes))
+        Ok(FrameView { header, entries, data: &[] })
+    }
+
+    /// Where the data begin.
+    const fn table_end(&self) -> usize {
+        HEADER_BYTES + self.entries.len() * ENTRY_BYTES
     }
 
     /// Length of the frame, padding included.

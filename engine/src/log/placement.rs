@@ -316,6 +316,7 @@ impl Store {
     pub fn delete_partition(&mut self, pool: &mut Pool, id: PartitionId) {
         let Some(partition) = self.partitions.get_mut(id.0) else { return };
         partition.is_deleted = true;
+        self.streams.remove_partition(pool, id);
         let had_open = partition.open_run().is_some();
         self.open_runs -= usize::from(had_open);
         for run in partition.runs.drain(..) {

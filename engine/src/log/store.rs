@@ -15,6 +15,7 @@ use super::partition::{Partition, PartitionId};
 use super::run::{Run, RunState};
 use super::segment_files::Space;
 use super::slab::Slab;
+use super::stream::Streams;
 use super::watermark::Unproven;
 use crate::counters::Counters;
 use crate::frame::{EntryKind, FrameKey, RUN_PREFIX_BYTES, block_ceil};
@@ -162,6 +163,8 @@ pub struct Store {
     pub(super) unproven: Unproven,
     /// Whether the device has space.
     pub space: Space,
+    /// Readers of what is on disk.
+    pub streams: Streams,
     /// The device failed: nothing more is written.
     pub failed: Option<Fault>,
     /// Spare files left.
@@ -208,6 +211,7 @@ impl Store {
             is_journal_full: false,
             unproven: Unproven::default(),
             space: Space::default(),
+            streams: Streams::default(),
             failed: None,
             counters: Counters::default(),
             notices: Vec::new(),

@@ -10,9 +10,10 @@ use wire::{ErrorCode, Kind};
 use super::{Answer, Refusal, Request};
 use crate::forward::SPREADS_PER_CONNECTION_MAX;
 use crate::log::partition::PartitionId;
-use crate::log::read::{DiskPlace, Part, Place, Scanned, Want};
+use crate::log::read::{DiskPlace, Part, Place, Want};
 use crate::log::run::First;
-use crate::pool::{BufId, FillBuf};
+use crate::log::scan::Served;
+use crate::pool::FillBuf;
 use crate::port::{ConnId, Fault, OpBatch, Time};
 use crate::shard::{Shard, Timer};
 use crate::units::{u32_of, u64_of, usize_of};
@@ -66,16 +67,15 @@ pub struct FetchLists {
     parts: Vec<Part>,
 }
 
-/// A disk read that a fetch waits for.
+/// A stream that a fetch waits for.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
-    place: DiskPlace,
+    stream: u32,
     id: PartitionId,
-    /// Bytes to read: a frame longer than the usual read needs more.
-    bytes: usize,
 }
 
 /// How a step of a fetch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// Its reply is complete.
     Complete,
@@ -118,6 +118,7 @@ impl Shard {
 
     /// Goes on with the fetches that can.
     pub(crate) fn serve_fetches(&mut self, now: Time, batch: &mut OpBatch) {
+        self.ready.extend(self.store.streams.woken.drain(..));
         for _ in 0..self.ready.len() {
             let Some(serial) = self.ready.pop_front() else { return };
             let Some(mut fetch) = self.fetches.remove(&serial) else { continue };
@@ -144,7 +145,7 @@ impl Shard {
                 self.park(serial, fetch);
                 continue;
             }
-            match self.step_fetch(serial, &mut fetch, batch) {
+            match self.step_fetch(serial, &mut fetch, now, batch) {
                 Step::Complete => {
                     self.answer_fetch(now, &fetch);
                     self.keep_lists(fetch.lists);
@@ -172,7 +173,7 @@ impl Shard {
                 return true;
             }
             let first = partition.runs.partition_point(|run| run.next_offset <= offset);
-            let in_memory = partition.runs.front().is_some_and(|run| run.base_offset <= offset);
+            let in_memory = self.store.is_in_memory(partition, offset);
             if offset < visible && (!in_memory || fetch.min_bytes == 1) {
                 return true;
             }
@@ -220,20 +221,28 @@ impl Shard {
     }
 
     /// Takes what the partitions have, one after the other, until something must be waited for.
-    fn step_fetch(&mut self, serial: u64, fetch: &mut Fetch, batch: &mut OpBatch) -> Step {
-        if let Some(reading) = fetch.reading {
-            if self.is_readable(fetch, &reading) {
-                return self.read_more(serial, fetch, batch);
+    fn step_fetch(
+        &mut self,
+        serial: u64,
+        fetch: &mut Fetch,
+        now: Time,
+        batch: &mut OpBatch,
+    ) -> Step {
+        if let Some(reading) = fetch.reading.take() {
+            // If its stream is gone (its file closed, its topic deleted, its memory taken), its
+            // place is looked for again.
+            let is_there = self.store.streams.of_reader(reading.stream, serial).is_some();
+            if is_there && self.read_on(fetch, reading, now) == Some(Step::Waiting) {
+                return Step::Waiting;
             }
-            // Its file was closed or its topic deleted since: it is looked for again.
-            fetch.reading = None;
         }
         while let Some(want) = fetch.lists.wants.get(fetch.lists.rows.len()).copied() {
-            match self.take_partition(fetch, &want, batch) {
+            match self.take_partition(serial, fetch, &want, batch) {
                 Taken::Row(row) => fetch.lists.rows.push(row),
                 Taken::Read(reading) => {
-                    fetch.reading = Some(reading);
-                    return self.read_more(serial, fetch, batch);
+                    if self.read_on(fetch, reading, now) == Some(Step::Waiting) {
+                        return Step::Waiting;
+                    }
                 }
                 Taken::Later => {
                     self.ready_later.push(serial);
@@ -244,15 +253,9 @@ impl Shard {
         Step::Complete
     }
 
-    /// Whether a read that had to wait still names the file it meant.
-    fn is_readable(&self, fetch: &Fetch, reading: &Reading) -> bool {
-        let Some(want) = fetch.lists.wants.get(fetch.lists.rows.len()) else { return false };
-        let id = self.catalog.partition(&want.topic_id, want.partition.get());
-        id == Ok(reading.id) && self.store.is_open(&reading.place)
-    }
-
     fn take_partition(
         &mut self,
+        serial: u64,
         fetch: &mut Fetch,
         want: &RequestEntry,
         batch: &mut OpBatch,
@@ -282,8 +285,9 @@ impl Shard {
                 Taken::Row(self.row(want, id, bytes))
             }
             Place::Disk(place) => {
-                let bytes = self.store.settings.read_bytes;
-                Taken::Read(Reading { place, id, bytes })
+                let streams = &mut self.store.streams;
+                let stream = streams.enter(&mut self.pool, place, reader.offset, serial);
+                Taken::Read(Reading { stream, id })
             }
             Place::Opening => Taken::Later,
             Place::Missing => {
@@ -304,81 +308,51 @@ impl Shard {
         }
     }
 
-    /// Submits the read that a fetch waits for.
-    fn read_more(&mut self, serial: u64, fetch: &mut Fetch, batch: &mut OpBatch) -> Step {
-        let Some(reading) = fetch.reading else { return Step::Complete };
-        let Some(buf) = self.store.alloc(&mut self.pool, reading.bytes) else {
-            // Its turn comes when memory is there; the stalled are closed meanwhile.
-            self.ready_later.push(serial);
-            return Step::Waiting;
+    /// Takes what the stream has for the fetch's next partition. `None` once its row is there.
+    fn read_on(&mut self, fetch: &mut Fetch, reading: Reading, now: Time) -> Option<Step> {
+        let Reading { stream, id } = reading;
+        let want = fetch.lists.wants[fetch.lists.rows.len()];
+        let reader = self.want(fetch, &want, id);
+        let parts = &mut fetch.lists.parts;
+        let place = self.store.streams.get(stream)?.place;
+        let served = self.store.serve_stream(&mut self.pool, stream, reader, now, parts);
+        let code = match served {
+            Served::Taken(bytes) => {
+                fetch.taken += bytes;
+                let row = self.row(&want, id, bytes);
+                fetch.lists.rows.push(row);
+                return None;
+            }
+            Served::Wait => {
+                fetch.reading = Some(reading);
+                return Some(Step::Waiting);
+            }
+            Served::Corrupt => ErrorCode::DataCorrupt,
+            Served::Failed(_) => ErrorCode::StorageFailed,
         };
-        let slot = self.reads.insert((serial, reading.place));
-        self.store.read_disk(&self.pool, batch, reading.place, buf, slot);
-        Step::Waiting
+        self.report_unread(&place, reader.offset, served);
+        self.store.streams.abandon_and_remove(&mut self.pool, stream);
+        let mut row = self.row(&want, id, 0);
+        row.error = code.number().into();
+        fetch.lists.rows.push(row);
+        None
     }
 
     /// A disk read ended.
-    pub(crate) fn read_done(&mut self, slot: u32, fill: &FillBuf, result: Result<u32, Fault>) {
-        let buf = fill.id();
-        let Some((serial, place)) = self.reads.remove(slot) else {
-            return self.pool.release(buf);
-        };
-        self.store.read_ended(place);
-        if let Some(mut fetch) = self.fetches.remove(&serial) {
-            let got = result.map(usize_of);
-            self.store.counters.disk_read_bytes += got.map_or(0, u64_of);
-            self.scan_read(&mut fetch, buf, got);
-            self.fetches.insert(serial, fetch);
-            self.ready.push_back(serial);
-        }
-        self.pool.release(buf);
+    pub(crate) fn read_done(&mut self, slot: u32, buf: FillBuf, result: Result<u32, Fault>) {
+        // The token is back: the buffer is the stream's to look at.
+        drop(buf);
+        self.ready.extend(self.store.stream_read(&mut self.pool, slot, result));
     }
 
-    fn scan_read(&mut self, fetch: &mut Fetch, buf: BufId, got: Result<usize, Fault>) {
-        let Some(reading) = fetch.reading.take() else { return };
-        let want = fetch.lists.wants[fetch.lists.rows.len()];
-        let gone = self.store.partition(reading.id).is_deleted;
-        if gone {
-            fetch.lists.rows.push(error_row(&want, ErrorCode::UnknownTopic));
-            return;
-        }
-        let reader = self.want(fetch, &want, reading.id);
-        let scanned = match got {
-            Ok(got) => {
-                let (pool, parts) = (&mut self.pool, &mut fetch.lists.parts);
-                self.store.scan(pool, reading.place, buf, got, reader, parts)
-            }
-            Err(_) => Scanned::Corrupt,
-        };
-        let mut row = self.row(&want, reading.id, 0);
-        match scanned {
-            Scanned::Taken(bytes) => {
-                fetch.taken += bytes;
-                row.batches_bytes = u32_of(bytes).into();
-                self.store.counters.fetch_bytes += u64_of(bytes);
-                fetch.lists.rows.push(row);
-            }
-            Scanned::ReadMore(position, bytes)
-                if position > reading.place.position || bytes > reading.bytes =>
-            {
-                let place = DiskPlace { position, ..reading.place };
-                let bytes = bytes.max(self.store.settings.read_bytes);
-                fetch.reading = Some(Reading { place, bytes, ..reading });
-            }
-            Scanned::ReadMore(..) | Scanned::Corrupt => {
-                self.report_corrupt(&reading.place, reader.offset);
-                row.error = ErrorCode::DataCorrupt.number().into();
-                fetch.lists.rows.push(row);
-            }
-        }
-    }
-
-    fn report_corrupt(&mut self, place: &DiskPlace, offset: u64) {
+    fn report_unread(&mut self, place: &DiskPlace, offset: u64, served: Served) {
         let path = self.store.partition(place.partition).path(place.segment);
-        let text = format!(
-            "offset {offset} could not be read: {path} is damaged near byte {}",
-            place.position
-        );
+        let why = match served {
+            Served::Failed(Fault(errno)) => format!("could not be read (errno {errno})"),
+            _ => "is damaged or cut short".to_owned(),
+        };
+        let position = place.position;
+        let text = format!("offset {offset} is not served: {path} {why} near byte {position}");
         let level = crate::port::Level::Error;
         self.notices.push(crate::port::Notice { level, conn: None, text });
     }
@@ -456,6 +430,9 @@ impl Shard {
         for serial in mine {
             let Some(mut fetch) = self.fetches.remove(&serial) else { continue };
             self.unpark(serial, &mut fetch);
+            if let Some(reading) = fetch.reading {
+                self.store.streams.abandon(reading.stream, serial);
+            }
             for part in &fetch.lists.parts {
                 self.pool.release(part.buf);
             }
