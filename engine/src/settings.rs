@@ -230,6 +230,7 @@ impl Settings {
         }
         if self.shards == 0 || self.shards > SHARDS_MAX || self.shard >= self.shards {
             return Some("there are 1 to 64 shards");
+        }
         if !self.read_bytes.is_multiple_of(BLOCK_BYTES)
             || !(BLOCK_BYTES..=BUFFER_BYTES_MAX).contains(&self.read_bytes)
         {

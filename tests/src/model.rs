@@ -37,7 +37,7 @@ pub struct Sent {
 }
 
 /// What is known of one partition.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Log {
     /// Batches by the number of their first record.
     pub sent: BTreeMap<u64, Sent>,
@@ -74,7 +74,7 @@ pub enum Topic {
 }
 
 /// Everything that was asked for and answered.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Model {
     /// By name.
     pub topics: BTreeMap<String, Topic>,

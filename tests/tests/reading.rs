@@ -1,0 +1,200 @@
+//! Reading what is on disk, by every fetch path: all of it, in order, whatever the sizes of reads;
+//! and what becomes of a read that fails or of a file that was cut short.
+
+use broker::io::sim::SimDisk;
+use engine::Settings;
+use engine::layout::FilePath;
+use engine::port::Fault;
+use engine::settings::FetchPath;
+use pelton_tests::model::{Model, Place, Topic};
+use pelton_tests::sim_client::{Fetched, SimClient};
+use pelton_tests::world::World;
+use wire::{Acks, ErrorCode};
+
+/// Batches of each partition: together they fill a few segments of the tiny limits.
+const BATCHES: u64 = 60;
+/// Virtual time between two looks, in ns.
+const STEP_NS: u64 = 1_000_000;
+
+struct Life {
+    world: World,
+    client: SimClient,
+    model: Model,
+}
+
+impl Life {
+    fn begin(settings: &Settings, disk: SimDisk, mut model: Model) -> Life {
+        let mut world = World::boot(settings, disk, 5).expect("a whole disk");
+        let client = SimClient::connect(&mut world.io, &mut model);
+        let mut life = Life { world, client, model };
+        life.until(|client| client.is_ready());
+        life
+    }
+
+    fn until(&mut self, is_done: impl Fn(&SimClient) -> bool) {
+        for _ in 0..60_000 {
+            self.client.pump(&mut self.world.io, &mut self.model);
+            if is_done(&self.client) {
+                return;
+            }
+            let soon = self.world.io.now().time.plus_ns(STEP_NS);
+            self.world.turn(Some(soon)).expect("no power loss is planned");
+        }
+        panic!("it never came about; {:?}", self.world.errors());
+    }
+
+    fn fetch(&mut self, place: Place, offset: u64, max_bytes: u32) -> Fetched {
+        let now = self.world.io.now().time;
+        self.client.fetch(now, place, offset, 0, max_bytes);
+        self.until(|client| !client.fetched.is_empty());
+        self.client.fetched.pop().expect("just seen")
+    }
+
+    /// The offsets from `from` to the end, as a consumer with this budget reads them.
+    fn read(&mut self, place: Place, from: u64, max_bytes: u32) -> Vec<u64> {
+        let mut offsets: Vec<u64> = Vec::new();
+        loop {
+            let next = offsets.last().map_or(from, |last| last + 1);
+            let fetched = self.fetch(place, next, max_bytes);
+            assert_eq!(fetched.error, 0, "at {next}: {:?}", self.world.errors());
+            let news = fetched.records.iter().map(|&(offset, _)| offset);
+            let before = offsets.len();
+            offsets.extend(news.filter(|&offset| offset >= next));
+            if offsets.len() == before {
+                assert_eq!(next, fetched.end, "all that is visible comes");
+                assert!(self.model.violations().is_empty(), "{:?}", self.model.violations());
+                return offsets;
+            }
+        }
+    }
+}
+
+/// A disk with two partitions of long and short batches, all of them in segments.
+fn written(settings: &Settings) -> (SimDisk, [Place; 2], Model) {
+    let mut life = Life::begin(settings, SimDisk::new(11), Model::default());
+    let now = life.world.io.now().time;
+    life.client.create_topic(now, &mut life.model, "t", 2);
+    life.until(|client| client.in_flight() == 0);
+    let Some(&Topic::Live(id, _)) = life.model.topics.get("t") else { panic!("created") };
+    let places = [(id, 0), (id, 1)];
+    for batch in 0..BATCHES {
+        for place in places {
+            let length = [9_000, 300, 40_000][usize::try_from(batch % 3).expect("small")];
+            let now = life.world.io.now().time;
+            let lengths = [length, 100];
+            life.client.produce(now, &mut life.model, place, Acks::Durable, &lengths);
+            life.until(|client| client.in_flight() == 0);
+        }
+    }
+    life.world.settle().expect("no power loss is planned");
+    let mut disk = life.world.into_disk();
+    disk.power_on();
+    life.model.died();
+    (disk, places, life.model)
+}
+
+fn oldest_segment(place: Place) -> FilePath {
+    FilePath::Segment { topic: place.0, partition: place.1, sequence: 0 }
+}
+
+#[test]
+fn every_path_and_size_of_read_brings_every_record() {
+    let (disk, places, model) = written(&Settings::tiny());
+    for fetch_path in FetchPath::ALL {
+        for (read_bytes, read_ahead_bytes) in [(4096, 0), (4096, 64 << 10), (64 << 10, 128 << 10)] {
+            let tiny = Settings::tiny();
+            let settings = Settings { fetch_path, read_bytes, read_ahead_bytes, ..tiny };
+            let mut life = Life::begin(&settings, disk.clone(), model.clone());
+            for (from, max_bytes) in [(0, 1 << 20), (7, 30_000), (2 * BATCHES - 3, 1)] {
+                let offsets = life.read(places[0], from, max_bytes);
+                assert!(offsets.iter().copied().eq(from..2 * BATCHES), "{settings:?}");
+            }
+            let reads = life.world.shard.counters().fetch_disk_reads;
+            assert!(reads > 0, "it is read from the disk: {fetch_path:?}");
+        }
+    }
+}
+
+#[test]
+fn reading_ahead_reads_no_byte_twice() {
+    let settings = Settings { segment_bytes: 2 << 20, ..Settings::tiny() };
+    let (disk, places, model) = written(&settings);
+    let mut life = Life::begin(&settings, disk, model);
+    life.read(places[0], 0, 64 << 10);
+    let counters = *life.world.shard.counters();
+    // Frames have headers and padding.
+    let (read, sent) = (counters.disk_read_bytes, counters.fetch_bytes);
+    assert!(read >= sent && read < sent + sent / 4, "{read} bytes were read to send {sent}");
+}
+
+#[test]
+fn a_direct_path_reads_what_memory_has_and_sees_new_records() {
+    let (disk, places, model) = written(&Settings::tiny());
+    let settings = Settings { fetch_path: FetchPath::Direct, ..Settings::tiny() };
+    let mut life = Life::begin(&settings, disk, model);
+    let mut end = 2 * BATCHES;
+    for _ in 0..30 {
+        let now = life.world.io.now().time;
+        life.client.produce(now, &mut life.model, places[0], Acks::Durable, &[9_000]);
+        life.until(|client| client.in_flight() == 0);
+        end += 1;
+        let offsets = life.read(places[0], end - 5, 1 << 20);
+        assert!(offsets.iter().copied().eq(end - 5..end), "{offsets:?}");
+    }
+    assert!(life.world.shard.counters().fetch_disk_reads > 20, "memory is not asked");
+}
+
+#[test]
+fn a_failed_read_is_told_and_others_go_on() {
+    let (disk, places, model) = written(&Settings::tiny());
+    for read_ahead_bytes in [0, 64 << 10] {
+        let settings = Settings { read_ahead_bytes, ..Settings::tiny() };
+        let mut life = Life::begin(&settings, disk.clone(), model.clone());
+        let next = life.world.io.disk().reads() + 1;
+        life.world.io.disk().plan().reads.insert(next, Fault::EIO);
+        let failed = life.fetch(places[0], 0, 1 << 20);
+        assert_eq!(failed.error, ErrorCode::StorageFailed.number());
+        let name = oldest_segment(places[0]).to_string();
+        assert!(life.world.errors().iter().any(|text| text.contains(&name)), "{name} is named");
+        let offsets = life.read(places[1], 0, 1 << 20);
+        assert_eq!(offsets.len(), usize::try_from(2 * BATCHES).expect("few"), "others go on");
+        let offsets = life.read(places[0], 0, 1 << 20);
+        assert_eq!(offsets.len(), usize::try_from(2 * BATCHES).expect("few"), "it was once");
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_told_and_others_go_on() {
+    let (mut disk, places, model) = written(&Settings::tiny());
+    disk.edit(&oldest_segment(places[0]), |bytes| bytes.truncate(5 * 4096));
+    let mut life = Life::begin(&Settings::tiny(), disk, model);
+    let mut next = 0;
+    let error = loop {
+        let fetched = life.fetch(places[0], next, 1 << 20);
+        match fetched.records.last() {
+            Some(&(last, _)) => next = last + 1,
+            None => break fetched.error,
+        }
+    };
+    assert!(next > 0, "what is there is served");
+    assert_eq!(error, ErrorCode::DataCorrupt.number());
+    let name = oldest_segment(places[0]).to_string();
+    assert!(life.world.errors().iter().any(|text| text.contains(&name)), "{name} is named");
+    assert!(life.model.violations().is_empty(), "{:?}", life.model.violations());
+    let offsets = life.read(places[1], 0, 1 << 20);
+    assert_eq!(offsets.len(), usize::try_from(2 * BATCHES).expect("few"));
+}
+
+#[test]
+fn what_was_read_ahead_is_given_back_when_nobody_comes() {
+    let (disk, places, model) = written(&Settings::tiny());
+    let mut life = Life::begin(&Settings::tiny(), disk, model);
+    life.fetch(places[0], 0, 40_000);
+    life.fetch(places[0], 4, 40_000);
+    life.world.settle().expect("no power loss is planned");
+    let Life { mut world, client, mut model } = life;
+    client.leave(&mut world.io, &mut model, broker::io::sim::StreamEnd::Eof);
+    world.settle().expect("no power loss is planned");
+    assert_eq!(world.leaks(), None);
+    assert_eq!(world.shard.buffers_read_ahead(), 0);
+}
