@@ -133,9 +133,9 @@ impl Shard {
             Done::Sent { conn, result } => self.sent(conn, time, result),
             Done::Closed { conn } => self.closed(conn),
             Done::Wrote { tag, result } => self.wrote(StoreTag::of(tag), result),
-            Done::Read { tag, buf, result } => {
+            Done::Read { tag, buf: _, result } => {
                 if let StoreTag::Read(slot) = StoreTag::of(tag) {
-                    self.read_done(slot, buf, result);
+                    self.read_done(slot, result);
                 }
             }
             Done::Flushed { tag, result } => match StoreTag::of(tag) {
@@ -277,8 +277,8 @@ impl Shard {
         self.store.streams.buffers()
     }
 
-    /// Runs in memory, the journal's own buffers and what was read ahead: what a quiet shard without connections
-    /// holds.
+    /// Runs in memory, the journal's own buffers and what was read ahead: what a quiet shard
+    /// without connections holds.
     pub fn buffers_accounted(&self) -> usize {
         let runs = self.store.partitions.iter().map(|(_, partition)| partition.runs.len());
         let frames = self.store.journal.frames.iter().filter(|frame| frame.buf.is_some()).count();

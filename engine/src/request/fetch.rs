@@ -13,7 +13,6 @@ use crate::log::partition::PartitionId;
 use crate::log::read::{DiskPlace, Part, Place, Want};
 use crate::log::run::First;
 use crate::log::scan::Served;
-use crate::pool::FillBuf;
 use crate::port::{ConnId, Fault, OpBatch, Time};
 use crate::shard::{Shard, Timer};
 use crate::units::{u32_of, u64_of, usize_of};
@@ -338,10 +337,8 @@ impl Shard {
         None
     }
 
-    /// A disk read ended.
-    pub(crate) fn read_done(&mut self, slot: u32, buf: FillBuf, result: Result<u32, Fault>) {
-        // The token is back: the buffer is the stream's to look at.
-        drop(buf);
+    /// A disk read ended: its buffer is the stream's to look at.
+    pub(crate) fn read_done(&mut self, slot: u32, result: Result<u32, Fault>) {
         self.ready.extend(self.store.stream_read(&mut self.pool, slot, result));
     }
 
