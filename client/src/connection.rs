@@ -20,6 +20,9 @@ pub struct ConnectOptions {
     pub request_timeout: Duration,
     /// How it waits. Default: parked.
     pub idle: IdleMode,
+    /// How long producers and consumers try to get a lost connection back before they give up;
+    /// zero does not try. A [`Connection`] never does. Default: 10 s.
+    pub reconnect_for: Duration,
 }
 
 impl Default for ConnectOptions {
@@ -29,6 +32,7 @@ impl Default for ConnectOptions {
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             idle: IdleMode::Park,
+            reconnect_for: Duration::from_secs(10),
         }
     }
 }
@@ -70,8 +74,24 @@ pub struct Endpoint {
     pub shard: u16,
     /// Host; empty means the one already used.
     pub host: String,
-    /// TCP port.
+    /// TCP port; 0 means the one already used.
     pub port: u16,
+}
+
+impl Endpoint {
+    /// Its `HOST:PORT` for a client that has asked for it at `used`, which has that form, too.
+    pub fn address(&self, used: &str) -> String {
+        let (used_host, used_port) = used.rsplit_once(':').unwrap_or((used, ""));
+        let host = match self.host.as_str() {
+            "" => used_host.to_owned(),
+            host if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+            host => host.to_owned(),
+        };
+        match self.port {
+            0 => format!("{host}:{used_port}"),
+            port => format!("{host}:{port}"),
+        }
+    }
 }
 
 /// Endpoints and topics.
@@ -131,6 +151,11 @@ impl<T: Transport> Connection<T> {
         self.request_timeout
     }
 
+    /// The session.
+    pub const fn session(&self) -> &Session {
+        &self.session
+    }
+
     /// The session, for requests in flight side by side. The functions below wait for their own
     /// reply and drop every other, so do not mix the two.
     pub const fn session_mut(&mut self) -> &mut Session {
@@ -182,12 +207,21 @@ impl<T: Transport> Connection<T> {
         if count > 0 {
             return Ok(count);
         }
-        let interest = match self.session.outgoing().is_empty() {
+        self.transport.wait(self.interest(), deadline).map_err(lost)?;
+        self.receive_now()
+    }
+
+    /// The transport, to wait for.
+    pub const fn transport(&self) -> &T {
+        &self.transport
+    }
+
+    /// What a wait for this connection shall end on.
+    pub fn interest(&self) -> Interest {
+        match self.session.outgoing().is_empty() {
             true => Interest::Receive,
             false => Interest::ReceiveOrSend,
-        };
-        self.transport.wait(interest, deadline).map_err(lost)?;
-        self.receive_now()
+        }
     }
 
     /// Measures a round trip.
@@ -363,4 +397,21 @@ pub(crate) fn refused(refusal: &crate::session::Refusal<'_>) -> ClientError {
 
 fn lost(source: std::io::Error) -> ClientError {
     ClientError::Lost { source: Some(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_completed_from_the_address_that_was_used() {
+        let address = |host: &str, port, used| {
+            Endpoint { shard: 0, host: host.to_owned(), port }.address(used)
+        };
+        assert_eq!(address("", 0, "localhost:9600"), "localhost:9600");
+        assert_eq!(address("", 9601, "localhost:9600"), "localhost:9601");
+        assert_eq!(address("10.0.0.1", 9601, "localhost:9600"), "10.0.0.1:9601");
+        assert_eq!(address("", 9601, "[::1]:9600"), "[::1]:9601");
+        assert_eq!(address("fe80::1", 0, "[::1]:9600"), "[fe80::1]:9600");
+    }
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::time::Duration;
 
-use wire::batch::BatchError;
 use wire::{ErrorCode, Kind};
 
 use crate::session::{SendError, Violation};
@@ -57,8 +56,22 @@ pub enum ClientError {
         /// How many there are.
         count: u32,
     },
+    /// A topic that the consumer was not made for, or a partition that it is not assigned.
+    NotAssigned {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: u32,
+    },
+    /// The topic was deleted and created again: its offsets begin anew.
+    TopicRecreated {
+        /// Topic.
+        topic: String,
+    },
     /// The offset asked for is not (or no longer) in the partition.
     OffsetOutOfRange {
+        /// Topic.
+        topic: String,
         /// Partition.
         partition: u32,
         /// The offset asked for.
@@ -70,19 +83,38 @@ pub enum ClientError {
     },
     /// Batches arrived damaged.
     Corrupt {
+        /// Topic.
+        topic: String,
         /// Partition.
         partition: u32,
+        /// The offset of the damaged batch, or the one that should have come.
+        offset: u64,
         /// What is wrong.
         reason: &'static str,
     },
     /// Batches arrived that do not continue where the last ones ended.
     Gap {
+        /// Topic.
+        topic: String,
         /// Partition.
         partition: u32,
         /// The offset that should have come.
         expected: u64,
         /// The offset that came.
         found: u64,
+    },
+    /// A batch is compressed, which this client cannot read.
+    Compressed {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: u32,
+        /// Offset of the batch's first record.
+        offset: u64,
+        /// Offset behind the batch's last record.
+        next_offset: u64,
+        /// The codec's name.
+        codec: &'static str,
     },
     /// The producer has failed before and takes no more records.
     ProducerClosed,
@@ -99,8 +131,31 @@ impl ClientError {
         }
     }
 
-    pub(crate) const fn corrupt(partition: u32, error: BatchError) -> Self {
-        ClientError::Corrupt { partition, reason: error.reason }
+    /// Whether it ends the connection on which it happened.
+    pub(crate) const fn is_of_connection(&self) -> bool {
+        matches!(
+            self,
+            ClientError::Connect { .. }
+                | ClientError::Lost { .. }
+                | ClientError::TimedOut { .. }
+                | ClientError::Protocol(_)
+        )
+    }
+
+    /// Whether connecting again and asking for metadata may help, with nothing lost meanwhile.
+    pub(crate) const fn is_passing(&self) -> bool {
+        match self {
+            ClientError::Connect { .. } | ClientError::Lost { .. } => true,
+            ClientError::Refused { kind, .. } => match self.error_code() {
+                Some(ErrorCode::Overloaded | ErrorCode::NotOwner | ErrorCode::ShuttingDown) => true,
+                // Metadata knows which topics there are; a shard may hear of them later.
+                Some(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition) => {
+                    !matches!(kind, Kind::Metadata)
+                }
+                _ => false,
+            },
+            _ => false,
+        }
     }
 }
 
@@ -136,7 +191,17 @@ impl std::fmt::Display for ClientError {
             ClientError::NoSuchPartition { partition, count } => {
                 write!(f, "there is no partition {partition}: the topic has {count}, from 0")
             }
+            ClientError::NotAssigned { topic, partition } => write!(
+                f,
+                "partition {partition} of topic {topic} is not assigned to this consumer: assign \
+                 it first"
+            ),
+            ClientError::TopicRecreated { topic } => write!(
+                f,
+                "topic {topic} was deleted and created again: its offsets begin anew, so start anew"
+            ),
             ClientError::OffsetOutOfRange {
+                topic,
                 partition,
                 offset,
                 log_start_offset,
@@ -144,19 +209,24 @@ impl std::fmt::Display for ClientError {
             } => {
                 write!(
                     f,
-                    "offset {offset} of partition {partition} is out of range: it holds \
-                     {log_start_offset} up to, but not including, {high_watermark}; seek there"
+                    "offset {offset} of partition {partition} is out of range: topic {topic} holds \
+                     {log_start_offset} up to, but not including, {high_watermark} there"
                 )
             }
-            ClientError::Corrupt { partition, reason } => write!(
+            ClientError::Corrupt { topic, partition, offset, reason } => write!(
                 f,
-                "records of partition {partition} arrived damaged ({reason}); fetch them again, \
-                 and if it stays so, check the broker's disk"
+                "records of topic {topic}, partition {partition}, offset {offset} arrived damaged \
+                 ({reason}); fetch them again, and if it stays so, check the broker's disk"
             ),
-            ClientError::Gap { partition, expected, found } => write!(
+            ClientError::Gap { topic, partition, expected, found } => write!(
                 f,
-                "partition {partition} went on at offset {found} instead of {expected}: records \
-                 are missing or repeated"
+                "topic {topic}, partition {partition} went on at offset {found} instead of \
+                 {expected}: records are missing or repeated"
+            ),
+            ClientError::Compressed { topic, partition, offset, next_offset, codec } => write!(
+                f,
+                "the batch of topic {topic}, partition {partition}, offset {offset} is compressed \
+                 with {codec}, which this client cannot read; go on behind it at {next_offset}"
             ),
             ClientError::ProducerClosed => {
                 f.write_str("this producer has failed: read its deliveries and make a new one")

@@ -1,7 +1,8 @@
 //! The client library of Pelton.
 //!
-//! [`Producer`] sends records and tells what became of each, [`Consumer`] reads them,
-//! [`Connection`] asks a broker about topics, [`session`] is the protocol without a socket.
+//! [`Producer`] sends records and tells what became of each, [`Consumer`] reads them; both go
+//! straight to the shard that owns a partition. [`Connection`] asks a broker about topics,
+//! [`session`] is the protocol without a socket.
 
 mod connection;
 pub mod consumer;
@@ -9,14 +10,17 @@ mod error;
 #[cfg(test)]
 mod fake_broker;
 pub mod limits;
+pub mod network;
 pub mod partitioner;
 pub mod producer;
+mod router;
 pub mod session;
 pub mod transport;
 
 pub use connection::TopicMetadata;
 pub use connection::{ConnectOptions, Connection, Endpoint, Metadata, TopicDescription};
-pub use consumer::{Consumer, ConsumerOptions, ConsumerRecord, Position};
+pub use consumer::{Consumer, ConsumerEvent, ConsumerOptions, ConsumerRecord, OutOfRange};
+pub use consumer::{PartitionPosition, Position};
 pub use error::ClientError;
 pub use producer::{Delivery, Outcome, Producer, ProducerOptions, Record, Totals};
 pub use wire::topic::Settings as TopicSettings;

@@ -24,3 +24,12 @@ pub const PRODUCER_PUMP_INTERVAL: std::time::Duration = std::time::Duration::fro
 pub const OVERLOADED_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 /// How much longer than a request's own timeout a producer waits for the broker to say so.
 pub const REPLY_GRACE: std::time::Duration = std::time::Duration::from_secs(5);
+/// First pause before a lost connection is made again; each further one is twice as long.
+pub const RECONNECT_PAUSE_MIN: std::time::Duration = std::time::Duration::from_millis(10);
+/// Longest pause between two tries to make a lost connection again.
+pub const RECONNECT_PAUSE_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+/// Events a consumer keeps for a caller that does not read them; the oldest are dropped.
+pub const CONSUMER_EVENTS_KEPT_MAX: usize = 1024;
+/// What a consumer holds of records: per endpoint one fetch reply, from which records are given,
+/// while the next one is on its way. The kernel's socket buffers bound what waits behind it.
+pub const CONSUMER_BYTES_PER_ENDPOINT_MAX: usize = FRAME_BYTES_MAX + READ_AHEAD_BYTES_MAX;

@@ -64,10 +64,13 @@ pub struct ConsumeArgs {
 pub fn run(args: &ConsumeArgs) -> Result<ExitCode, Failure> {
     let options = ConsumerOptions { max_wait: args.max_wait, ..ConsumerOptions::default() };
     let connect = server::options();
-    let mut consumer = Consumer::connect(&args.server.server, &args.topic, &connect, options)?;
+    let mut consumer = Consumer::connect(&args.server.server, &[&args.topic], &connect, options)?;
     match args.partition.as_slice() {
         [] => consumer.assign_all(args.from)?,
-        partitions => consumer.assign(partitions, args.from)?,
+        partitions => {
+            let partitions: Vec<_> = partitions.iter().map(|p| (args.topic.as_str(), *p)).collect();
+            consumer.assign(&partitions, args.from)?;
+        }
     }
     let ends = Ends::new(args, &mut consumer)?;
     let mut out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
@@ -76,7 +79,7 @@ pub fn run(args: &ConsumeArgs) -> Result<ExitCode, Failure> {
         let mut printed = 0;
         for record in consumer.poll()? {
             let record = record?;
-            if ends.is_behind(record.partition, record.offset) {
+            if ends.is_behind(record.slot, record.offset) {
                 continue;
             }
             args.template.write(&mut out, &record).map_err(|error| Failure::output(&error))?;
@@ -91,39 +94,24 @@ pub fn run(args: &ConsumeArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// With `--exit-at-end`, where each partition ended when the command began.
+/// With `--exit-at-end`, where each partition ended when the command began, by slot.
 struct Ends {
-    /// By partition; `None` without the flag.
-    ends: Option<Vec<(u32, u64)>>,
+    ends: Option<Vec<u64>>,
 }
 
 impl Ends {
-    /// Asks for the ends and leaves out the partitions that have nothing to read.
     fn new(args: &ConsumeArgs, consumer: &mut Consumer) -> Result<Ends, Failure> {
-        if !args.exit_at_end {
-            return Ok(Ends { ends: None });
-        }
-        let mut ends = consumer.end_offsets()?;
-        ends.sort_unstable();
-        let begun: Vec<(u32, u64)> = consumer.positions().collect();
-        let unread = begun.iter().filter(|(partition, at)| *at < end_of(&ends, *partition));
-        let unread: Vec<u32> = unread.map(|(partition, _)| *partition).collect();
-        consumer.assign(&unread, args.from)?;
-        Ok(Ends { ends: Some(ends) })
+        let ends = if args.exit_at_end { Some(consumer.end_offsets()?) } else { None };
+        Ok(Ends { ends })
     }
 
     fn are_reached(&self, consumer: &Consumer) -> bool {
-        self.ends.as_ref().is_some_and(|ends| {
-            consumer.positions().all(|(partition, at)| at >= end_of(ends, partition))
-        })
+        self.ends
+            .as_ref()
+            .is_some_and(|ends| consumer.positions().zip(ends).all(|(at, end)| at.offset >= *end))
     }
 
-    fn is_behind(&self, partition: u32, offset: u64) -> bool {
-        self.ends.as_ref().is_some_and(|ends| offset >= end_of(ends, partition))
+    fn is_behind(&self, slot: usize, offset: u64) -> bool {
+        self.ends.as_ref().is_some_and(|ends| offset >= ends[slot])
     }
-}
-
-fn end_of(ends: &[(u32, u64)], partition: u32) -> u64 {
-    let found = ends.binary_search_by_key(&partition, |(partition, _)| *partition);
-    found.map_or(0, |index| ends[index].1)
 }

@@ -125,6 +125,8 @@ mod tests {
         let batch = Batch::validate(builder.finish()).expect("valid");
         let record = batch.records().next().expect("one").expect("whole");
         let record = ConsumerRecord {
+            topic: "orders",
+            slot: 0,
             partition: 3,
             offset: 42,
             timestamp_ms: record.timestamp_ms,

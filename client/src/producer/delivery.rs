@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+use wire::batch::BatchBuilder;
+
+use super::queue::Sealed;
 use crate::limits::DELIVERIES_KEPT_MAX;
 
 /// The fate of consecutive records of one partition.
@@ -78,7 +81,22 @@ impl Deliveries {
         self.kept.pop_front()
     }
 
-    pub(super) fn push(&mut self, delivery: Delivery) {
+    /// Tells what became of a sealed batch, whose memory goes to `spares`.
+    pub(super) fn finish(
+        &mut self,
+        spares: &mut Vec<BatchBuilder>,
+        partition: u32,
+        sealed: Sealed,
+        outcome: Outcome,
+    ) {
+        let Sealed { mut batch, first_index, .. } = sealed;
+        let record_count = u64::from(batch.record_count());
+        self.push(Delivery { partition, first_index, record_count, outcome });
+        batch.clear();
+        spares.push(batch);
+    }
+
+    fn push(&mut self, delivery: Delivery) {
         let total = match delivery.outcome {
             Outcome::Acked { .. } => &mut self.totals.acked,
             Outcome::Unacknowledged => &mut self.totals.unacknowledged,

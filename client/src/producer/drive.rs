@@ -1,20 +1,46 @@
-//! What moves a producer on: sealing, sending, reading replies, and the end of it all.
+//! What moves a producer on: sealing, sending, reading replies.
 
 use std::time::{Duration, Instant};
 
 use wire::ErrorCode;
 use wire::batch::BatchBuilder;
 
-use super::delivery::{Deliveries, Delivery, Outcome};
-use super::queue::Sealed;
+use super::delivery::Outcome;
 use super::reply::{BatchReply, next_reply};
 use super::{Producer, index};
 use crate::error::ClientError;
 use crate::limits::{OVERLOADED_PAUSE, PRODUCER_PUMP_INTERVAL, REPLY_GRACE};
-use crate::session::{ProduceOptions, SendError, ServerTiming};
+use crate::network::Network;
+use crate::session::{ProduceOptions, RequestId, SendError, ServerTiming};
 use crate::transport::Transport;
 
-impl<T: Transport> Producer<T> {
+/// What a producer keeps per connection.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    /// The partition of each request in flight, by its slot.
+    partitions: Vec<u32>,
+    /// When bytes last came or went, or the first batch was sent after none was on its way.
+    progress_at: Option<Instant>,
+}
+
+impl Sending {
+    fn sent(&mut self, id: RequestId, partition: u32) {
+        let slot = id.slot();
+        if slot >= self.partitions.len() {
+            self.partitions.resize(slot + 1, 0);
+        }
+        self.partitions[slot] = partition;
+    }
+}
+
+/// Whether a connection moved bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Bytes,
+    Nothing,
+}
+
+impl<N: Network> Producer<N> {
     /// What every send does after its record is in: sends what is due, looks for replies.
     pub(super) fn drive(&mut self, now: Instant) -> Result<(), ClientError> {
         if now - self.pumped_at >= PRODUCER_PUMP_INTERVAL {
@@ -45,7 +71,7 @@ impl<T: Transport> Producer<T> {
         // Batches that nobody answers are bounded by what the socket has not taken yet.
         let bytes_max = self.options.in_flight_max * self.options.batch_bytes;
         while self.sealed_count >= self.options.in_flight_max
-            || self.connection.session_mut().outgoing().len() > bytes_max
+            || self.unsent_bytes(self.router.route_of(0, partition)) > bytes_max
         {
             self.wait()?;
         }
@@ -55,7 +81,9 @@ impl<T: Transport> Producer<T> {
         self.queues[index(partition)].seal(now, spare);
         self.sealed_count += 1;
         self.sticky.batch_sent(partition);
+        let route = self.router.route_of(0, partition);
         let result = self.transmit(partition, now);
+        let result = result.or_else(|error| self.link_failed(route, error, now));
         self.close_on_error(result)
     }
 
@@ -74,39 +102,38 @@ impl<T: Transport> Producer<T> {
         self.exchange(now, deadline)
     }
 
+    /// Whether bytes wait for a socket to take them.
+    pub(super) fn has_unsent(&self) -> bool {
+        (0..self.router.routes.len()).any(|route| self.unsent_bytes(route) > 0)
+    }
+
+    fn unsent_bytes(&self, route: usize) -> usize {
+        let link = self.router.routes[route].link.as_ref();
+        link.map_or(0, |link| link.connection.session().outgoing().len())
+    }
+
     fn exchange(&mut self, now: Instant, deadline: Instant) -> Result<(), ClientError> {
         if self.closed {
             return Err(ClientError::ProducerClosed);
         }
         self.pumped_at = now;
-        let result = self.try_exchange(deadline);
+        let result = self.try_exchange(now, deadline);
         self.close_on_error(result)
     }
 
-    fn try_exchange(&mut self, deadline: Instant) -> Result<(), ClientError> {
-        let unsent_before = self.connection.session_mut().outgoing().len();
-        let count = if deadline > self.pumped_at {
-            self.connection.exchange(deadline)?
-        } else {
-            self.connection.send_now()?;
-            self.connection.receive_now()?
-        };
+    fn try_exchange(&mut self, now: Instant, deadline: Instant) -> Result<(), ClientError> {
+        self.mend(now)?;
+        let moved = self.exchange_all(now)?;
+        if moved == Moved::Nothing && deadline > now {
+            self.router.wait(deadline)?;
+            self.exchange_all(Instant::now())?;
+        }
         let now = Instant::now();
-        let unsent = self.connection.session_mut().outgoing().len();
-        if count > 0 || unsent < unsent_before {
-            self.progress_at = now;
-            while let Some(reply) = next_reply(&mut self.connection)? {
-                self.settle(now, &reply);
-            }
-        }
-        let limit = self.options.delivery_timeout + REPLY_GRACE;
-        let awaited = self.connection.session_mut().requests_in_flight() > 0 || unsent > 0;
-        if awaited && now.saturating_duration_since(self.progress_at) > limit {
-            return Err(ClientError::TimedOut { what: "answer to produce", after: limit });
-        }
         for position in (0..self.active.len()).rev() {
-            let partition = self.active[position];
-            self.transmit(partition, now)?;
+            let Some(&partition) = self.active.get(position) else { continue };
+            if let Err(error) = self.transmit(partition, now) {
+                self.link_failed(self.router.route_of(0, partition), error, now)?;
+            }
             if self.queues[index(partition)].unlist_if_idle() {
                 self.active.swap_remove(position);
             }
@@ -114,7 +141,55 @@ impl<T: Transport> Producer<T> {
         Ok(())
     }
 
-    /// Sends what may be sent of one partition.
+    fn exchange_all(&mut self, now: Instant) -> Result<Moved, ClientError> {
+        let mut moved = Moved::Nothing;
+        for route in 0..self.router.routes.len() {
+            match self.exchange_one(route, now) {
+                Ok(Moved::Bytes) => moved = Moved::Bytes,
+                Ok(Moved::Nothing) => {}
+                Err(error) => {
+                    // What became of it is known now: nothing to wait for.
+                    moved = Moved::Bytes;
+                    self.link_failed(route, error, now)?;
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Sends and receives over one connection, without waiting, and settles what was answered.
+    fn exchange_one(&mut self, route: usize, now: Instant) -> Result<Moved, ClientError> {
+        let limit = self.options.delivery_timeout + REPLY_GRACE;
+        let (Some(link), _) = self.router.parts(route) else { return Ok(Moved::Nothing) };
+        let unsent_before = link.connection.session().outgoing().len();
+        link.connection.send_now()?;
+        let count = link.connection.receive_now()?;
+        let unsent = link.connection.session().outgoing().len();
+        let moved = count > 0 || unsent < unsent_before;
+        if moved {
+            link.state.progress_at = Some(now);
+        }
+        let awaited = link.connection.session().requests_in_flight() > 0 || unsent > 0;
+        let progress_at = *link.state.progress_at.get_or_insert(now);
+        if awaited && now.saturating_duration_since(progress_at) > limit {
+            return Err(ClientError::TimedOut { what: "answer to produce", after: limit });
+        }
+        if count > 0 {
+            self.settle_all(route, now)?;
+        }
+        Ok(if moved { Moved::Bytes } else { Moved::Nothing })
+    }
+
+    fn settle_all(&mut self, route: usize, now: Instant) -> Result<(), ClientError> {
+        loop {
+            let (Some(link), _) = self.router.parts(route) else { return Ok(()) };
+            let Some(reply) = next_reply(&mut link.connection)? else { return Ok(()) };
+            let partition = link.state.partitions[reply.id.slot()];
+            self.settle(partition, now, &reply)?;
+        }
+    }
+
+    /// Sends what may be sent of one partition, to its owner.
     fn transmit(&mut self, partition: u32, now: Instant) -> Result<(), ClientError> {
         let timeout_ms = self.options.delivery_timeout.as_millis();
         let options = ProduceOptions {
@@ -122,117 +197,106 @@ impl<T: Transport> Producer<T> {
             timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
             timing: ServerTiming::Omit,
         };
-        let (session, transport) = self.connection.parts_mut();
+        let route = self.router.route_of(0, partition);
+        let (Some(link), topics) = self.router.parts(route) else { return Ok(()) };
+        let topic = topics.first().expect("it was looked up by name");
+        let (session, transport) = link.connection.parts_mut();
         let queue = &mut self.queues[index(partition)];
-        while let Some(sealed) = queue.next_to_send(now) {
+        while let Some(sealed) = queue.next_to_send(now, link.serial) {
             if session.requests_in_flight() == 0 && session.outgoing().is_empty() {
-                self.progress_at = now;
+                link.state.progress_at = Some(now);
             }
             let batch = sealed.batch.finish();
-            let write =
-                match session.produce_borrowed(&options, &self.topic.topic_id, partition, batch) {
-                    Err(SendError::WindowFull) => break,
-                    result => result?,
-                };
+            let write = match session.produce_borrowed(&options, &topic.topic_id, partition, batch)
+            {
+                Err(SendError::WindowFull) => break,
+                result => result?,
+            };
+            // A send that fails has taken nothing: the batch waits for another connection.
             let count = transport
                 .send(&write.slices())
-                .map_err(|source| ClientError::Lost { source: Some(source) });
-            match write.sent(*count.as_ref().unwrap_or(&0)) {
+                .map_err(|source| ClientError::Lost { source: Some(source) })?;
+            match write.sent(count) {
                 Some(id) => {
-                    self.partitions_by_slot[id.slot()] = partition;
-                    queue.sent(id);
+                    link.state.sent(id, partition);
+                    queue.sent(id, link.serial);
                 }
                 None => {
                     let sealed = queue.take_sent();
                     self.sealed_count -= 1;
                     let outcome = Outcome::Unacknowledged;
-                    finish(&mut self.deliveries, &mut self.spares, partition, sealed, outcome);
+                    self.deliveries.finish(&mut self.spares, partition, sealed, outcome);
                 }
             }
-            count?;
         }
         Ok(())
     }
 
     /// Notes what the broker answered to one batch.
-    fn settle(&mut self, now: Instant, reply: &BatchReply) {
-        let partition = self.partitions_by_slot[reply.id.slot()];
+    fn settle(
+        &mut self,
+        partition: u32,
+        now: Instant,
+        reply: &BatchReply,
+    ) -> Result<(), ClientError> {
         let queue = &mut self.queues[index(partition)];
-        let outcome = match ErrorCode::from_u16(reply.code) {
+        let code = ErrorCode::from_u16(reply.code);
+        let outcome = match code {
             Some(ErrorCode::None) => Outcome::Acked { base_offset: reply.base_offset },
             Some(ErrorCode::StorageFailed | ErrorCode::TimedOut) => {
                 Outcome::InDoubt { detail: reply.sentence() }
             }
-            Some(ErrorCode::Overloaded) => {
+            Some(
+                ErrorCode::Overloaded
+                | ErrorCode::NotOwner
+                | ErrorCode::UnknownTopic
+                | ErrorCode::UnknownPartition,
+            ) => {
                 let pause = Duration::from_millis(u64::from(reply.retry_after_ms));
-                if queue.refused(reply.id, now + pause.max(OVERLOADED_PAUSE)) {
-                    return self.fail_overdue(partition, now);
+                let stays = queue.refused(reply.id, now + pause.max(OVERLOADED_PAUSE));
+                if stays {
+                    self.fail_overdue(partition, now, reply);
+                    // Another shard may own it by now, or the topic is gone.
+                    return match code {
+                        Some(ErrorCode::Overloaded) => Ok(()),
+                        _ => self.stale(reply.error(), now),
+                    };
                 }
-                let detail = String::from("overloaded, and a later batch went in before it");
+                let name = code.map_or("refused", ErrorCode::name);
+                let detail = format!("{name}, and a later batch went in before it");
                 Outcome::Failed { code: reply.code, detail }
             }
             _ => Outcome::Failed { code: reply.code, detail: reply.sentence() },
         };
+        if matches!(outcome, Outcome::Acked { .. }) {
+            self.router.served();
+        }
         let sealed = queue.take(reply.id).expect("the session knows what is in flight");
         let overtaken = match outcome {
             Outcome::Acked { .. } => queue.acked(&sealed),
             _ => Vec::new(),
         };
         self.sealed_count -= 1 + overtaken.len();
-        let (deliveries, spares) = (&mut self.deliveries, &mut self.spares);
         for sealed in overtaken {
             let detail = String::from("overloaded, and a later batch went in before it");
             let outcome = Outcome::Failed { code: ErrorCode::Overloaded.number(), detail };
-            finish(deliveries, spares, partition, sealed, outcome);
+            self.deliveries.finish(&mut self.spares, partition, sealed, outcome);
         }
-        finish(deliveries, spares, partition, sealed, outcome);
+        self.deliveries.finish(&mut self.spares, partition, sealed, outcome);
+        Ok(())
     }
 
     /// Gives up refused batches that have been on their way for too long.
-    fn fail_overdue(&mut self, partition: u32, now: Instant) {
+    fn fail_overdue(&mut self, partition: u32, now: Instant, reply: &BatchReply) {
         let queue = &mut self.queues[index(partition)];
         while let Some(sealed) = queue.take_overdue(now, self.options.delivery_timeout) {
             self.sealed_count -= 1;
-            let detail = String::from("the broker stayed overloaded");
-            let outcome = Outcome::Failed { code: ErrorCode::Overloaded.number(), detail };
-            finish(&mut self.deliveries, &mut self.spares, partition, sealed, outcome);
+            let detail = match ErrorCode::from_u16(reply.code) {
+                Some(ErrorCode::Overloaded) => String::from("the broker stayed overloaded"),
+                _ => reply.sentence(),
+            };
+            let outcome = Outcome::Failed { code: reply.code, detail };
+            self.deliveries.finish(&mut self.spares, partition, sealed, outcome);
         }
     }
-
-    /// Closes the producer if `result` is an error: what was sent is in doubt, the rest failed.
-    fn close_on_error(&mut self, result: Result<(), ClientError>) -> Result<(), ClientError> {
-        let Err(error) = result else { return Ok(()) };
-        self.closed = true;
-        let now = Instant::now();
-        for partition in std::mem::take(&mut self.active) {
-            let queue = &mut self.queues[index(partition)];
-            if !queue.open().is_empty() {
-                queue.seal(now, BatchBuilder::with_capacity(0));
-            }
-            while let Some((sealed, was_sent)) = queue.take_any() {
-                let outcome = if was_sent {
-                    Outcome::InDoubt { detail: error.to_string() }
-                } else {
-                    Outcome::Failed { code: 0, detail: format!("never sent: {error}") }
-                };
-                finish(&mut self.deliveries, &mut self.spares, partition, sealed, outcome);
-            }
-        }
-        self.sealed_count = 0;
-        Err(error)
-    }
-}
-
-fn finish(
-    deliveries: &mut Deliveries,
-    spares: &mut Vec<BatchBuilder>,
-    partition: u32,
-    sealed: Sealed,
-    outcome: Outcome,
-) {
-    let Sealed { mut batch, first_index, .. } = sealed;
-    let record_count = u64::from(batch.record_count());
-    deliveries.push(Delivery { partition, first_index, record_count, outcome });
-    batch.clear();
-    spares.push(batch);
 }

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod drive;
+mod outage;
 mod queue;
 mod record;
 mod reply;
@@ -17,11 +18,13 @@ use wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 pub use delivery::{Delivery, Outcome, Totals};
 pub use record::{Record, SentRecord};
 
-use crate::connection::{ConnectOptions, Connection, TopicMetadata};
+use crate::connection::{ConnectOptions, TopicMetadata};
 use crate::error::ClientError;
+use crate::network::{Network, TcpNetwork};
 use crate::partitioner::{StickyPartitioner, partition_of_key};
-use crate::transport::{TcpTransport, Transport};
+use crate::router::Router;
 use delivery::Deliveries;
+use drive::Sending;
 use queue::{Listed, PartitionQueue};
 
 /// A producer's knobs.
@@ -60,8 +63,13 @@ impl Default for ProducerOptions {
     }
 }
 
-/// Sends records to one topic, from one thread. It has no thread of its own: batches leave, and
-/// replies are read, during [`Producer::send`], [`Producer::poll`] and [`Producer::flush`].
+/// Sends records to one topic, from one thread, each to the shard that owns its partition. It has
+/// no thread of its own: batches leave, and replies are read, during [`Producer::send`],
+/// [`Producer::poll`] and [`Producer::flush`].
+///
+/// When a connection is lost, what was sent over it and not answered is in doubt, and is never
+/// sent again; the rest waits and is sent over a new one. The producer fails, for good, when
+/// there is none within [`ConnectOptions::reconnect_for`].
 ///
 /// ```no_run
 /// use pelton_client::{ConnectOptions, Producer, ProducerOptions, Record};
@@ -76,26 +84,21 @@ impl Default for ProducerOptions {
 /// # Ok::<(), pelton_client::ClientError>(())
 /// ```
 #[derive(Debug)]
-pub struct Producer<T: Transport = TcpTransport> {
-    connection: Connection<T>,
-    topic: TopicMetadata,
+pub struct Producer<N: Network = TcpNetwork> {
+    router: Router<N, Sending>,
     options: ProducerOptions,
     sticky: StickyPartitioner,
     queues: Vec<PartitionQueue>,
     /// Partitions whose queue holds something.
     active: Vec<u32>,
-    /// The partition of each request in flight, by its slot.
-    partitions_by_slot: Vec<u32>,
     sealed_count: usize,
     spares: Vec<BatchBuilder>,
     deliveries: Deliveries,
     pumped_at: Instant,
-    /// When bytes last came or went, or the first batch was sent after none was on its way.
-    progress_at: Instant,
     closed: bool,
 }
 
-impl Producer<TcpTransport> {
+impl Producer<TcpNetwork> {
     /// Connects to `HOST:PORT` and looks the topic up.
     ///
     /// # Errors
@@ -106,47 +109,47 @@ impl Producer<TcpTransport> {
         connect: &ConnectOptions,
         options: ProducerOptions,
     ) -> Result<Self, ClientError> {
-        Producer::new(Connection::connect(address, connect)?, topic, options)
+        let network = TcpNetwork::new(connect.connect_timeout, connect.idle);
+        Producer::with_network(network, address, topic, connect, options)
     }
 }
 
-impl<T: Transport> Producer<T> {
-    /// A producer on a connection of its own.
+impl<N: Network> Producer<N> {
+    /// The same over another network.
     ///
     /// # Errors
-    /// The broker has no such topic.
-    pub fn new(
-        mut connection: Connection<T>,
+    /// As [`Producer::connect`].
+    pub fn with_network(
+        network: N,
+        address: &str,
         topic: &str,
+        connect: &ConnectOptions,
         mut options: ProducerOptions,
     ) -> Result<Self, ClientError> {
-        let topic = connection.topic(topic)?;
-        let limits = connection.limits();
+        let mut router = Router::new(network, address, &[topic], connect)?;
+        let count = partition_count(&router);
+        router.connect_wanted((0..count).map(|partition| (0, partition)))?;
+        let limits = *router.limits();
         options.batch_bytes = options.batch_bytes.min(limits.batch_bytes_max);
         options.batch_records = options.batch_records.clamp(1, BATCH_RECORDS_MAX);
         options.in_flight_max = options.in_flight_max.clamp(1, limits.requests_in_flight_max);
-        let count = u32::try_from(topic.partitions.len()).expect("partitions are 32 bits");
-        let now = Instant::now();
         Ok(Producer {
+            router,
             sticky: StickyPartitioner::new(count.max(1), options.first_partition),
             queues: (0..count).map(|_| PartitionQueue::new()).collect(),
             active: Vec::new(),
-            partitions_by_slot: vec![0; limits.requests_in_flight_max],
             sealed_count: 0,
             spares: Vec::new(),
             deliveries: Deliveries::default(),
-            pumped_at: now,
-            progress_at: now,
+            pumped_at: Instant::now(),
             closed: false,
-            connection,
-            topic,
             options,
         })
     }
 
     /// The topic.
-    pub const fn topic(&self) -> &TopicMetadata {
-        &self.topic
+    pub fn topic(&self) -> &TopicMetadata {
+        self.router.topics().first().expect("it was looked up by name")
     }
 
     /// Takes a record: gives its partition and its index there. Waits while the window is full.
@@ -154,7 +157,7 @@ impl<T: Transport> Producer<T> {
     ///
     /// # Errors
     /// The record is too large or its partition does not exist: the producer goes on. The
-    /// connection is lost: the producer is closed and all its deliveries are told.
+    /// connection is lost for good: the producer is closed and all its deliveries are told.
     pub fn send(&mut self, record: &Record<'_>) -> Result<SentRecord, ClientError> {
         if self.closed {
             return Err(ClientError::ProducerClosed);
@@ -162,7 +165,7 @@ impl<T: Transport> Producer<T> {
         let now = Instant::now();
         let timestamp_ms = record.timestamp_ms.unwrap_or_else(wall_clock_ms);
         let mut partition = self.partition_of(record)?;
-        let bytes_max = self.connection.limits().batch_bytes_max.min(BATCH_BYTES_MAX);
+        let bytes_max = self.router.limits().batch_bytes_max.min(BATCH_BYTES_MAX);
         let bytes = record.batch_bytes_alone();
         if bytes > bytes_max {
             return Err(ClientError::RecordTooLarge { bytes, bytes_max });
@@ -187,7 +190,7 @@ impl<T: Transport> Producer<T> {
     /// Sends what is due and reads replies, without waiting.
     ///
     /// # Errors
-    /// The connection is lost: the producer is closed and all its deliveries are told.
+    /// The connection is lost for good: the producer is closed and all its deliveries are told.
     pub fn poll(&mut self) -> Result<(), ClientError> {
         let now = Instant::now();
         self.pump(now)?;
@@ -198,7 +201,7 @@ impl<T: Transport> Producer<T> {
     /// producer was made: look at [`Totals::all_well`], and at the deliveries for the rest.
     ///
     /// # Errors
-    /// The connection is lost: the producer is closed and all its deliveries are told.
+    /// The connection is lost for good: the producer is closed and all its deliveries are told.
     pub fn flush(&mut self) -> Result<Totals, ClientError> {
         if self.closed {
             return Err(ClientError::ProducerClosed);
@@ -208,7 +211,7 @@ impl<T: Transport> Producer<T> {
         for partition in open {
             self.seal(partition)?;
         }
-        while self.sealed_count > 0 || !self.connection.session_mut().outgoing().is_empty() {
+        while self.sealed_count > 0 || self.has_unsent() {
             self.wait()?;
         }
         Ok(self.deliveries.totals())
@@ -218,11 +221,6 @@ impl<T: Transport> Producer<T> {
     /// read them loses the oldest beyond a bound; the totals stay exact.
     pub fn next_delivery(&mut self) -> Option<Delivery> {
         self.deliveries.pop()
-    }
-
-    /// Ends the producer and gives its connection; what was not flushed may never be sent.
-    pub fn into_connection(self) -> Connection<T> {
-        self.connection
     }
 
     /// Records by what became of them, since the producer was made.
@@ -246,6 +244,11 @@ impl<T: Transport> Producer<T> {
         let bytes_full = open.len() + more_bytes > self.options.batch_bytes;
         !open.is_empty() && (bytes_full || open.record_count() >= self.options.batch_records)
     }
+}
+
+fn partition_count<N: Network>(router: &Router<N, Sending>) -> u32 {
+    let topic = router.topics().first().expect("it was looked up by name");
+    u32::try_from(topic.partitions.len()).expect("partitions are 32 bits")
 }
 
 fn index(partition: u32) -> usize {

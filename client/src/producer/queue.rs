@@ -57,6 +57,8 @@ pub(super) struct PartitionQueue {
     acked_to: u64,
     resume_at: Option<Instant>,
     listed: Listed,
+    /// Serial of the connection that its batches in flight were sent over.
+    sent_over: Option<u64>,
 }
 
 impl PartitionQueue {
@@ -69,6 +71,7 @@ impl PartitionQueue {
             acked_to: 0,
             resume_at: None,
             listed: Listed::Newly,
+            sent_over: None,
         }
     }
 
@@ -114,8 +117,15 @@ impl PartitionQueue {
         self.sealed.push_back(Sealed { batch, first_index, sealed_at: now, state: State::Waiting });
     }
 
-    /// The batch to send next, if one may be sent now.
-    pub(super) fn next_to_send(&mut self, now: Instant) -> Option<&mut Sealed> {
+    /// The batch to send next over the connection with this serial, if one may be sent now: none
+    /// while another connection has batches in flight, which could come later.
+    pub(super) fn next_to_send(&mut self, now: Instant, over: u64) -> Option<&mut Sealed> {
+        if self.sent_over.is_some_and(|serial| serial != over) {
+            let in_flight = |sealed: &Sealed| matches!(sealed.state, State::InFlight(_));
+            if self.sealed.iter().any(in_flight) {
+                return None;
+            }
+        }
         if self.sealed.iter().any(|sealed| sealed.state == State::Refused) {
             let in_flight = |sealed: &Sealed| matches!(sealed.state, State::InFlight(_));
             if self.sealed.iter().any(in_flight) || self.resume_at.is_some_and(|at| now < at) {
@@ -129,8 +139,10 @@ impl PartitionQueue {
         self.sealed.iter_mut().find(|sealed| sealed.state == State::Waiting)
     }
 
-    /// The batch that [`PartitionQueue::next_to_send`] gave has been sent as `id`.
-    pub(super) fn sent(&mut self, id: RequestId) {
+    /// The batch that [`PartitionQueue::next_to_send`] gave has been sent as `id` over the
+    /// connection with this serial.
+    pub(super) fn sent(&mut self, id: RequestId, over: u64) {
+        self.sent_over = Some(over);
         let waiting = self.sealed.iter_mut().find(|sealed| sealed.state == State::Waiting);
         waiting.expect("next_to_send gave it").state = State::InFlight(id);
     }
@@ -180,6 +192,24 @@ impl PartitionQueue {
     /// When refused batches may be sent again, if there are any.
     pub(super) const fn resume_at(&self) -> Option<Instant> {
         self.resume_at
+    }
+
+    /// Takes a batch out that was in flight over the connection with this serial, which is lost;
+    /// the oldest first.
+    pub(super) fn take_lost(&mut self, over: u64) -> Option<Sealed> {
+        if self.sent_over != Some(over) {
+            return None;
+        }
+        let in_flight = |sealed: &Sealed| matches!(sealed.state, State::InFlight(_));
+        let index = self.sealed.iter().position(in_flight)?;
+        self.sealed.remove(index)
+    }
+
+    /// Takes a batch out that is not in flight, the oldest first: its topic is gone.
+    pub(super) fn take_unsent(&mut self) -> Option<Sealed> {
+        let in_flight = |sealed: &Sealed| matches!(sealed.state, State::InFlight(_));
+        let index = self.sealed.iter().position(|sealed| !in_flight(sealed))?;
+        self.sealed.remove(index)
     }
 
     /// Takes a batch out, the oldest first, for the end of the producer; and whether it had been

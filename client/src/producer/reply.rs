@@ -1,6 +1,6 @@
 //! Answers to produce requests, be they per partition or for the whole request.
 
-use wire::ErrorCode;
+use wire::{ErrorCode, Kind};
 
 use crate::connection::Connection;
 use crate::error::ClientError;
@@ -17,6 +17,11 @@ pub(super) struct BatchReply {
 }
 
 impl BatchReply {
+    pub(super) fn error(&self) -> ClientError {
+        let detail = self.detail.clone();
+        ClientError::Refused { kind: Kind::Produce, code: self.code, detail }
+    }
+
     pub(super) fn sentence(&self) -> String {
         let name = ErrorCode::from_u16(self.code).map_or("unknown error", ErrorCode::name);
         match self.detail.as_str() {

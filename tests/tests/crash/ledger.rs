@@ -147,12 +147,11 @@ fn bytes_of(number: u64) -> Vec<u8> {
 fn read_all(address: &str, topic: &str, partitions: usize) -> Vec<Vec<u64>> {
     let connect = ConnectOptions::default();
     let options = ConsumerOptions::default();
-    let mut consumer = Consumer::connect(address, topic, &connect, options).expect("it serves");
+    let mut consumer = Consumer::connect(address, &[topic], &connect, options).expect("it serves");
     consumer.assign_all(Position::Beginning).expect("it has the topic");
-    let ends: BTreeMap<u32, u64> =
-        consumer.end_offsets().expect("it answers").into_iter().collect();
+    let ends = consumer.end_offsets().expect("it answers");
     let mut found = vec![Vec::new(); partitions];
-    while consumer.positions().any(|(partition, offset)| offset < ends[&partition]) {
+    while consumer.positions().zip(&ends).any(|(at, end)| at.offset < *end) {
         for record in consumer.poll().expect("it serves what it has") {
             let record = record.expect("records are whole");
             let numbers = &mut found[usize::try_from(record.partition).expect("few")];

@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use client::{ConnectOptions, Producer, ProducerOptions, Record};
 use pelton_tests::broker::Broker;
@@ -52,5 +53,7 @@ pub fn produce_until(acked: u64, broker: Broker, ledger: &mut Ledger) -> Killed 
 
 fn connect(address: &str) -> Producer {
     let options = ProducerOptions { batch_bytes: 16 * 1024, ..ProducerOptions::default() };
-    Producer::connect(address, TOPIC, &ConnectOptions::default(), options).expect("it serves")
+    // The broker comes back elsewhere: the producer shall end with it.
+    let connect = ConnectOptions { reconnect_for: Duration::ZERO, ..ConnectOptions::default() };
+    Producer::connect(address, TOPIC, &connect, options).expect("it serves")
 }
