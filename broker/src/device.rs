@@ -60,6 +60,12 @@ impl Lock {
         })?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
+            Err(Errno::WOULDBLOCK) if is_read(&file) => {
+                return Err(Refusal(format!(
+                    "the data directory {shown} is being read by another process (pelton log): \
+                     wait until it has ended, or choose another data directory"
+                )));
+            }
             Err(Errno::WOULDBLOCK) => {
                 let mut holder = String::new();
                 let read = file.read_to_string(&mut holder);
@@ -90,6 +96,61 @@ impl Lock {
             ))),
         }
     }
+}
+
+/// A data directory that only reads: no broker may have it while this value lives. Nothing is
+/// written, not even the lock's file.
+#[derive(Debug)]
+pub struct ReadLock {
+    _file: Option<fs::File>,
+}
+
+impl ReadLock {
+    /// Keeps brokers out of the directory, if there is none in it.
+    pub fn take(root: &Path) -> Result<ReadLock, Refusal> {
+        let shown = root.display();
+        if !root.is_dir() {
+            return Err(Refusal(format!("{shown} is not a directory: name a data directory")));
+        }
+        let place = root.join("LOCK");
+        let file = match fs::File::open(&place) {
+            Ok(file) => file,
+            // A copy of a directory may lack it, and no broker runs without it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(ReadLock { _file: None });
+            }
+            Err(error) => {
+                return Err(Refusal(format!(
+                    "{} cannot be opened ({error}): read it as the user who owns it",
+                    place.display()
+                )));
+            }
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(ReadLock { _file: Some(file) }),
+            Err(Errno::WOULDBLOCK) => {
+                let pid = fs::read_to_string(&place).unwrap_or_default();
+                Err(Refusal(format!(
+                    "the data directory {shown} is in use by the process {}: stop that broker \
+                     first, or read a copy that was made while it was stopped",
+                    pid.trim()
+                )))
+            }
+            Err(errno) => {
+                Err(Refusal(format!("the data directory {shown} cannot be locked ({errno})")))
+            }
+        }
+    }
+}
+
+/// Whether who has the lock only reads.
+fn is_read(file: &fs::File) -> bool {
+    let shared = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared).is_ok();
+    if shared {
+        // The file is closed next, which gives the lock back as well.
+        let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+    }
+    shared
 }
 
 /// What was found out about the device.
@@ -272,6 +333,25 @@ mod tests {
         assert!(sentence.contains(&std::process::id().to_string()), "{sentence}");
         drop(lock);
         Lock::take(&place).expect("free again");
+    }
+
+    #[test]
+    fn readers_share_the_directory_and_keep_brokers_out() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let unlocked = ReadLock::take(root.path()).expect("no broker was ever here");
+        assert_eq!(fs::read_dir(root.path()).expect("listed").count(), 0, "nothing is written");
+        drop(unlocked);
+        let broker = Lock::take(root.path()).expect("free");
+        let sentence = ReadLock::take(root.path()).expect_err("taken").to_string();
+        assert!(sentence.contains(&std::process::id().to_string()), "{sentence}");
+        drop(broker);
+        let one = ReadLock::take(root.path()).expect("free");
+        let other = ReadLock::take(root.path()).expect("readers share it");
+        let sentence = Lock::take(root.path()).expect_err("it is read").to_string();
+        assert!(sentence.contains("being read"), "{sentence}");
+        drop((one, other));
+        Lock::take(root.path()).expect("free again");
+        assert!(ReadLock::take(&root.path().join("LOCK")).is_err(), "a file is no directory");
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod io;
 pub mod mesh;
 pub mod notices;
 pub mod parent;
+pub mod read_only;
 pub mod run;
 pub mod serve;
 pub mod spares;

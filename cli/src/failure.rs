@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use client::ClientError;
 
+/// The exit code of a command that found records damaged, lost, repeated or out of order.
+const DAMAGED: u8 = 4;
+
 /// Why a command stops.
 #[derive(Debug)]
 pub enum Failure {
@@ -12,6 +15,8 @@ pub enum Failure {
     Error(String),
     /// The command line or configuration makes no sense, or a broker cannot start: exit code 2.
     Usage(String),
+    /// Records that should be there are damaged or missing: exit code 4.
+    Damaged(String),
     /// Whoever read our output has had enough: quietly the end, exit code 0.
     OutputClosed,
 }
@@ -20,7 +25,9 @@ impl Failure {
     /// What to tell on stderr, if anything.
     pub fn sentence(&self) -> Option<&str> {
         match self {
-            Failure::Error(sentence) | Failure::Usage(sentence) => Some(sentence),
+            Failure::Error(sentence) | Failure::Usage(sentence) | Failure::Damaged(sentence) => {
+                Some(sentence)
+            }
             Failure::OutputClosed => None,
         }
     }
@@ -30,6 +37,7 @@ impl Failure {
         match self {
             Failure::Error(_) => ExitCode::from(1),
             Failure::Usage(_) => ExitCode::from(2),
+            Failure::Damaged(_) => ExitCode::from(DAMAGED),
             Failure::OutputClosed => ExitCode::SUCCESS,
         }
     }

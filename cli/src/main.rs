@@ -2,6 +2,7 @@
 
 mod consume;
 mod failure;
+mod log;
 mod output;
 mod ping;
 mod produce;
@@ -18,8 +19,8 @@ use clap::{Parser, Subcommand};
 
 /// A message broker for one machine, and the load generator that measures it.
 ///
-/// Exit codes: 0 success, 1 error, 2 wrong usage or a broker that cannot start, 4 a load run
-/// that lost, repeated, reordered or damaged records.
+/// Exit codes: 0 success, 1 error, 2 wrong usage or a broker that cannot start, 4 records that are
+/// lost, repeated, out of order or damaged: by a load run, or in a data directory.
 #[derive(Debug, Parser)]
 #[command(name = "pelton", version, max_term_width = 100)]
 struct Cli {
@@ -39,6 +40,8 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Print records
     Consume(consume::ConsumeArgs),
+    /// Look into a data directory that no broker uses
+    Log(log::LogArgs),
     /// Print the broker's counters
     Stats(stats::StatsArgs),
     /// Measure round trips to the broker
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Topic(args) => topic::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
+        Command::Log(args) => log::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Ping(args) => ping::run(&args),
     };
@@ -81,10 +85,19 @@ mod tests {
             "pelton topic list --format json --server localhost:1",
             "pelton serve --data-dir d --listen 127.0.0.1:0 --listen=127.0.0.1:1",
             "pelton bench run --rate 5",
+            "pelton log dump d --topic t --partition 3 --offsets 5..10 --segments --records",
+            "pelton log dump d --offsets 5.. --json",
+            "pelton log verify d -q",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["pelton", "pelton topic create a/b", "pelton consume t --from x"] {
+        for line in [
+            "pelton",
+            "pelton topic create a/b",
+            "pelton consume t --from x",
+            "pelton log dump d --offsets 9..3",
+            "pelton log verify",
+        ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

@@ -8,6 +8,7 @@ pub mod conn;
 pub mod counters;
 pub mod forward;
 pub mod frame;
+pub mod inspect;
 pub mod layout;
 pub mod log;
 pub mod placement;

@@ -3,12 +3,14 @@
 
 use broker::io::sim::{Failure, Honesty, Rng, SimDisk, StreamEnd};
 use engine::Settings;
-use engine::boot::BootError;
+use engine::boot::{BootError, BootReport};
+use engine::inspect::InspectError;
 use engine::layout::FilePath;
 use engine::port::Disk;
 use engine::settings::FetchPath;
 use wire::TopicId;
 
+use crate::inspection::{self, Inspection};
 use crate::model::{Model, Place, Topic};
 use crate::sim_client::{Fetched, SimClient, State};
 use crate::workload::{Load, Workload};
@@ -181,12 +183,14 @@ impl Lives {
     fn boot(&mut self) -> Option<World> {
         for _ in 0..BOOTS_MAX {
             prepare_spares(&mut self.disk, &self.settings);
+            let seen = inspection::inspect(&self.disk);
             let disk = std::mem::replace(&mut self.disk, SimDisk::new(0));
             let failed = match World::boot(&self.settings, disk, self.rng.next_u64()) {
                 Ok(world) => {
                     self.outcome.replayed += world.report.records_replayed;
                     let torn = u64::from(world.report.is_journal_torn);
                     self.outcome.torn += torn + world.report.segments_torn;
+                    self.compare(&seen, &world.report);
                     if self.stopped.take().is_some() && world.report.is_journal_torn {
                         self.model.wrong("the journal is torn after a clean stop");
                     }
@@ -204,6 +208,23 @@ impl Lives {
             self.disk.power_on();
         }
         panic!("the disk fails at most twice while booting");
+    }
+
+    /// Looking into the directory must tell what recovery then finds.
+    fn compare(&mut self, seen: &Result<Inspection, InspectError>, report: &BootReport) {
+        match seen {
+            Ok(seen) if !seen.summary.is_sound() => {
+                self.model.wrong(format!("verify finds damage and recovery none: {seen:?}"));
+            }
+            Ok(seen) => {
+                let (told, found) = (seen.summary.records_in_journals, report.records_replayed);
+                if told != found {
+                    self.model.wrong(format!("verify tells of {told} records, recovery {found}"));
+                }
+            }
+            Err(InspectError::NoData) if report.is_first => {}
+            Err(error) => self.model.wrong(format!("verify fails: {error}")),
+        }
     }
 
     /// Works until it is done or the power goes.

@@ -2,10 +2,12 @@
 //! `pelton`, [`broker`] keeps one serving, [`raw`] speaks to it without manners.
 //!
 //! And the simulator: [`world`] is one production shard on the simulated backend, [`workload`]
-//! what clients do to it, [`model`] what must be true of it, [`check`] whole lives of it.
+//! what clients do to it, [`model`] what must be true of it, [`check`] whole lives of it,
+//! [`inspection`] what one who looks on says of its disk.
 
 pub mod broker;
 pub mod check;
+pub mod inspection;
 pub mod model;
 pub mod program;
 pub mod raw;

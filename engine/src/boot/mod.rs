@@ -22,7 +22,7 @@
 
 mod journal;
 mod replay;
-mod scanner;
+pub(crate) mod scanner;
 mod segments;
 mod split;
 

@@ -37,6 +37,15 @@ impl EntryKind {
             _ => None,
         }
     }
+
+    /// Its name in `docs/FORMAT.md`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EntryKind::RecordBatch => "record_batch",
+            EntryKind::Catalog => "catalog",
+            EntryKind::Watermark => "watermark",
+        }
+    }
 }
 
 /// The first 96 bytes of a frame.

@@ -2,6 +2,7 @@
 //! turn; and what recovery makes of damaged files.
 
 mod full;
+mod looked_into;
 mod tails;
 
 use broker::io::sim::{Failure, Honesty};

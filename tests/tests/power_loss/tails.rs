@@ -5,9 +5,11 @@ use broker::io::sim::SimDisk;
 use engine::Settings;
 use engine::boot::BootError;
 use engine::frame::{BLOCK_BYTES, EntryHeader, EntryKind, FrameKey, FrameView};
+use engine::inspect::Verdict;
 use engine::layout::FilePath;
 use engine::superblock::{Found, Superblock};
 use pelton_tests::check::records_of;
+use pelton_tests::inspection::inspect;
 use pelton_tests::model::{Model, Place, Topic};
 use pelton_tests::sim_client::SimClient;
 use pelton_tests::world::World;
@@ -165,6 +167,8 @@ fn contents(disk: &SimDisk) -> Vec<(FilePath, Vec<u8>)> {
 fn judge(disk: SimDisk, place: Place, frame: &FrameAt, evidence: Evidence, kept: u64) {
     let proven = evidence == Evidence::Proven;
     let before = contents(&disk);
+    let seen = inspect(&disk).expect("the superblock is whole");
+    assert_eq!(seen.summary.is_sound(), !proven, "{frame:?}: {seen:?}");
     match World::boot(&Settings::tiny(), disk, 8) {
         Ok(mut world) => {
             assert!(!proven, "acknowledged data is damaged and nobody says so: {frame:?}");
@@ -180,6 +184,11 @@ fn judge(disk: SimDisk, place: Place, frame: &FrameAt, evidence: Evidence, kept:
             let BootError::Corrupt(path, ..) = &error else { panic!("unclear: {error}") };
             assert!(error.to_string().contains(&path.to_string()), "it names the file: {error}");
             assert!(contents(&disk) == before, "nothing was changed: {frame:?}");
+            let told = seen.findings.iter().find(|finding| finding.path == *path);
+            let verdict = told.map(|finding| &finding.verdict);
+            let is_told = matches!(verdict, Some(Verdict::Corrupt { .. }));
+            assert!(is_told, "verify blames the same file: {error}, {seen:?}");
+            assert_eq!(seen.summary.refusal.as_ref(), Some(&error), "recovery's own words");
         }
     }
 }

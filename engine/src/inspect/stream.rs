@@ -1,0 +1,294 @@
+//! One partition's segments. The rules are those of `boot/segments.rs`; beyond them, older
+//! segments are read whole as well, and nothing may be missing between two of them.
+
+use std::ops::ControlFlow;
+use std::ops::Range;
+
+use super::verify::{Desk, Kept, Lost, Verdict};
+use super::{Directory, InspectError, Piece, Stream, check_entry};
+use crate::frame::Unreadable;
+use crate::layout::FilePath;
+use crate::port::{Disk, FileEntry};
+use crate::units::u64_of;
+
+const PROVEN: &str = "a later frame shows that it had been acknowledged";
+
+/// A stream's segments, oldest first, each walked to its end.
+pub(super) struct StreamWalk {
+    stream: Stream,
+    segments: Vec<SegmentWalk>,
+}
+
+/// What walking one segment found.
+struct SegmentWalk {
+    file: FileEntry,
+    sequence: u32,
+    kept: Kept,
+    /// Position behind the last frame that counts.
+    end: u64,
+    /// Highest durable offset that a frame that counts claims.
+    watermark: u64,
+    /// The first place without a frame, if bytes follow that are not blank.
+    bad: Option<u64>,
+    /// Highest durable offset that frames behind that place claim.
+    later_watermark: u64,
+    /// Base offset of the first of them.
+    later_lowest: Option<u64>,
+    /// An entry whose data is not what it says.
+    bad_content: Option<(u64, Range<u64>, &'static str)>,
+    verdict: Verdict,
+}
+
+impl StreamWalk {
+    pub(super) fn read<D: Disk>(
+        directory: &mut Directory<'_, D>,
+        stream: Stream,
+        files: Vec<FileEntry>,
+    ) -> Result<StreamWalk, InspectError> {
+        let mut segments = Vec::new();
+        for file in files {
+            segments.push(SegmentWalk::read(directory, file)?);
+        }
+        segments.sort_by_key(|segment| segment.sequence);
+        Ok(StreamWalk { stream, segments })
+    }
+
+    /// Gives every file its verdict.
+    pub(super) fn judge(mut self, proven: u64, desk: &mut Desk<'_>) -> StreamWalk {
+        let tail_from = self.judge_tail();
+        let mut lost = self.judge_older(tail_from);
+        lost.extend(self.judge_end(proven));
+        self.tell_offsets_of_headless();
+        for segment in &self.segments {
+            desk.file(&segment.file, segment.kept, segment.verdict());
+        }
+        for lost in lost {
+            desk.lost(&lost);
+        }
+        self
+    }
+
+    /// Offset behind the last record that counts.
+    pub(super) fn end(&self) -> u64 {
+        let counting = self.segments.iter().filter(|segment| segment.counts());
+        counting.map(|segment| segment.kept.to).max().unwrap_or(0)
+    }
+
+    /// Records that count.
+    pub(super) fn records(&self) -> u64 {
+        let counting = self.segments.iter().filter(|segment| segment.counts());
+        counting.map(|segment| segment.kept.records).sum()
+    }
+
+    /// From the newest back to the one whose watermarks show that all before it was stored.
+    /// Gives the place of that one.
+    fn judge_tail(&mut self) -> usize {
+        // Places of the segments that continue each other, newest first.
+        let mut chain: Vec<usize> = Vec::new();
+        let mut watermark = 0;
+        for place in (0..self.segments.len()).rev() {
+            let newer = chain.last().map(|&newer| self.segments[newer].kept.from);
+            let segment = &mut self.segments[place];
+            segment.judge_alone();
+            if segment.kept.frames == 0 {
+                continue;
+            }
+            let next = segment.kept.to;
+            if let Some(newer) = newer.filter(|&newer| newer != next) {
+                if watermark > next {
+                    segment.corrupt(segment.end, next..newer, PROVEN);
+                } else {
+                    for newer in chain.drain(..) {
+                        self.segments[newer].verdict = Verdict::Unacknowledged;
+                    }
+                }
+            }
+            let segment = &self.segments[place];
+            watermark = segment.watermark.max(watermark);
+            chain.push(place);
+            if watermark >= segment.kept.from {
+                return place;
+            }
+        }
+        0
+    }
+
+    /// Segments before `tail_from` were stored whole: each ends where the next begins.
+    fn judge_older(&mut self, tail_from: usize) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        for place in (0..tail_from).rev() {
+            let newer = &self.segments[place + 1];
+            let (begins, sequence) = (newer.kept.from, newer.sequence);
+            let segment = &mut self.segments[place];
+            segment.judge_alone();
+            let next = segment.kept.to;
+            if segment.kept.frames == 0 {
+                segment.corrupt(0, begins..begins, "an older segment has no whole first frame");
+                segment.kept.from = begins;
+            } else if next < begins && segment.bad.is_none() && segment.sequence + 1 < sequence {
+                let what = "the segments before and behind them are there, but none between";
+                lost.push(Lost { stream: self.stream, offsets: next..begins, what });
+            } else if next < begins {
+                let at = segment.bad.unwrap_or(segment.end);
+                segment.corrupt(at, next..begins, "it ends before the next segment begins");
+            } else if next > begins {
+                segment.corrupt(segment.end, begins..next, "the next segment begins within it");
+            }
+        }
+        lost
+    }
+
+    /// Where a segment without a whole first frame begins is known by the one before it.
+    fn tell_offsets_of_headless(&mut self) {
+        let mut begins = None;
+        for place in 0..self.segments.len() {
+            let newer = self.segments[place + 1..].iter().find(|newer| newer.kept.frames > 0);
+            let ends = newer.map(|newer| newer.kept.from);
+            let segment = &mut self.segments[place];
+            let from = if segment.sequence == 0 { Some(0) } else { begins };
+            let to = segment.later_lowest.or(ends);
+            if let Verdict::Corrupt { offsets: offsets @ None, .. } = &mut segment.verdict {
+                *offsets =
+                    from.zip(to).map(|(from, to)| from..to).filter(|range| !range.is_empty());
+            }
+            begins = if segment.kept.frames > 0 { Some(segment.kept.to) } else { begins };
+        }
+    }
+
+    /// The journal may prove that more had been stored than there is.
+    fn judge_end(&mut self, proven: u64) -> Option<Lost> {
+        let end = self.end();
+        if proven <= end {
+            return None;
+        }
+        let what = "the journal shows that more had been stored than there is";
+        let counting = |segment: &&mut SegmentWalk| segment.counts();
+        let Some(last) = self.segments.iter_mut().rfind(counting) else {
+            return Some(Lost { stream: self.stream, offsets: end..proven, what });
+        };
+        last.corrupt(last.bad.unwrap_or(last.end), end..proven, what);
+        None
+    }
+}
+
+impl SegmentWalk {
+    fn read<D: Disk>(
+        directory: &mut Directory<'_, D>,
+        file: FileEntry,
+    ) -> Result<SegmentWalk, InspectError> {
+        let FilePath::Segment { sequence, .. } = file.path else { unreachable!("by the caller") };
+        let mut walk = SegmentWalk {
+            file: file.clone(),
+            sequence,
+            kept: Kept::default(),
+            end: 0,
+            watermark: 0,
+            bad: None,
+            later_watermark: 0,
+            later_lowest: None,
+            bad_content: None,
+            verdict: Verdict::Whole,
+        };
+        let mut is_newer = false;
+        let mut is_ended = false;
+        let walked = directory.walk(&file, |piece| {
+            match piece {
+                Piece::Frame(position, view) => {
+                    let entry = &view.entries[0];
+                    let base = entry.base_offset.get();
+                    let continues = walk.kept.frames == 0 || base == walk.kept.to;
+                    if is_ended || !continues {
+                        is_ended = true;
+                        walk.bad.get_or_insert(walk.end);
+                        let watermark = view.header.watermark.get();
+                        walk.later_watermark = walk.later_watermark.max(watermark);
+                        walk.later_lowest.get_or_insert(base);
+                    } else {
+                        walk.count(*position, view);
+                    }
+                }
+                Piece::Stray(position, _) => {
+                    is_ended = true;
+                    walk.bad.get_or_insert(*position);
+                }
+                Piece::Gap { from, why, .. } => {
+                    is_newer |= !is_ended && matches!(why, Unreadable::Newer(_));
+                    is_ended = true;
+                    if *why != Unreadable::Blank {
+                        walk.bad.get_or_insert(*from);
+                    }
+                }
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        walked?;
+        if is_newer {
+            return Err(InspectError::Newer(file.path));
+        }
+        Ok(walk)
+    }
+
+    fn count(&mut self, position: u64, view: &crate::frame::FrameView<'_>) {
+        for (entry, data) in view.parts().take(1) {
+            let offsets = entry.base_offset.get()..entry.next_offset();
+            if self.kept.frames == 0 {
+                self.kept.from = offsets.start;
+            }
+            self.kept.to = offsets.end;
+            match check_entry(entry, data) {
+                Ok(content) => {
+                    self.kept.batches += content.batches;
+                    self.kept.records += content.records;
+                }
+                Err(what) => {
+                    self.bad_content.get_or_insert((position, offsets, what));
+                }
+            }
+        }
+        self.kept.frames += 1;
+        self.end = position + u64_of(view.frame_bytes());
+        self.watermark = self.watermark.max(view.header.watermark.get());
+    }
+
+    /// What it says by itself.
+    fn judge_alone(&mut self) {
+        let next = self.kept.to;
+        let is_proven = match self.kept.frames {
+            // Where it begins is not known, but all before its next whole frame was durable.
+            0 => self.later_lowest.is_some_and(|lowest| self.later_watermark >= lowest),
+            _ => self.later_watermark > next,
+        };
+        self.verdict = match self.bad {
+            Some(position) if is_proven => {
+                let to = self.later_lowest.unwrap_or(self.later_watermark);
+                let offsets = (self.kept.frames > 0).then(|| next..to.max(next));
+                Verdict::Corrupt { position, offsets, what: PROVEN }
+            }
+            Some(position) => Verdict::TornTail { position },
+            None if self.kept.frames == 0 => Verdict::Unused,
+            None => Verdict::Whole,
+        };
+    }
+
+    fn corrupt(&mut self, position: u64, offsets: Range<u64>, what: &'static str) {
+        if !matches!(self.verdict, Verdict::Corrupt { .. }) {
+            let offsets = (!offsets.is_empty()).then_some(offsets);
+            self.verdict = Verdict::Corrupt { position, offsets, what };
+        }
+    }
+
+    /// What its frames hold comes last: a frame that is not there says more.
+    fn verdict(&self) -> Verdict {
+        match (&self.verdict, &self.bad_content) {
+            (Verdict::Whole | Verdict::TornTail { .. }, Some((position, offsets, what))) => {
+                let offsets = Some(offsets.clone());
+                Verdict::Corrupt { position: *position, offsets, what }
+            }
+            (verdict, _) => verdict.clone(),
+        }
+    }
+
+    const fn counts(&self) -> bool {
+        self.kept.frames > 0 && !matches!(self.verdict, Verdict::Unacknowledged)
+    }
+}
