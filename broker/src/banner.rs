@@ -7,13 +7,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::device::{Calibration, Device};
-use crate::io::uring::{Features, Registration};
 
 /// Everything the banner tells. `R` is the engine's report on recovery.
 #[derive(Debug)]
 pub struct Banner<'a, R> {
-    /// What the ring offers.
-    pub features: Features,
+    /// What the backend says of itself: names and values.
+    pub backend: &'a [(&'static str, String)],
     /// What the data directory stands on.
     pub device: &'a Device,
     /// How commits are made durable.
@@ -45,14 +44,8 @@ impl<R: fmt::Display> fmt::Display for Banner<'_, R> {
         let kernel = rustix::system::uname();
         let kernel = kernel.release().to_string_lossy().into_owned();
         writeln!(f, "pelton {} on Linux {kernel}", env!("CARGO_PKG_VERSION"))?;
-        writeln!(f, "  ring      {}", self.features)?;
-        match self.features.buffers {
-            Registration::Registered => writeln!(f, "  buffers   registered")?,
-            Registration::Refused(errno) => writeln!(
-                f,
-                "  buffers   not registered (errno {errno}): slower; raise the limit on locked \
-                 memory (ulimit -l)"
-            )?,
+        for (name, value) in self.backend {
+            writeln!(f, "  {name:<9} {value}")?;
         }
         let Device { file_system, alignment } = self.device;
         write!(f, "  data      {} on {file_system}", self.data_dir.display())?;
@@ -83,11 +76,7 @@ mod tests {
     fn it_says_what_was_found_and_what_to_do() {
         let us = Duration::from_micros;
         let banner = Banner {
-            features: Features {
-                buffers: Registration::Refused(12),
-                no_sqarray: true,
-                registered_ring: true,
-            },
+            backend: &[("io", "uring".to_owned()), ("buffers", "registered".to_owned())],
             device: &Device { file_system: "ext4", alignment: Some(512) },
             calibration: &Calibration { dsync: us(200), flush: us(100) },
             data_dir: Path::new("/data"),
@@ -100,8 +89,8 @@ mod tests {
         let text = banner.to_string();
         for part in [
             "on Linux",
-            "no index array",
-            "ulimit -l",
+            "  io        uring\n",
+            "  buffers   registered\n",
             "/data on ext4, aligned to 512 bytes",
             "200 µs",
             "much faster",

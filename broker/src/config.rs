@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use engine::settings::Settings;
 
+use crate::backend::Backend;
 use crate::tuning::Tuning;
 
 const KIB: u64 = 1024;
@@ -22,6 +23,8 @@ pub struct Config {
     pub advertised_host: Option<String>,
     /// Listen on addresses that other machines can reach, though nobody is authenticated.
     pub insecure_bind: bool,
+    /// What runs the shards' input and output.
+    pub io: Backend,
     /// CPUs to run shards on, one shard each; empty: one shard on the first CPU allowed.
     pub cores: Vec<usize>,
     /// How long a shard looks for more work after traffic before it parks, in microseconds. A
@@ -55,6 +58,7 @@ impl Default for Config {
             listen: "127.0.0.1:9600".to_owned(),
             advertised_host: None,
             insecure_bind: false,
+            io: Backend::default(),
             cores: Vec::new(),
             spin_us: 50,
             prepare_bytes: 0,
@@ -75,6 +79,16 @@ impl Config {
     pub fn invalid(&self) -> Option<String> {
         if let Err(sentence) = self.address() {
             return Some(sentence);
+        }
+        if let Some(sentence) = self.io.missing() {
+            return Some(sentence.to_owned());
+        }
+        if self.io == Backend::Glommio && self.cores.len() > 1 {
+            return Some(format!(
+                "cores names {} CPUs, but glommio runs one shard only: name one CPU, or use \
+                 --io uring",
+                self.cores.len()
+            ));
         }
         if self.cores.len() > 1 {
             return Some(format!(
@@ -188,6 +202,9 @@ mod tests {
         assert_eq!(large.invalid(), None, "the largest direct run fits into a frame");
         let cores = Config { cores: vec![0, 1], ..Config::default() };
         assert!(cores.invalid().expect("refused").contains("several shards come later"));
+        let glommio = Config { io: Backend::Glommio, ..cores };
+        let sentence = glommio.invalid().expect("refused");
+        assert!(sentence.contains("one shard only") || sentence.contains("without glommio"));
         let listen = Config { listen: "9600".to_owned(), ..Config::default() };
         assert!(listen.invalid().expect("refused").contains("HOST:PORT"));
         let small = Config { memory_bytes: 1, ..Config::default() };

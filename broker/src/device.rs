@@ -274,13 +274,16 @@ fn median(mut times: Vec<Duration>) -> Duration {
 const _: () = assert!(SCRATCH_BYTES >= 2 * 4096 * CALIBRATION_ROUNDS as u64);
 
 /// A file that is gone when this value is.
-struct Scratch {
+#[derive(Debug)]
+pub(crate) struct Scratch {
     place: PathBuf,
-    fd: OwnedFd,
+    /// The file, open for direct I/O.
+    pub(crate) fd: OwnedFd,
 }
 
 impl Scratch {
-    fn create(root: &Path) -> Result<Scratch, Errno> {
+    /// Makes it, empty, in this directory.
+    pub(crate) fn create(root: &Path) -> Result<Scratch, Errno> {
         let place = root.join("scratch");
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::DIRECT | OFlags::CLOEXEC;

@@ -1,6 +1,7 @@
 //! The process: threads, rings, files, sockets and configuration, with as little thought as
 //! possible. Every decision is the engine's.
 
+pub mod backend;
 pub mod banner;
 pub mod blocks;
 pub mod clock;

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -13,6 +14,7 @@ use std::thread;
 use engine::Shard;
 use engine::boot::{BootReport, boot};
 use engine::counters::IoCounters;
+use engine::pool::Pool;
 use engine::port::{Done, Now, OpBatch, Time};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -20,12 +22,15 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::backend::{Backend, Reporting};
 use crate::banner::Banner;
 use crate::clock;
 use crate::config::Config;
 use crate::device::{Calibration, Device, Lock};
 use crate::directory::DataDir;
 use crate::disk::FileDisk;
+#[cfg(feature = "glommio")]
+use crate::io::glommio::{self, Glommio};
 use crate::io::maintenance::Maintenance;
 use crate::io::uring::{self, Endpoints, Uring};
 use crate::run::{Logic, Pace, Turns, turn};
@@ -95,6 +100,7 @@ struct Prepared {
     shard: Shard,
     report: BootReport,
     endpoints: Endpoints,
+    io: Backend,
     ring: uring::Settings,
     pace: Pace,
     core: usize,
@@ -137,7 +143,7 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         .map_err(ServeError::setup)?;
     let mut settings = config.engine_settings();
     settings.spares = spares.numbers;
-    let ring = ring_settings(&mut settings)?;
+    let ring = ring_settings(&mut settings, config.io)?;
     let mut disk = FileDisk::new(dir.clone());
     let (mut shards, report) = boot(&settings, &mut disk, clock::now(), seed()?)
         .map_err(|error| ServeError::Setup(format!("{}: {error}", config.data_dir.display())))?;
@@ -152,6 +158,7 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
         shard,
         report,
         endpoints: Endpoints { listeners: vec![listener], stop: Some(stop), maintenance },
+        io: config.io,
         ring,
         pace: Pace {
             spin_ns: config.spin_us.saturating_mul(1000),
@@ -170,17 +177,39 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
 
 /// The life of the shard's thread.
 fn run_shard(prepared: Prepared) -> Result<(), ServeError> {
-    let Prepared { mut shard, endpoints, ring, pace, core, bytes_zeroed, .. } = prepared;
+    let core = prepared.core;
     let mut cpus = CpuSet::new();
     cpus.set(core);
     rustix::thread::sched_setaffinity(None, &cpus)
         .map_err(|errno| ServeError::Setup(format!("CPU {core} cannot be used ({errno})")))?;
-    let mut io = Uring::new(shard.pool(), ring, endpoints).map_err(ServeError::setup)?;
+    match prepared.io {
+        Backend::Uring => {
+            live(prepared, |pool, ring, endpoints, _| Uring::new(pool, ring, endpoints))
+        }
+        #[cfg(feature = "glommio")]
+        Backend::Glommio => live(prepared, |pool, ring, endpoints, data_dir| {
+            let uring::Settings { connections_max, files_max, .. } = ring;
+            let settings = glommio::Settings { connections_max, files_max };
+            Glommio::new(pool, settings, endpoints, data_dir)
+        }),
+        #[cfg(not(feature = "glommio"))]
+        Backend::Glommio => unreachable!("such a configuration is refused"),
+    }
+}
+
+/// The same on a backend that `make` makes.
+fn live<I: Reporting, E: fmt::Display>(
+    prepared: Prepared,
+    make: impl FnOnce(&Pool, uring::Settings, Endpoints, &Path) -> Result<I, E>,
+) -> Result<(), ServeError> {
+    let Prepared { mut shard, endpoints, ring, pace, core, bytes_zeroed, .. } = prepared;
+    let root = prepared.data_dir.root();
+    let mut io = make(shard.pool(), ring, endpoints, root).map_err(ServeError::setup)?;
     Banner {
-        features: io.features(),
+        backend: &io.describe(),
         device: &prepared.device,
         calibration: &prepared.calibration,
-        data_dir: prepared.data_dir.root(),
+        data_dir: root,
         knobs: &prepared.knobs,
         memory_bytes: prepared.memory_bytes,
         core,
@@ -189,18 +218,16 @@ fn run_shard(prepared: Prepared) -> Result<(), ServeError> {
     }
     .print();
     let mut turns = Turns::new(pace);
-    let registered = io.features().buffers == uring::Registration::Registered;
-    let buffers_registered = u64::from(registered);
     while !shard.is_stopped() {
         turn(&mut shard, &mut io, &mut turns)
             .map_err(|error| ServeError::Failed(format!("the ring failed: {error}")))?;
-        let ring = io.counters();
+        let (loops, own) = (turns.counters(), io.count());
         shard.report_io(IoCounters {
-            kernel_entries: ring.enters,
-            operations_submitted: ring.submissions,
-            bytes_zeroed: bytes_zeroed + ring.bytes_zeroed,
-            buffers_registered,
-            ..turns.counters()
+            spin_rounds_empty: loops.spin_rounds_empty,
+            spin_empty_ns: loops.spin_empty_ns,
+            parks: loops.parks,
+            bytes_zeroed: bytes_zeroed + own.bytes_zeroed,
+            ..own
         });
     }
     // Clients whose connection ends here are sent to this log for the reason.
@@ -251,9 +278,13 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Errno> {
 }
 
 /// Raises the limit on open files as far as it goes, and fits the tables below it.
-fn ring_settings(settings: &mut engine::settings::Settings) -> Result<uring::Settings, ServeError> {
+fn ring_settings(
+    settings: &mut engine::settings::Settings,
+    backend: Backend,
+) -> Result<uring::Settings, ServeError> {
+    let per_file = backend.descriptors_per_file();
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let places = settings.connections_max + CONNECTIONS_REFUSED_MAX + settings.files_max;
+    let places = settings.connections_max + CONNECTIONS_REFUSED_MAX + settings.files_max * per_file;
     let wanted = u64::try_from(places).unwrap_or(u64::MAX).saturating_add(DESCRIPTORS_OWN);
     let available = limit.maximum.unwrap_or(u64::MAX).min(wanted);
     if limit.current.is_some_and(|current| current < available) {
@@ -269,8 +300,9 @@ fn ring_settings(settings: &mut engine::settings::Settings) -> Result<uring::Set
                 "this process may open {available} files only: raise the limit (ulimit -n 4096)"
             )));
         }
-        settings.files_max = settings.files_max.min(places / 2);
-        settings.connections_max = settings.connections_max.min(places - settings.files_max);
+        settings.files_max = settings.files_max.min(places / 2 / per_file);
+        let left = places - settings.files_max * per_file;
+        settings.connections_max = settings.connections_max.min(left);
     }
     let count = |size: usize| u32::try_from(size).expect("tables are small");
     Ok(uring::Settings {

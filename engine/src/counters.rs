@@ -100,6 +100,8 @@ counters! {
     parks,
     /// Bytes zeroed for journals and prepared segments.
     bytes_zeroed,
+    /// Bytes that a backend with buffers of its own copied between them and the shard's memory.
+    bytes_copied,
     /// 1 if the kernel let the buffer memory be registered.
     buffers_registered,
     /// Bytes free in the buffer pool now.
@@ -138,6 +140,8 @@ pub struct IoCounters {
     pub parks: u64,
     /// Bytes zeroed.
     pub bytes_zeroed: u64,
+    /// Bytes copied to and from buffers of the backend's own.
+    pub bytes_copied: u64,
     /// Whether the buffer memory is registered: 1 or 0.
     pub buffers_registered: u64,
 }

@@ -259,6 +259,7 @@ impl Shard {
         counters.spin_empty_ns = io.spin_empty_ns;
         counters.parks = io.parks;
         counters.bytes_zeroed = io.bytes_zeroed;
+        counters.bytes_copied = io.bytes_copied;
         counters.buffers_registered = io.buffers_registered;
     }
 

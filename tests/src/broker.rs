@@ -54,8 +54,8 @@ impl Broker {
     }
 
     /// Kills a broker this long after its start, be it ready by then or still recovering.
-    pub fn kill_at_start(data_dir: &Path, after: Duration) {
-        let (broker, ready) = Self::spawn(data_dir, &[]);
+    pub fn kill_at_start(data_dir: &Path, flags: &[&str], after: Duration) {
+        let (broker, ready) = Self::spawn(data_dir, flags);
         // Either way it is killed: being ready early only makes the kill come early.
         let _ = ready.recv_timeout(after);
         broker.kill();

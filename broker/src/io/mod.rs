@@ -5,6 +5,8 @@ use std::io;
 
 use engine::port::{Done, Now, OpBatch, Time};
 
+#[cfg(feature = "glommio")]
+pub mod glommio;
 pub mod maintenance;
 pub mod sim;
 pub mod uring;

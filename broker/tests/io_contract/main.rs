@@ -2,6 +2,8 @@
 
 mod disk_cases;
 mod file_cases;
+#[cfg(feature = "glommio")]
+mod glommio_stage;
 mod link_cases;
 mod net_cases;
 mod rig;
@@ -37,6 +39,16 @@ macro_rules! contract {
                 #[test]
                 fn $name() {
                     super::$cases::$name(&mut super::uring_stage::rig(super::pool()));
+                }
+            )*
+        }
+
+        #[cfg(feature = "glommio")]
+        mod glommio {
+            $(
+                #[test]
+                fn $name() {
+                    super::$cases::$name(&mut super::glommio_stage::rig(super::pool()));
                 }
             )*
         }

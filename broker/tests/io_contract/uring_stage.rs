@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::rig::{Peer, PeerEnd, Rig, Stage};
 
-struct Client {
+pub struct Client {
     /// None once it was reset.
     stream: Option<TcpStream>,
     /// What the socket had no room for yet.
@@ -22,11 +22,12 @@ struct Client {
     is_ending: bool,
 }
 
-struct UringStage {
-    io: Uring,
-    address: SocketAddr,
-    clients: Vec<Client>,
-    _dir: TempDir,
+/// A real backend, its clients and its folder.
+pub struct RealStage<I> {
+    pub io: I,
+    pub address: SocketAddr,
+    pub clients: Vec<Client>,
+    pub _dir: TempDir,
 }
 
 pub fn rig(pool: Pool) -> Rig {
@@ -45,7 +46,7 @@ pub fn linked(pools: Vec<Pool>) -> Vec<Rig> {
     ends.into_iter().zip(pools).map(rig).collect()
 }
 
-fn stage(pool: &Pool) -> UringStage {
+fn stage(pool: &Pool) -> RealStage<Uring> {
     let dir = TempDir::new().expect("a temporary folder");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -53,7 +54,7 @@ fn stage(pool: &Pool) -> UringStage {
     let endpoints = Endpoints { listeners: vec![listener], stop: None, maintenance };
     let settings = Settings { connections_max: 64, files_max: 16, ..Settings::default() };
     let io = Uring::new(pool, settings, endpoints).expect("io_uring is here");
-    UringStage { io, address, clients: Vec::new(), _dir: dir }
+    RealStage { io, address, clients: Vec::new(), _dir: dir }
 }
 
 impl Client {
@@ -72,7 +73,7 @@ impl Client {
     }
 }
 
-impl Stage for UringStage {
+impl<I: Io> Stage for RealStage<I> {
     fn io(&mut self) -> &mut dyn Io {
         self.clients.iter_mut().for_each(Client::pump);
         &mut self.io

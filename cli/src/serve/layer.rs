@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use broker::backend::Backend;
 use broker::config::Config;
 use clap::Args;
 
@@ -31,6 +32,9 @@ pub struct Layer {
         value_name = "true|false"
     )]
     insecure_bind: Option<bool>,
+    /// What runs input and output: our io_uring loop, or a glommio executor [default: uring]
+    #[arg(long, env = "PELTON_IO", value_name = "uring|glommio")]
+    io: Option<Backend>,
     /// CPUs to run shards on, as in 0 or 0,2-3 [default: the first one allowed]
     #[arg(long, env = "PELTON_CORES", value_name = "LIST", value_parser = cores)]
     cores: Option<Cores>,
@@ -87,11 +91,12 @@ impl Layer {
         Layer::OWN_KEYS.into_iter().chain(TuningLayer::KEYS)
     }
 
-    const OWN_KEYS: [&'static str; 14] = [
+    const OWN_KEYS: [&'static str; 15] = [
         "data_dir",
         "listen",
         "advertised_host",
         "insecure_bind",
+        "io",
         "cores",
         "spin_us",
         "prepare",
@@ -111,6 +116,7 @@ impl Layer {
             "listen" => self.listen = Some(text.to_owned()),
             "advertised_host" => self.advertised_host = Some(text.to_owned()),
             "insecure_bind" => self.insecure_bind = Some(parsed(text, "true or false")?),
+            "io" => self.io = Some(text.parse()?),
             "cores" => self.cores = Some(cores(text)?),
             "spin_us" => self.spin_us = Some(microseconds(text)?),
             "prepare" => self.prepare = Some(size::bytes(text)?),
@@ -132,6 +138,7 @@ impl Layer {
         put(&mut config.listen, self.listen);
         put(&mut config.advertised_host, self.advertised_host.map(Some));
         put(&mut config.insecure_bind, self.insecure_bind);
+        put(&mut config.io, self.io);
         put(&mut config.cores, self.cores.map(|cores| cores.0));
         put(&mut config.spin_us, self.spin_us);
         put(&mut config.prepare_bytes, self.prepare);
@@ -204,6 +211,7 @@ mod tests {
             let text = match key {
                 "insecure_bind" => "true",
                 "fetch_path" => "direct",
+                "io" => "glommio",
                 _ => "1",
             };
             layer.set(key, text).expect(key);
