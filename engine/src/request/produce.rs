@@ -88,13 +88,16 @@ impl Shard {
             let len = usize_of(entry.batch_bytes.get());
             let place = request.body.part(at, len);
             at += len;
-            if let Some(shard) = self.elsewhere(&entry) {
-                self.set_aside(shard, index);
-                elsewhere += 1;
-                entries.push(reply_row(&entry, Err(ErrorCode::None)).0);
-                continue;
-            }
-            let appended = self.append(now, &entry, place, ask.acks);
+            let appended = match self.catalog.owner(&entry.topic_id, entry.partition.get()) {
+                Ok(Owner::Here(id)) => self.append(now, id, place, ask.acks),
+                Ok(Owner::There(shard)) => {
+                    self.set_aside(shard, index);
+                    elsewhere += 1;
+                    // Its owner's answer takes the row's place.
+                    Err(ErrorCode::None)
+                }
+                Err(unknown) => Err(unknown.code()),
+            };
             let (row, waiter) = reply_row(&entry, appended);
             entries.push(row);
             if let Some((id, end)) = waiter {
@@ -135,14 +138,6 @@ impl Shard {
         if acks == Acks::None { Ok(Answer::Now) } else { Err(refusal) }
     }
 
-    /// The shard that owns the partition, if it is another one.
-    fn elsewhere(&self, entry: &RequestEntry) -> Option<u16> {
-        match self.catalog.owner(&entry.topic_id, entry.partition.get()) {
-            Ok(Owner::There(shard)) => Some(shard),
-            Ok(Owner::Here(_)) | Err(_) => None,
-        }
-    }
-
     fn request_entry(&self, request: Request, index: usize) -> RequestEntry {
         let body = self.pool.view(request.body);
         let decoded = produce::Request::decode(body).expect("decoded before");
@@ -153,12 +148,10 @@ impl Shard {
     fn append(
         &mut self,
         now: Time,
-        entry: &RequestEntry,
+        id: PartitionId,
         place: Bytes,
         acks: Acks,
     ) -> Result<(PartitionId, u64, u64), ErrorCode> {
-        let found = self.catalog.partition(&entry.topic_id, entry.partition.get());
-        let id = found.map_err(|unknown| unknown.code())?;
         let facts = match Batch::validate(self.pool.view(place)) {
             Ok(batch) => BatchFacts {
                 count: batch.record_count(),
