@@ -73,6 +73,7 @@ impl Bounds {
             fetch_path: [FetchPath::Memory, FetchPath::Direct][rng.index(2)],
             reply_bytes_queued_max: kib[rng.index(3)] * 1024,
             lazy_commit_ns: [0, 100_000, 1_000_000, 20_000_000][rng.index(4)],
+            shards: [1, 1, 2, 3][rng.index(4)],
             requests_in_flight_max: [1, 2, 16][rng.index(3)],
             connections_max: [4, 8, 32][rng.index(3)],
             files_max: [16, 24, 64][rng.index(3)],
@@ -240,7 +241,7 @@ impl Lives {
                 ended = stop(&mut world, model);
             }
         }
-        let is_clean = ended.is_ok() && world.shard.is_stopped() && world.errors().is_empty();
+        let is_clean = ended.is_ok() && world.is_stopped() && world.errors().is_empty();
         self.stopped = is_clean.then_some(Stopped);
         work.give_up(model);
         self.end(world);
@@ -254,7 +255,7 @@ impl Lives {
     /// The process ends, and the power is cut.
     fn end(&mut self, world: World) {
         self.model.died();
-        self.outcome.trace = world.io.trace_hash() ^ self.outcome.trace.rotate_left(1);
+        self.outcome.trace = world.trace_hash() ^ self.outcome.trace.rotate_left(1);
         self.disk = world.into_disk();
         self.disk.power_on();
         self.outcome.mutations = self.disk.mutations();
@@ -271,18 +272,18 @@ fn prepare_spares(disk: &mut SimDisk, settings: &Settings) {
 
 /// Asks the process to stop while a client is connected, and waits until it has.
 fn stop(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
-    let mut client = SimClient::connect(&mut world.io, model);
+    let mut client = SimClient::connect(world, model);
     world.settle()?;
-    client.pump(&mut world.io, model);
-    world.io.stop();
-    let end = world.io.now().time.plus_ns(STOP_NS_MAX);
-    while !world.shard.is_stopped() {
-        if world.io.now().time >= end {
+    client.pump(world, model);
+    world.stop();
+    let end = world.now().plus_ns(STOP_NS_MAX);
+    while !world.is_stopped() {
+        if world.now() >= end {
             model.wrong("a stop never ends");
             break;
         }
         world.turn(Some(end))?;
-        client.pump(&mut world.io, model);
+        client.pump(world, model);
     }
     Ok(())
 }
@@ -303,11 +304,11 @@ fn check_at_rest(world: &mut World, model: &mut Model, trial: &Trial) {
 /// # Errors
 /// The power went.
 pub fn read_back(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
-    let mut reader = Reader { client: SimClient::connect(&mut world.io, model) };
+    let mut reader = Reader { client: SimClient::connect(world, model) };
     let result = reader.read_all(world, model);
     let Reader { mut client } = reader;
     if result.is_ok() {
-        client.leave(&mut world.io, model, StreamEnd::Eof);
+        client.leave(world, model, StreamEnd::Eof);
         return world.settle();
     }
     client.give_up(model);
@@ -320,7 +321,7 @@ pub fn read_back(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> 
 /// If they cannot be read, or the power goes.
 pub fn records_of(world: &mut World, place: Place) -> Vec<(u64, u64)> {
     let mut model = Model::default();
-    let mut reader = Reader { client: SimClient::connect(&mut world.io, &mut model) };
+    let mut reader = Reader { client: SimClient::connect(world, &mut model) };
     let is_ready = |client: &mut SimClient| client.is_ready().then_some(());
     let ready = reader.until(world, &mut model, is_ready);
     assert_eq!(ready, Ok(Some(())), "the broker says hello");
@@ -342,7 +343,7 @@ impl Reader {
     fn read_all(&mut self, world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
         let is_ready = |client: &mut SimClient| client.is_ready().then_some(());
         let Some(()) = self.until(world, model, is_ready)? else { return Ok(()) };
-        self.client.metadata(world.io.now().time);
+        self.client.metadata(world.now());
         let Some(topics) = self.until(world, model, |client| client.topics.take())? else {
             return Ok(());
         };
@@ -382,7 +383,7 @@ impl Reader {
         let mut records = Vec::new();
         loop {
             let offset = records.last().map_or(0, |&(offset, _)| offset + 1);
-            self.client.fetch(world.io.now().time, place, offset, 0, 64 * 1024);
+            self.client.fetch(world.now(), place, offset, 0, 64 * 1024);
             let fetched = self.until(world, model, |client| client.fetched.pop())?;
             let Some(Fetched { error, records: more, end, .. }) = fetched else {
                 model.violated(place, format!("reading at {offset} brings no answer"));
@@ -414,14 +415,14 @@ impl Reader {
         model: &mut Model,
         what: impl Fn(&mut SimClient) -> Option<T>,
     ) -> Result<Option<T>, PowerLoss> {
-        let end = world.io.now().time.plus_ns(READ_NS_MAX);
-        while world.io.now().time < end && self.client.state == State::Open {
+        let end = world.now().plus_ns(READ_NS_MAX);
+        while world.now() < end && self.client.state == State::Open {
             if let Some(found) = what(&mut self.client) {
                 return Ok(Some(found));
             }
-            self.client.pump(&mut world.io, model);
+            self.client.pump(world, model);
             world.turn(Some(end))?;
-            self.client.pump(&mut world.io, model);
+            self.client.pump(world, model);
         }
         model.wrong("a reader is not answered");
         Ok(None)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::io::sim::{ClientId, SimIo, StreamEnd};
+use broker::io::sim::{ClientId, StreamEnd};
 use client::session::{
     Event, ProduceOptions, Refusal, RequestId, SendError, ServerTiming, Session,
 };
@@ -12,6 +12,7 @@ use wire::batch::{BatchBuilder, Batches};
 use wire::{Acks, ErrorCode, TopicId, fetch, list_offsets, metadata, topic};
 
 use crate::model::{Model, Place, Topic};
+use crate::world::World;
 
 /// What a request in flight was about.
 #[derive(Debug, Clone)]
@@ -57,6 +58,8 @@ pub enum State {
 /// One client.
 #[derive(Debug)]
 pub struct SimClient {
+    /// The shard that accepted it.
+    shard: usize,
     id: ClientId,
     connection: u64,
     session: Session,
@@ -75,10 +78,12 @@ pub struct SimClient {
 }
 
 impl SimClient {
-    /// Connects.
-    pub fn connect(io: &mut SimIo, model: &mut Model) -> SimClient {
+    /// Connects, to a shard of the world's choice.
+    pub fn connect(world: &mut World, model: &mut Model) -> SimClient {
+        let shard = world.any_shard();
         SimClient {
-            id: io.connect(),
+            shard,
+            id: world.io(shard).connect(),
             connection: model.connection(),
             session: Session::new("simulated"),
             asked: BTreeMap::new(),
@@ -200,21 +205,21 @@ impl SimClient {
     }
 
     /// Sends bytes that are no frame.
-    pub fn babble(&mut self, io: &mut SimIo) {
+    pub fn babble(&mut self, world: &mut World) {
         self.has_babbled = true;
-        io.client_send(self.id, b"GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n");
+        world.io(self.shard).client_send(self.id, b"GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n");
     }
 
     /// Says that it will send no more.
-    pub fn shutdown(&mut self, io: &mut SimIo) {
-        io.client_shutdown(self.id);
+    pub fn shutdown(&mut self, world: &mut World) {
+        world.io(self.shard).client_shutdown(self.id);
     }
 
     /// Goes away, in order or not; what is in flight stays in doubt.
-    pub fn leave(mut self, io: &mut SimIo, model: &mut Model, how: StreamEnd) {
+    pub fn leave(mut self, world: &mut World, model: &mut Model, how: StreamEnd) {
         match how {
-            StreamEnd::Eof => io.client_close(self.id),
-            StreamEnd::Reset => io.client_reset(self.id),
+            StreamEnd::Eof => world.io(self.shard).client_close(self.id),
+            StreamEnd::Reset => world.io(self.shard).client_reset(self.id),
         }
         self.give_up(model);
     }
@@ -233,17 +238,17 @@ impl SimClient {
     }
 
     /// Moves bytes both ways and takes the answers in.
-    pub fn pump(&mut self, io: &mut SimIo, model: &mut Model) {
+    pub fn pump(&mut self, world: &mut World, model: &mut Model) {
         if self.state == State::Ended {
             return;
         }
         let count = self.session.outgoing().len();
         if count > 0 {
-            io.client_send(self.id, self.session.outgoing());
+            world.io(self.shard).client_send(self.id, self.session.outgoing());
             self.session.sent(count);
         }
         self.received.clear();
-        let end = io.client_receive(self.id, self.reads_bytes_max, &mut self.received);
+        let end = world.io(self.shard).client_receive(self.id, self.reads_bytes_max, &mut self.received);
         self.session.receive(&self.received);
         loop {
             match self.session.next_event() {

@@ -43,10 +43,10 @@ impl Workload {
     /// # Errors
     /// The power went. Call [`Workload::give_up`] then.
     pub fn run(&mut self, world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
-        let mut next = world.io.now().time;
+        let mut next = world.now();
         let mut actions = 0;
         while actions < self.load.actions {
-            if world.io.now().time >= next {
+            if world.now() >= next {
                 self.act(world, model);
                 actions += 1;
                 next = next.plus_ns(self.pause_ns());
@@ -69,10 +69,10 @@ impl Workload {
         for client in &mut self.clients {
             client.reads_bytes_max = client.reads_bytes_max.max(512);
         }
-        let end = world.io.now().time.plus_ns(REQUEST_NS_MAX);
+        let end = world.now().plus_ns(REQUEST_NS_MAX);
         self.pump(world, model);
         while self.clients.iter().any(|client| client.in_flight() > 0) {
-            let now = world.io.now().time;
+            let now = world.now();
             if now >= end {
                 let open: Vec<_> = self.clients.iter().filter_map(|c| c.overdue(now)).collect();
                 model.wrong(format!("these requests never end: {open:?}"));
@@ -82,14 +82,14 @@ impl Workload {
             world.turn(Some(now.plus_ns(LOOK_NS)))?;
         }
         for client in self.clients.drain(..) {
-            client.leave(&mut world.io, model, StreamEnd::Eof);
+            client.leave(world, model, StreamEnd::Eof);
         }
         world.settle()
     }
 
     fn pump(&mut self, world: &mut World, model: &mut Model) {
         for client in &mut self.clients {
-            client.pump(&mut world.io, model);
+            client.pump(world, model);
             client.fetched.clear();
         }
     }
@@ -105,17 +105,17 @@ impl Workload {
     fn act(&mut self, world: &mut World, model: &mut Model) {
         let index = self.rng.index(self.load.clients);
         if index >= self.clients.len() {
-            self.clients.push(SimClient::connect(&mut world.io, model));
+            self.clients.push(SimClient::connect(world, model));
             return;
         }
         if self.clients[index].state == State::Ended {
             let ended = self.clients.swap_remove(index);
-            return ended.leave(&mut world.io, model, StreamEnd::Eof);
+            return ended.leave(world, model, StreamEnd::Eof);
         }
         if !self.clients[index].is_ready() {
             return;
         }
-        let now = world.io.now().time;
+        let now = world.now();
         let Some(place) = self.place(model) else {
             return self.change_topics(index, now, model);
         };
@@ -130,8 +130,8 @@ impl Workload {
             87..=88 => self.clients[index].stats(now),
             89..=90 => self.clients[index].metadata(now),
             91..=94 => self.change_topics(index, now, model),
-            95 => self.clients[index].babble(&mut world.io),
-            96 => self.clients[index].shutdown(&mut world.io),
+            95 => self.clients[index].babble(world),
+            96 => self.clients[index].shutdown(world),
             97 => {
                 let sizes = [0, 1, 100, usize::MAX];
                 self.clients[index].reads_bytes_max = sizes[self.rng.index(sizes.len())];
@@ -139,7 +139,7 @@ impl Workload {
             _ => {
                 let how = [StreamEnd::Eof, StreamEnd::Reset][self.rng.index(2)];
                 let client = self.clients.swap_remove(index);
-                client.leave(&mut world.io, model, how);
+                client.leave(world, model, how);
             }
         }
     }

@@ -1,6 +1,9 @@
-//! One production shard on the simulated backend: boots, turns, loses power, boots again.
+//! A broker of production shards on the simulated backend: boots, turns, loses power, boots
+//! again.
 
-use broker::io::sim::{Rng, SimDisk, SimIo, SimOptions};
+use std::cell::RefMut;
+
+use broker::io::sim::{LinkBus, Rng, SharedDisk, SimDisk, SimIo, SimOptions};
 use broker::io::{Io, Wait};
 use engine::boot::{BootError, BootReport, boot};
 use engine::port::{Done, Level, Notice, Now, OpBatch, Time};
@@ -18,25 +21,31 @@ const WALL_NS: u64 = 1_672_531_800_000_000_000;
 #[derive(Debug, PartialEq, Eq)]
 pub struct PowerLoss;
 
-/// A shard and its world, from one boot to the next.
+/// A broker and its world, from one boot to the next.
 #[derive(Debug)]
 pub struct World {
-    /// The production engine.
-    pub shard: Shard,
-    /// Everything around it.
-    pub io: SimIo,
-    /// What the shard would have logged.
+    shards: Vec<Life>,
+    /// What the shards would have logged.
     pub notices: Vec<Notice>,
     /// What recovery found.
     pub report: BootReport,
     rng: Rng,
+}
+
+/// One shard's life.
+#[derive(Debug)]
+struct Life {
+    /// The production engine.
+    shard: Shard,
+    /// Everything around it.
+    io: SimIo,
     dones: Vec<Done>,
     batch: OpBatch,
     idle_turns: u32,
 }
 
 impl World {
-    /// Boots a shard from what the disk holds. If that fails the disk comes back.
+    /// Boots the shards from what the disk holds. If that fails the disk comes back.
     ///
     /// # Errors
     /// What recovery refused, or that the power went.
@@ -48,50 +57,81 @@ impl World {
         let mut rng = Rng::new(seed);
         let start = Now { time: Time(1_000_000), wall_ns: WALL_NS + rng.below(1 << 40) };
         let engine_seed = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-        let (mut shards, report) = match boot(settings, &mut disk, start, engine_seed) {
+        let (shards, report) = match boot(settings, &mut disk, start, engine_seed) {
             Ok(booted) => booted,
             Err(error) => return Err(Box::new((disk, error))),
         };
-        let options = SimOptions {
-            seed: rng.next_u64(),
-            start,
-            connections_max: u32::try_from(settings.connections_max).expect("tiny"),
-            client_window_bytes: CLIENT_WINDOW_BYTES,
-        };
-        let shard = shards.pop().expect("one shard");
-        let pool = shard.pool();
-        let io = SimIo::new(pool.shared_arena(), pool.recv_region(), disk, &options);
-        Ok(World {
-            shard,
-            io,
-            notices: Vec::new(),
-            report,
-            rng,
-            dones: Vec::new(),
-            batch: OpBatch::default(),
-            idle_turns: 0,
-        })
+        let disk = SharedDisk::from(disk);
+        let bus = LinkBus::new(settings.shards);
+        let shards = (0..settings.shards).zip(shards).map(|(number, shard)| {
+            let options = SimOptions {
+                seed: rng.next_u64(),
+                start,
+                connections_max: u32::try_from(settings.connections_max).expect("tiny"),
+                client_window_bytes: CLIENT_WINDOW_BYTES,
+            };
+            let pool = shard.pool();
+            let mut io =
+                SimIo::new(pool.shared_arena(), pool.recv_region(), disk.clone(), &options);
+            if settings.shards > 1 {
+                io.join(&bus, number);
+            }
+            Life { shard, io, dones: Vec::new(), batch: OpBatch::default(), idle_turns: 0 }
+        });
+        let shards = shards.collect();
+        Ok(World { shards, notices: Vec::new(), report, rng })
     }
 
-    /// One turn of the shard's life; comes back by `until`.
+    /// A shard for a client to connect to.
+    pub fn any_shard(&mut self) -> usize {
+        if self.shards.len() == 1 { 0 } else { self.rng.index(self.shards.len()) }
+    }
+
+    /// Everything around a shard.
+    pub fn io(&mut self, shard: usize) -> &mut SimIo {
+        &mut self.shards[shard].io
+    }
+
+    /// The disk, to plan what goes wrong.
+    pub fn disk(&mut self) -> RefMut<'_, SimDisk> {
+        self.shards[0].io.disk()
+    }
+
+    /// What time it is for the shard that is behind all others.
+    pub fn now(&self) -> Time {
+        let clocks = self.shards.iter().map(|life| life.io.now().time);
+        clocks.min().expect("there is a shard")
+    }
+
+    /// Asks the process to stop.
+    pub fn stop(&mut self) {
+        self.shards.iter_mut().for_each(|life| life.io.stop());
+    }
+
+    /// Whether a stop was asked for and all is finished.
+    pub fn is_stopped(&self) -> bool {
+        self.shards.iter().all(|life| life.shard.is_stopped())
+    }
+
+    /// A hash over every op and done of all shards.
+    pub fn trace_hash(&self) -> u64 {
+        let hashes = self.shards.iter().map(|life| life.io.trace_hash());
+        hashes.fold(0, |sum, hash| sum.rotate_left(7) ^ hash)
+    }
+
+    /// One turn of the shard whose turn it is; it comes back by `until`.
     ///
     /// # Errors
     /// The power went.
     pub fn turn(&mut self, until: Option<Time>) -> Result<(), PowerLoss> {
-        let left = (!self.dones.is_empty()).then(|| self.io.now().time);
-        let deadline = [self.shard.deadline(), until, left].into_iter().flatten().min();
-        let had = self.dones.len();
-        let waited = self.io.wait(Wait { deadline, eager: false }, &mut self.dones);
-        let now = waited.map_err(|_| PowerLoss)?;
-        self.watch_for_spinning(now, had);
+        let lives = self.shards.iter_mut();
+        let life = lives.min_by_key(|life| life.next_at(until)).expect("there is a shard");
         // As in the broker: a turn has a budget, and the rest stays for the next.
-        let budget = if self.rng.one_in(4) { 1 + self.rng.index(4) } else { usize::MAX };
-        for done in self.dones.drain(..budget.min(self.dones.len())) {
-            self.shard.handle(now, done);
-        }
-        self.shard.decide(now, &mut self.batch);
-        self.notices.append(&mut self.batch.notices);
-        self.io.submit(&mut self.batch).map_err(|_| PowerLoss)
+        let budget =
+            if self.rng.one_in(4) { 1 + self.rng.index(4) } else { usize::MAX };
+        life.turn(until, budget)?;
+        self.notices.append(&mut life.batch.notices);
+        Ok(())
     }
 
     /// Turns until nothing is on its way and no timer is near.
@@ -99,11 +139,55 @@ impl World {
     /// # Errors
     /// The power went.
     pub fn settle(&mut self) -> Result<(), PowerLoss> {
-        let end = self.io.now().time.plus_ns(2_000_000_000);
-        while self.io.now().time < end && !self.is_settled() {
+        let end = self.now().plus_ns(2_000_000_000);
+        while self.now() < end && !self.shards.iter().all(Life::is_settled) {
             self.turn(Some(end))?;
         }
         Ok(())
+    }
+
+    /// The process ends here, whatever it was doing; what was in flight stays with the disk.
+    pub fn into_disk(mut self) -> SimDisk {
+        self.shards.truncate(1);
+        self.shards.pop().expect("there is a shard").io.into_disk()
+    }
+
+    /// Fails if a shard holds memory that nothing accounts for. For a world that is settled
+    /// and has no connections.
+    pub fn leaks(&self) -> Option<String> {
+        self.shards.iter().find_map(Life::leaks)
+    }
+
+    /// Sentences for people that told of something lost or refused.
+    pub fn errors(&self) -> Vec<&str> {
+        let errors = self.notices.iter().filter(|notice| notice.level == Level::Error);
+        errors.map(|notice| notice.text.as_str()).collect()
+    }
+}
+
+impl Life {
+    /// When something happens to this shard, if it is told to come back by `until`.
+    fn next_at(&self, until: Option<Time>) -> Time {
+        let now = self.io.now().time;
+        if !self.dones.is_empty() {
+            return now;
+        }
+        let next = [self.io.next_at(), self.shard.deadline(), until];
+        next.into_iter().flatten().min().unwrap_or(Time(u64::MAX)).max(now)
+    }
+
+    fn turn(&mut self, until: Option<Time>, budget: usize) -> Result<(), PowerLoss> {
+        let left = (!self.dones.is_empty()).then(|| self.io.now().time);
+        let deadline = [self.shard.deadline(), until, left].into_iter().flatten().min();
+        let had = self.dones.len();
+        let waited = self.io.wait(Wait { deadline, eager: false }, &mut self.dones);
+        let now = waited.map_err(|_| PowerLoss)?;
+        self.watch_for_spinning(now, had);
+        for done in self.dones.drain(..budget.min(self.dones.len())) {
+            self.shard.handle(now, done);
+        }
+        self.shard.decide(now, &mut self.batch);
+        self.io.submit(&mut self.batch).map_err(|_| PowerLoss)
     }
 
     fn is_settled(&self) -> bool {
@@ -114,14 +198,7 @@ impl World {
             && self.shard.deadline().is_none_or(|deadline| deadline > horizon)
     }
 
-    /// The process ends here, whatever it was doing; what was in flight stays with the disk.
-    pub fn into_disk(self) -> SimDisk {
-        self.io.into_disk()
-    }
-
-    /// Fails if the shard holds memory that nothing accounts for. For a world that is settled
-    /// and has no connections.
-    pub fn leaks(&self) -> Option<String> {
+    fn leaks(&self) -> Option<String> {
         let (live, accounted) = (self.shard.live_buffers(), self.shard.buffers_accounted());
         match (self.io.recv_buffers_held(), self.io.connections_open()) {
             (0, 0) if live == accounted => None,
@@ -130,12 +207,6 @@ impl World {
                 "{buffers} receive buffers and {connections} connections are not given back"
             )),
         }
-    }
-
-    /// Sentences for people that told of something lost or refused.
-    pub fn errors(&self) -> Vec<&str> {
-        let errors = self.notices.iter().filter(|notice| notice.level == Level::Error);
-        errors.map(|notice| notice.text.as_str()).collect()
     }
 
     fn watch_for_spinning(&mut self, now: Now, had: usize) {

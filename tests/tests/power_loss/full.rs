@@ -25,10 +25,10 @@ impl Life {
     fn begin() -> Life {
         let mut model = Model::default();
         let mut world = World::boot(&Settings::tiny(), SimDisk::new(3), 3).expect("a first start");
-        let client = SimClient::connect(&mut world.io, &mut model);
+        let client = SimClient::connect(&mut world, &mut model);
         let mut life = Life { world, client, model, place: ([0; 16], 0) };
         life.until(|life| life.client.is_ready());
-        let now = life.world.io.now().time;
+        let now = life.world.now();
         life.client.create_topic(now, &mut life.model, "t", 1);
         life.until(|life| life.client.in_flight() == 0);
         let Some(&Topic::Live(id, _)) = life.model.topics.get("t") else { panic!("created") };
@@ -39,11 +39,11 @@ impl Life {
     /// Goes on until `is_done`; false if that does not come about within a minute.
     fn goes_on(&mut self, is_done: impl Fn(&Life) -> bool) -> bool {
         for _ in 0..60_000 {
-            self.client.pump(&mut self.world.io, &mut self.model);
+            self.client.pump(&mut self.world, &mut self.model);
             if is_done(self) {
                 return true;
             }
-            let soon = self.world.io.now().time.plus_ns(STEP_NS);
+            let soon = self.world.now().plus_ns(STEP_NS);
             self.world.turn(Some(soon)).expect("no power loss is planned");
         }
         false
@@ -55,7 +55,7 @@ impl Life {
 
     /// Produces one record and gives what became of it; none if it still waits after a minute.
     fn produce(&mut self) -> Option<Fate> {
-        let now = self.world.io.now().time;
+        let now = self.world.now();
         self.client.produce(now, &mut self.model, self.place, Acks::Durable, &[RECORD_BYTES]);
         let newest = |life: &Life| {
             let log = life.model.logs.get(&life.place).expect("it was sent there");
@@ -68,8 +68,8 @@ impl Life {
 #[test]
 fn a_full_device_refuses_and_goes_on_when_there_is_space() {
     let mut life = Life::begin();
-    let used: usize = life.world.io.disk().files().map(|(_, bytes)| bytes.len()).sum();
-    life.world.io.disk().plan().space_bytes = Some(used + 600 * 1024);
+    let used: usize = life.world.disk().files().map(|(_, bytes)| bytes.len()).sum();
+    life.world.disk().plan().space_bytes = Some(used + 600 * 1024);
     let mut acked = 0;
     let mut refused = 0;
     for _ in 0..200 {
@@ -86,10 +86,10 @@ fn a_full_device_refuses_and_goes_on_when_there_is_space() {
         }
     }
     assert!(acked > 10 && refused > 3, "{acked} taken, {refused} refused");
-    life.world.io.disk().plan().space_bytes = None;
-    let asked_again = life.world.io.now().time.plus_ns(2 * PROBE_SPACE_NS);
+    life.world.disk().plan().space_bytes = None;
+    let asked_again = life.world.now().plus_ns(2 * PROBE_SPACE_NS);
     let mut goes_on = false;
-    while !goes_on && life.world.io.now().time < asked_again {
+    while !goes_on && life.world.now() < asked_again {
         goes_on = matches!(life.produce(), Some(Fate::Acked(_)));
     }
     assert!(goes_on, "there is space, and nothing is taken");

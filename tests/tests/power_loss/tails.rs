@@ -59,14 +59,14 @@ struct FrameAt {
 fn written(length: usize, death: Death) -> (SimDisk, Place) {
     let mut model = Model::default();
     let mut world = World::boot(&Settings::tiny(), SimDisk::new(7), 7).expect("a first start");
-    let mut client = SimClient::connect(&mut world.io, &mut model);
+    let mut client = SimClient::connect(&mut world, &mut model);
     until(&mut world, &mut client, &mut model, |client, _| client.is_ready());
-    client.create_topic(world.io.now().time, &mut model, "t", 1);
+    client.create_topic(world.now(), &mut model, "t", 1);
     until(&mut world, &mut client, &mut model, |client, _| client.in_flight() == 0);
     let Some(&Topic::Live(id, _)) = model.topics.get("t") else { panic!("it was created") };
     let place = (id, 0);
     for _ in 0..BATCHES {
-        client.produce(world.io.now().time, &mut model, place, Acks::Durable, &[length]);
+        client.produce(world.now(), &mut model, place, Acks::Durable, &[length]);
         until(&mut world, &mut client, &mut model, |client, _| client.in_flight() == 0);
     }
     if death == Death::AfterIdling {
@@ -85,11 +85,11 @@ fn until(
     is_done: impl Fn(&SimClient, &Model) -> bool,
 ) {
     for _ in 0..10_000 {
-        client.pump(&mut world.io, model);
+        client.pump(&mut world, model);
         if is_done(client, model) {
             return;
         }
-        let soon = world.io.now().time.plus_ns(1_000_000);
+        let soon = world.now().plus_ns(1_000_000);
         world.turn(Some(soon)).expect("no power loss is planned");
     }
     panic!("it never came about");
