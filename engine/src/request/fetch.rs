@@ -414,10 +414,13 @@ impl Shard {
     /// A waiting fetch is answered now with what there is.
     pub(crate) fn hurry_local(&mut self, now: Time, serial: u64) {
         let Some(mut fetch) = self.fetches.remove(&serial) else { return };
-        self.unpark(serial, &mut fetch);
+        // One that is not parked is being worked on: a second look would read twice.
+        if fetch.is_parked {
+            self.unpark(serial, &mut fetch);
+            self.ready.push_back(serial);
+        }
         fetch.due = now;
         self.fetches.insert(serial, fetch);
-        self.ready.push_back(serial);
     }
 
     /// Forgets the fetches of a connection that is gone.
@@ -436,10 +439,10 @@ impl Shard {
         }
     }
 
-    /// The partition's waiting fetches, and every other one, are looked at again: a stop answers
-    /// them all.
+    /// Every waiting fetch is looked at again: a stop answers them all.
     pub(crate) fn wake_all_fetches(&mut self) {
-        self.ready.extend(self.fetches.keys().copied());
+        let parked = self.fetches.iter().filter(|(_, fetch)| fetch.is_parked);
+        self.ready.extend(parked.map(|(&serial, _)| serial));
     }
 }
 

@@ -85,7 +85,7 @@ fn until(
     is_done: impl Fn(&SimClient, &Model) -> bool,
 ) {
     for _ in 0..10_000 {
-        client.pump(&mut world, model);
+        client.pump(world, model);
         if is_done(client, model) {
             return;
         }
