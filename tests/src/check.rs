@@ -73,7 +73,6 @@ impl Bounds {
             fetch_path: [FetchPath::Memory, FetchPath::Direct][rng.index(2)],
             reply_bytes_queued_max: kib[rng.index(3)] * 1024,
             lazy_commit_ns: [0, 100_000, 1_000_000, 20_000_000][rng.index(4)],
-            shards: [1, 1, 2, 3][rng.index(4)],
             requests_in_flight_max: [1, 2, 16][rng.index(3)],
             connections_max: [4, 8, 32][rng.index(3)],
             files_max: [16, 24, 64][rng.index(3)],
@@ -153,6 +152,7 @@ pub fn live(trial: &Trial) -> Outcome {
 
 /// A disk, and what has become of it so far.
 struct Lives {
+    bounds: Bounds,
     settings: Settings,
     rng: Rng,
     model: Model,
@@ -176,13 +176,17 @@ impl Lives {
         disk.plan().honesty = trial.honesty;
         let outcome =
             Outcome { mutations: 0, replayed: 0, torn: 0, trace: 0, violations: Vec::new() };
-        Lives { settings, rng, model: Model::default(), disk, stopped: None, outcome }
+        Lives { bounds: trial.bounds, settings, rng, model: Model::default(), disk, stopped: None, outcome }
     }
 
     /// Boots, again if the power goes or the disk fails meanwhile. `None`, and a violation, if
     /// recovery refuses.
     fn boot(&mut self) -> Option<World> {
         for _ in 0..BOOTS_MAX {
+            if self.bounds == Bounds::Varied {
+                // Another number of shards is another placement.
+                self.settings.shards = [1, 1, 2, 3][self.rng.index(4)];
+            }
             prepare_spares(&mut self.disk, &self.settings);
             let seen = inspection::inspect(&self.disk);
             let disk = std::mem::replace(&mut self.disk, SimDisk::new(0));
@@ -383,7 +387,7 @@ impl Reader {
         let mut records = Vec::new();
         loop {
             let offset = records.last().map_or(0, |&(offset, _)| offset + 1);
-            self.client.fetch(world.now(), place, offset, 0, 64 * 1024);
+            self.client.fetch(world.now(), &[(place, offset)], 0, 64 * 1024);
             let fetched = self.until(world, model, |client| client.fetched.pop())?;
             let Some(Fetched { error, records: more, end, .. }) = fetched else {
                 model.violated(place, format!("reading at {offset} brings no answer"));

@@ -17,12 +17,12 @@ use crate::world::World;
 /// What a request in flight was about.
 #[derive(Debug, Clone)]
 pub enum Asked {
-    /// A batch of one partition, by its first record's number.
-    Produce(Place, u64),
-    /// One partition from an offset.
-    Fetch(Place, u64),
-    /// A partition's newest or oldest offset.
-    Offsets(Place),
+    /// A batch each of some partitions, by its first record's number.
+    Produce(Vec<(Place, u64)>),
+    /// Some partitions, each from an offset.
+    Fetch(Vec<(Place, u64)>),
+    /// Partitions' newest or oldest offsets.
+    Offsets(Vec<Place>),
     /// A topic.
     Create(String, u32),
     /// A topic.
@@ -111,37 +111,42 @@ impl SimClient {
         self.session.limits().is_some()
     }
 
-    /// Sends a batch of new records with values of these lengths.
+    /// Sends a batch of new records with values of these lengths to each of the partitions.
     pub fn produce(
         &mut self,
         now: Time,
         model: &mut Model,
-        place: Place,
+        places: &[Place],
         acks: Acks,
         lengths: &[usize],
     ) {
         let bytes: usize = lengths.iter().sum();
-        if !self.session.has_room(bytes + lengths.len() * 32 + 256) {
+        if !self.session.has_room((bytes + lengths.len() * 32 + 256) * places.len()) {
             return;
         }
         let count = u32::try_from(lengths.len()).expect("few");
-        let first = model.send(place, self.connection, acks, count);
-        let mut builder = BatchBuilder::with_capacity(bytes);
-        for (record, &length) in (first..).zip(lengths) {
-            builder.push(1_672_531_200_000, None, Some(&value(record, length)));
-        }
+        let mut firsts = Vec::new();
+        let batches = places.iter().map(|&place| {
+            let first = model.send(place, self.connection, acks, count);
+            firsts.push((place, first));
+            let mut builder = BatchBuilder::with_capacity(bytes);
+            for (record, &length) in (first..).zip(lengths) {
+                builder.push(1_672_531_200_000, None, Some(&value(record, length)));
+            }
+            (place.0, place.1, builder.finish().to_vec())
+        });
+        let batches: Vec<_> = batches.collect();
         let timing = ServerTiming::Omit;
         let options = ProduceOptions { acks, timeout_ms: 0, timing };
-        let sent = self.session.produce(&options, &place.0, place.1, builder.finish());
-        match sent {
-            Ok(Some(id)) => self.note(id, Asked::Produce(place, first), now),
-            Ok(None) => model.in_doubt(place, first),
+        match self.session.produce_several(&options, &batches) {
+            Ok(Some(id)) => self.note(id, Asked::Produce(firsts), now),
+            Ok(None) => firsts.iter().for_each(|&(place, first)| model.in_doubt(place, first)),
             Err(error) => panic!("there was room: {error}"),
         }
     }
 
-    /// Asks for records.
-    pub fn fetch(&mut self, now: Time, place: Place, offset: u64, wait_ms: u32, max_bytes: u32) {
+    /// Asks for records of partitions, each from an offset.
+    pub fn fetch(&mut self, now: Time, wants: &[(Place, u64)], wait_ms: u32, max_bytes: u32) {
         let head = fetch::RequestHead {
             max_wait_ms: wait_ms.into(),
             min_bytes: 1.into(),
@@ -150,27 +155,29 @@ impl SimClient {
             flags: 0,
             partition_count: 1.into(),
         };
-        let entry = fetch::RequestEntry {
+        let entries = wants.iter().map(|&(place, offset)| fetch::RequestEntry {
             topic_id: place.0,
             partition: place.1.into(),
             leader_epoch: u32::MAX.into(),
             offset: offset.into(),
             partition_max_bytes: max_bytes.into(),
             reserved: 0.into(),
-        };
-        let asked = self.session.fetch(&head, &[entry]);
-        self.noted(asked, Asked::Fetch(place, offset), now);
+        });
+        let entries: Vec<_> = entries.collect();
+        let asked = self.session.fetch(&head, &entries);
+        self.noted(asked, Asked::Fetch(wants.to_vec()), now);
     }
 
-    /// Asks where a partition ends, or begins.
-    pub fn list_offsets(&mut self, now: Time, place: Place, timestamp_ms: i64) {
-        let entry = list_offsets::RequestEntry {
+    /// Asks where partitions end, or begin.
+    pub fn list_offsets(&mut self, now: Time, places: &[Place], timestamp_ms: i64) {
+        let entries = places.iter().map(|place| list_offsets::RequestEntry {
             topic_id: place.0,
             partition: place.1.into(),
             timestamp_ms: timestamp_ms.into(),
-        };
-        let asked = self.session.list_offsets(&[entry]);
-        self.noted(asked, Asked::Offsets(place), now);
+        });
+        let entries: Vec<_> = entries.collect();
+        let asked = self.session.list_offsets(&entries);
+        self.noted(asked, Asked::Offsets(places.to_vec()), now);
     }
 
     /// Creates a topic.
@@ -228,7 +235,9 @@ impl SimClient {
     pub fn give_up(&mut self, model: &mut Model) {
         for (asked, _) in std::mem::take(&mut self.asked).into_values() {
             match asked {
-                Asked::Produce(place, first) => model.in_doubt(place, first),
+                Asked::Produce(batches) => {
+                    batches.iter().for_each(|&(place, first)| model.in_doubt(place, first));
+                }
                 Asked::Create(name, _) | Asked::Delete(name) => {
                     model.topics.insert(name, Topic::InDoubt);
                 }
@@ -306,29 +315,27 @@ fn answered(
     let about = asked.remove(&id).map(|(about, _)| about);
     let about = about.expect("a session answers what was asked");
     match (event, about) {
-        (Event::Produced(_, reply), Asked::Produce(place, first)) => {
-            let entry = reply.entries.first().expect("one partition was named");
-            model.answered(place, first, entry.error.get(), entry.base_offset.get());
+        (Event::Produced(_, reply), Asked::Produce(batches)) => {
+            assert_eq!(reply.entries.len(), batches.len(), "a row for each partition");
+            for (&(place, first), entry) in batches.iter().zip(reply.entries) {
+                assert_eq!((entry.topic_id, entry.partition.get()), place, "rows are in order");
+                model.answered(place, first, entry.error.get(), entry.base_offset.get());
+            }
         }
-        (Event::Fetched(_, reply), Asked::Fetch(place, offset)) => {
-            let (entry, bytes) = reply.parts().next().expect("one partition was named");
-            let end = entry.high_watermark.get();
-            let records = records(bytes, offset, place, model);
-            for &(offset, record) in &records {
-                model.seen(place, offset, record);
-                if offset >= end {
-                    model.violated(place, format!("record at {offset} is beyond the end {end}"));
+        (Event::Fetched(_, reply), Asked::Fetch(wants)) => {
+            assert_eq!(reply.entries.len(), wants.len(), "a row for each partition");
+            for (&want, (entry, bytes)) in wants.iter().zip(reply.parts()) {
+                assert_eq!((entry.topic_id, entry.partition.get()), want.0, "rows are in order");
+                fetched.push(row_fetched(want, entry, bytes, model));
+            }
+        }
+        (Event::Offsets(_, entries), Asked::Offsets(places)) => {
+            assert_eq!(entries.len(), places.len(), "a row for each partition");
+            for (&place, entry) in places.iter().zip(entries) {
+                assert_eq!((entry.topic_id, entry.partition.get()), place, "rows are in order");
+                if entry.error.get() == 0 && entry.timestamp_ms.get() == -1 {
+                    model.told_end(place, entry.offset.get());
                 }
-            }
-            if entry.error.get() == 0 {
-                model.told_end(place, end);
-            }
-            fetched.push(Fetched { place, error: entry.error.get(), records, end });
-        }
-        (Event::Offsets(_, entries), Asked::Offsets(place)) => {
-            let entry = entries.first().expect("one partition was named");
-            if entry.error.get() == 0 && entry.timestamp_ms.get() == -1 {
-                model.told_end(place, entry.offset.get());
             }
         }
         (Event::TopicCreated(_, &id), Asked::Create(name, partitions)) => {
@@ -349,12 +356,39 @@ fn answered(
     }
 }
 
+fn row_fetched(
+    (place, offset): (Place, u64),
+    entry: &fetch::ReplyEntry,
+    bytes: &[u8],
+    model: &mut Model,
+) -> Fetched {
+    let end = entry.high_watermark.get();
+    let records = records(bytes, offset, place, model);
+    for &(offset, record) in &records {
+        model.seen(place, offset, record);
+        if offset >= end {
+            model.violated(place, format!("record at {offset} is beyond the end {end}"));
+        }
+    }
+    if entry.error.get() == 0 {
+        model.told_end(place, end);
+    }
+    Fetched { place, error: entry.error.get(), records, end }
+}
+
 fn refused(refusal: Refusal<'_>, about: Asked, fetched: &mut Vec<Fetched>, model: &mut Model) {
     match about {
-        Asked::Produce(place, first) => model.answered(place, first, refusal.code, 0),
-        Asked::Fetch(place, _) => {
-            fetched.push(Fetched { place, error: refusal.code, records: Vec::new(), end: 0 });
+        Asked::Produce(batches) => {
+            for (place, first) in batches {
+                model.answered(place, first, refusal.code, 0);
+            }
         }
+        Asked::Fetch(wants) => fetched.extend(wants.into_iter().map(|(place, _)| Fetched {
+            place,
+            error: refusal.code,
+            records: Vec::new(),
+            end: 0,
+        })),
         Asked::Create(name, _) => {
             model.topics.insert(name, Topic::InDoubt);
         }

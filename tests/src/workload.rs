@@ -125,7 +125,8 @@ impl Workload {
             80..=86 => {
                 let which = [list_offsets::TIMESTAMP_LATEST, list_offsets::TIMESTAMP_EARLIEST];
                 let timestamp_ms = which[self.rng.index(2)];
-                self.clients[index].list_offsets(now, place, timestamp_ms);
+                let places = self.places(model, place);
+                self.clients[index].list_offsets(now, &places, timestamp_ms);
             }
             87..=88 => self.clients[index].stats(now),
             89..=90 => self.clients[index].metadata(now),
@@ -158,6 +159,16 @@ impl Workload {
         Some((id, u32::try_from(partition).expect("few")))
     }
 
+    /// This partition, and now and then others of its topic with it.
+    fn places(&mut self, model: &Model, place: Place) -> Vec<Place> {
+        let mut places = vec![place];
+        if self.rng.one_in(4) {
+            let siblings = model.logs.keys().filter(|other| other.0 == place.0 && **other != place);
+            places.extend(siblings);
+        }
+        places
+    }
+
     fn produce(&mut self, index: usize, now: Time, model: &mut Model, place: Place) {
         let acks = match self.rng.below(10) {
             0 => Acks::None,
@@ -177,19 +188,25 @@ impl Workload {
         let bytes = usize::try_from(bytes).expect("small");
         let count = 1 + self.rng.index(8);
         let lengths = vec![(bytes / count).max(8); count];
-        self.clients[index].produce(now, model, place, acks, &lengths);
+        let places = self.places(model, place);
+        self.clients[index].produce(now, model, &places, acks, &lengths);
     }
 
     fn fetch(&mut self, index: usize, now: Time, model: &Model, place: Place) {
-        let end = model.logs.get(&place).map_or(0, |log| log.visible_end);
-        let offset = match self.rng.below(4) {
-            0 => end,
-            1 => end + self.rng.below(2),
-            _ => self.rng.below(end + 1),
-        };
+        let places = self.places(model, place);
+        let wants = places.into_iter().map(|place| {
+            let end = model.logs.get(&place).map_or(0, |log| log.visible_end);
+            let offset = match self.rng.below(4) {
+                0 => end,
+                1 => end + self.rng.below(2),
+                _ => self.rng.below(end + 1),
+            };
+            (place, offset)
+        });
+        let wants: Vec<_> = wants.collect();
         let wait_ms = [0, 1, 10, 200][self.rng.index(4)];
         let max_bytes = [1, 2_000, 20_000, 300_000][self.rng.index(4)];
-        self.clients[index].fetch(now, place, offset, wait_ms, max_bytes);
+        self.clients[index].fetch(now, &wants, wait_ms, max_bytes);
     }
 
     fn change_topics(&mut self, index: usize, now: Time, model: &mut Model) {

@@ -46,6 +46,15 @@ pub enum ServerTiming {
     Ask,
 }
 
+impl ServerTiming {
+    const fn flags(self) -> u8 {
+        match self {
+            ServerTiming::Omit => 0,
+            ServerTiming::Ask => produce::FLAG_TIMING,
+        }
+    }
+}
+
 /// How a produce request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProduceOptions {
@@ -173,16 +182,44 @@ impl Session {
             partition: partition.into(),
             batch_bytes: u32::try_from(batch.len()).expect("checked against the limit").into(),
         };
-        let flags = match options.timing {
-            ServerTiming::Omit => 0,
-            ServerTiming::Ask => produce::FLAG_TIMING,
-        };
+        let flags = options.timing.flags();
         let envelope = Envelope::request(Kind::Produce, id.map_or(0, RequestId::number));
         frame::encode(self.outgoing.buffer(), envelope, batch.len(), |out| {
             let timeout_ms = options.timeout_ms;
             produce::encode_control(out, options.acks, flags, timeout_ms, &[entry]);
         });
         Ok(BatchWrite::new(self, batch, id))
+    }
+
+    /// Appends encoded batches of several partitions as one request, copying them. No id with
+    /// `Acks::None`, which is never answered.
+    pub fn produce_several(
+        &mut self,
+        options: &ProduceOptions,
+        batches: &[(TopicId, u32, Vec<u8>)],
+    ) -> Result<Option<RequestId>, SendError> {
+        valid_count(batches.len())?;
+        let limit = self.limits().map_or(usize::MAX, |limits| limits.batch_bytes_max);
+        if batches.iter().any(|(_, _, batch)| batch.len() > limit) {
+            return Err(SendError::TooLarge("a batch is longer than the broker takes"));
+        }
+        let entries: Vec<_> = batches.iter().map(entry).collect();
+        let bytes: usize = batches.iter().map(|(_, _, batch)| batch.len()).sum();
+        let control = size_of::<produce::RequestHead>() + size_of_val(entries.as_slice());
+        let frame_bytes = FRAME_HEADER_BYTES + control + bytes;
+        self.check(frame_bytes)?;
+        let id = match options.acks {
+            Acks::None => None,
+            _ => Some(self.inflight.insert(Kind::Produce, frame_bytes)),
+        };
+        let envelope = Envelope::request(Kind::Produce, id.map_or(0, RequestId::number));
+        let out = self.outgoing.buffer();
+        frame::encode(out, envelope, bytes, |out| {
+            let (acks, timeout_ms) = (options.acks, options.timeout_ms);
+            produce::encode_control(out, acks, options.timing.flags(), timeout_ms, &entries);
+        });
+        batches.iter().for_each(|(_, _, batch)| out.extend_from_slice(batch));
+        Ok(id)
     }
 
     fn request(
@@ -208,6 +245,14 @@ impl Session {
             return Err(SendError::TooLarge("the request is longer than the broker takes"));
         }
         if self.has_room(frame_bytes) { Ok(()) } else { Err(SendError::WindowFull) }
+    }
+}
+
+fn entry((topic_id, partition, batch): &(TopicId, u32, Vec<u8>)) -> produce::RequestEntry {
+    produce::RequestEntry {
+        topic_id: *topic_id,
+        partition: (*partition).into(),
+        batch_bytes: u32::try_from(batch.len()).expect("checked against the limit").into(),
     }
 }
 

@@ -56,7 +56,7 @@ impl Life {
     /// Produces one record and gives what became of it; none if it still waits after a minute.
     fn produce(&mut self) -> Option<Fate> {
         let now = self.world.now();
-        self.client.produce(now, &mut self.model, self.place, Acks::Durable, &[RECORD_BYTES]);
+        self.client.produce(now, &mut self.model, &[self.place], Acks::Durable, &[RECORD_BYTES]);
         let newest = |life: &Life| {
             let log = life.model.logs.get(&life.place).expect("it was sent there");
             log.sent.values().next_back().expect("it was sent").fate

@@ -66,7 +66,7 @@ fn written(length: usize, death: Death) -> (SimDisk, Place) {
     let Some(&Topic::Live(id, _)) = model.topics.get("t") else { panic!("it was created") };
     let place = (id, 0);
     for _ in 0..BATCHES {
-        client.produce(world.now(), &mut model, place, Acks::Durable, &[length]);
+        client.produce(world.now(), &mut model, &[place], Acks::Durable, &[length]);
         until(&mut world, &mut client, &mut model, |client, _| client.in_flight() == 0);
     }
     if death == Death::AfterIdling {
