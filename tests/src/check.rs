@@ -176,7 +176,15 @@ impl Lives {
         disk.plan().honesty = trial.honesty;
         let outcome =
             Outcome { mutations: 0, replayed: 0, torn: 0, trace: 0, violations: Vec::new() };
-        Lives { bounds: trial.bounds, settings, rng, model: Model::default(), disk, stopped: None, outcome }
+        Lives {
+            bounds: trial.bounds,
+            settings,
+            rng,
+            model: Model::default(),
+            disk,
+            stopped: None,
+            outcome,
+        }
     }
 
     /// Boots, again if the power goes or the disk fails meanwhile. `None`, and a violation, if

@@ -257,7 +257,8 @@ impl SimClient {
             self.session.sent(count);
         }
         self.received.clear();
-        let end = world.io(self.shard).client_receive(self.id, self.reads_bytes_max, &mut self.received);
+        let end =
+            world.io(self.shard).client_receive(self.id, self.reads_bytes_max, &mut self.received);
         self.session.receive(&self.received);
         loop {
             match self.session.next_event() {

@@ -87,6 +87,11 @@ impl World {
         if self.shards.len() == 1 { 0 } else { self.rng.index(self.shards.len()) }
     }
 
+    /// A shard.
+    pub fn shard(&self, shard: usize) -> &Shard {
+        &self.shards[shard].shard
+    }
+
     /// Everything around a shard.
     pub fn io(&mut self, shard: usize) -> &mut SimIo {
         &mut self.shards[shard].io
@@ -127,8 +132,7 @@ impl World {
         let lives = self.shards.iter_mut();
         let life = lives.min_by_key(|life| life.next_at(until)).expect("there is a shard");
         // As in the broker: a turn has a budget, and the rest stays for the next.
-        let budget =
-            if self.rng.one_in(4) { 1 + self.rng.index(4) } else { usize::MAX };
+        let budget = if self.rng.one_in(4) { 1 + self.rng.index(4) } else { usize::MAX };
         life.turn(until, budget)?;
         self.notices.append(&mut life.batch.notices);
         Ok(())

@@ -25,7 +25,7 @@ struct Life {
 impl Life {
     fn begin(settings: &Settings, disk: SimDisk, mut model: Model) -> Life {
         let mut world = World::boot(settings, disk, 5).expect("a whole disk");
-        let client = SimClient::connect(&mut world.io, &mut model);
+        let client = SimClient::connect(&mut world, &mut model);
         let mut life = Life { world, client, model };
         life.until(|client| client.is_ready());
         life
@@ -33,19 +33,19 @@ impl Life {
 
     fn until(&mut self, is_done: impl Fn(&SimClient) -> bool) {
         for _ in 0..60_000 {
-            self.client.pump(&mut self.world.io, &mut self.model);
+            self.client.pump(&mut self.world, &mut self.model);
             if is_done(&self.client) {
                 return;
             }
-            let soon = self.world.io.now().time.plus_ns(STEP_NS);
+            let soon = self.world.now().plus_ns(STEP_NS);
             self.world.turn(Some(soon)).expect("no power loss is planned");
         }
         panic!("it never came about; {:?}", self.world.errors());
     }
 
     fn fetch(&mut self, place: Place, offset: u64, max_bytes: u32) -> Fetched {
-        let now = self.world.io.now().time;
-        self.client.fetch(now, place, offset, 0, max_bytes);
+        let now = self.world.now();
+        self.client.fetch(now, &[(place, offset)], 0, max_bytes);
         self.until(|client| !client.fetched.is_empty());
         self.client.fetched.pop().expect("just seen")
     }
@@ -72,7 +72,7 @@ impl Life {
 /// A disk with two partitions of long and short batches, all of them in segments.
 fn written(settings: &Settings) -> (SimDisk, [Place; 2], Model) {
     let mut life = Life::begin(settings, SimDisk::new(11), Model::default());
-    let now = life.world.io.now().time;
+    let now = life.world.now();
     life.client.create_topic(now, &mut life.model, "t", 2);
     life.until(|client| client.in_flight() == 0);
     let Some(&Topic::Live(id, _)) = life.model.topics.get("t") else { panic!("created") };
@@ -80,9 +80,9 @@ fn written(settings: &Settings) -> (SimDisk, [Place; 2], Model) {
     for batch in 0..BATCHES {
         for place in places {
             let length = [9_000, 300, 40_000][usize::try_from(batch % 3).expect("small")];
-            let now = life.world.io.now().time;
+            let now = life.world.now();
             let lengths = [length, 100];
-            life.client.produce(now, &mut life.model, place, Acks::Durable, &lengths);
+            life.client.produce(now, &mut life.model, &[place], Acks::Durable, &lengths);
             life.until(|client| client.in_flight() == 0);
         }
     }
@@ -109,7 +109,7 @@ fn every_path_and_size_of_read_brings_every_record() {
                 let offsets = life.read(places[0], from, max_bytes);
                 assert!(offsets.iter().copied().eq(from..2 * BATCHES), "{settings:?}");
             }
-            let reads = life.world.shard.counters().fetch_disk_reads;
+            let reads = life.world.shard(0).counters().fetch_disk_reads;
             assert!(reads > 0, "it is read from the disk: {fetch_path:?}");
         }
     }
@@ -121,7 +121,7 @@ fn reading_ahead_reads_no_byte_twice() {
     let (disk, places, model) = written(&settings);
     let mut life = Life::begin(&settings, disk, model);
     life.read(places[0], 0, 64 << 10);
-    let counters = *life.world.shard.counters();
+    let counters = *life.world.shard(0).counters();
     // Frames have headers and padding.
     let (read, sent) = (counters.disk_read_bytes, counters.fetch_bytes);
     assert!(read >= sent && read < sent + sent / 4, "{read} bytes were read to send {sent}");
@@ -134,14 +134,14 @@ fn a_direct_path_reads_what_memory_has_and_sees_new_records() {
     let mut life = Life::begin(&settings, disk, model);
     let mut end = 2 * BATCHES;
     for _ in 0..30 {
-        let now = life.world.io.now().time;
-        life.client.produce(now, &mut life.model, places[0], Acks::Durable, &[9_000]);
+        let now = life.world.now();
+        life.client.produce(now, &mut life.model, &places[..1], Acks::Durable, &[9_000]);
         life.until(|client| client.in_flight() == 0);
         end += 1;
         let offsets = life.read(places[0], end - 5, 1 << 20);
         assert!(offsets.iter().copied().eq(end - 5..end), "{offsets:?}");
     }
-    assert!(life.world.shard.counters().fetch_disk_reads > 20, "memory is not asked");
+    assert!(life.world.shard(0).counters().fetch_disk_reads > 20, "memory is not asked");
 }
 
 #[test]
@@ -150,8 +150,8 @@ fn a_failed_read_is_told_and_others_go_on() {
     for read_ahead_bytes in [0, 64 << 10] {
         let settings = Settings { read_ahead_bytes, ..Settings::tiny() };
         let mut life = Life::begin(&settings, disk.clone(), model.clone());
-        let next = life.world.io.disk().reads() + 1;
-        life.world.io.disk().plan().reads.insert(next, Fault::EIO);
+        let next = life.world.disk().reads() + 1;
+        life.world.disk().plan().reads.insert(next, Fault::EIO);
         let failed = life.fetch(places[0], 0, 1 << 20);
         assert_eq!(failed.error, ErrorCode::StorageFailed.number());
         let name = oldest_segment(places[0]).to_string();
@@ -193,8 +193,8 @@ fn what_was_read_ahead_is_given_back_when_nobody_comes() {
     life.fetch(places[0], 4, 40_000);
     life.world.settle().expect("no power loss is planned");
     let Life { mut world, client, mut model } = life;
-    client.leave(&mut world.io, &mut model, broker::io::sim::StreamEnd::Eof);
+    client.leave(&mut world, &mut model, broker::io::sim::StreamEnd::Eof);
     world.settle().expect("no power loss is planned");
     assert_eq!(world.leaks(), None);
-    assert_eq!(world.shard.buffers_read_ahead(), 0);
+    assert_eq!(world.shard(0).buffers_read_ahead(), 0);
 }

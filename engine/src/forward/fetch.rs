@@ -34,8 +34,10 @@ pub struct Spread {
     waiting: usize,
     /// Calls that may still be waiting for data: shard and slot.
     calls: Vec<(u16, u32)>,
-    /// The fetch of this shard's own partitions.
+    /// The fetch of this shard's own partitions, while it waits.
     local: Option<u64>,
+    /// The numbers of its rows: topics may come and go meanwhile.
+    local_rows: Vec<u16>,
     is_hurried: bool,
 }
 
@@ -71,6 +73,7 @@ impl Shard {
             waiting: parts,
             calls: Vec::new(),
             local: None,
+            local_rows: Vec::new(),
             is_hurried: false,
             wants,
         });
@@ -90,8 +93,7 @@ impl Shard {
             let shard = u16::try_from(shard).expect("shards are numbered with u16");
             let rows = std::mem::take(rows);
             if shard == self.store.settings.shard {
-                self.fetch_here(fetch, (slot, serial), head, &rows);
-                self.forward.keep_rows(rows);
+                self.fetch_here(fetch, (slot, serial), head, rows);
             } else {
                 self.fetch_there(shard, (slot, serial), head, rows);
             }
@@ -123,7 +125,7 @@ impl Shard {
         fetch: &Fetch,
         (slot, serial): (u32, u64),
         head: RequestHead,
-        rows: &[u16],
+        rows: Vec<u16>,
     ) {
         let spread = self.forward.spreads.get(slot).expect("just inserted");
         let wants: Vec<RequestEntry> =
@@ -134,6 +136,7 @@ impl Shard {
         self.ready.push_back(local);
         let spread = self.forward.spreads.get_mut(slot).expect("just inserted");
         spread.local = Some(local);
+        spread.local_rows = rows;
     }
 
     /// This shard's own part of a spread fetch is complete; its parts' references are handed over.
@@ -152,15 +155,10 @@ impl Shard {
             return;
         };
         spread.local = None;
-        let here: Vec<usize> = (0..spread.wants.len())
-            .filter(|&row| {
-                let want = &spread.wants[row];
-                let owner = self.catalog.owner(&want.topic_id, want.partition.get());
-                !matches!(owner, Ok(Owner::There(_)))
-            })
-            .collect();
+        assert_eq!(spread.local_rows.len(), rows.len(), "a row for each partition");
         let mut parts = parts.iter().copied();
-        for (&index, row) in here.iter().zip(rows) {
+        for (&index, row) in spread.local_rows.iter().zip(rows) {
+            let index = row_index(index);
             let mut left = usize_of(row.batches_bytes.get());
             while left > 0 {
                 let part = parts.next().expect("rows say how long their parts are");

@@ -27,7 +27,7 @@ fn lawful(trial: &Trial) -> Outcome {
 #[test]
 fn power_loss_at_every_operation_loses_nothing_acknowledged() {
     let (mut replayed, mut torn) = (0, 0);
-    for seed in 1..=2 {
+    for seed in [1, 3] {
         let all = lawful(&small(seed)).mutations;
         assert!(all > 60, "the workload does something: {all}");
         for at in 1..=all {
