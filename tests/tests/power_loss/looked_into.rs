@@ -21,25 +21,25 @@ const RECORDS: u64 = 14;
 fn several_segments() -> (SimDisk, Place) {
     let mut model = Model::default();
     let mut world = World::boot(&Settings::tiny(), SimDisk::new(3), 3).expect("a first start");
-    let mut client = SimClient::connect(&mut world.io, &mut model);
+    let mut client = SimClient::connect(&mut world, &mut model);
     let done = |world: &mut World, client: &mut SimClient, model: &mut Model| {
         for _ in 0..10_000 {
-            client.pump(&mut world.io, model);
+            client.pump(world, model);
             if client.is_ready() && client.in_flight() == 0 {
                 return;
             }
-            let soon = world.io.now().time.plus_ns(1_000_000);
+            let soon = world.now().plus_ns(1_000_000);
             world.turn(Some(soon)).expect("no power loss is planned");
         }
         panic!("it never came about");
     };
     done(&mut world, &mut client, &mut model);
-    client.create_topic(world.io.now().time, &mut model, "t", 1);
+    client.create_topic(world.now(), &mut model, "t", 1);
     done(&mut world, &mut client, &mut model);
     let Some(&Topic::Live(id, _)) = model.topics.get("t") else { panic!("it was created") };
     for _ in 0..RECORDS {
         let lengths = [RECORD_BYTES];
-        client.produce(world.io.now().time, &mut model, (id, 0), Acks::Durable, &lengths);
+        client.produce(world.now(), &mut model, &[(id, 0)], Acks::Durable, &lengths);
         done(&mut world, &mut client, &mut model);
     }
     world.settle().expect("no power loss is planned");
