@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -56,6 +57,14 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// Prints indented JSON.
 pub fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value:#}"))
+}
+
+/// Whether nobody will ever read what is written to stdout: the other end of a pipe is closed.
+pub fn is_closed() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+    polled.is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Tells people something that is not data.

@@ -4,9 +4,11 @@ use std::io::{self, BufRead};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, ValueEnum};
-use client::{Acks, ClientError, Delivery, Outcome, Producer, ProducerOptions, Record, Totals};
+use client::{ClientError, Delivery, Outcome, Producer, ProducerOptions, Record, Totals};
+
+use loadgen::run::AcksChoice;
 
 use crate::failure::Failure;
 use crate::output;
@@ -41,30 +43,9 @@ pub struct ProduceArgs {
     #[arg(long, default_value_t = 8, value_name = "N")]
     inflight: usize,
     #[command(flatten)]
+    reconnect: server::ReconnectArgs,
+    #[command(flatten)]
     server: ServerArgs,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum AcksChoice {
-    /// Never
-    None,
-    /// When the records are ordered in memory
-    Memory,
-    /// When they are written
-    Written,
-    /// When they are durable
-    Durable,
-}
-
-impl From<AcksChoice> for Acks {
-    fn from(choice: AcksChoice) -> Self {
-        match choice {
-            AcksChoice::None => Acks::None,
-            AcksChoice::Memory => Acks::Memory,
-            AcksChoice::Written => Acks::Written,
-            AcksChoice::Durable => Acks::Durable,
-        }
-    }
 }
 
 /// Runs the command.
@@ -76,7 +57,7 @@ pub fn run(args: &ProduceArgs) -> Result<ExitCode, Failure> {
         in_flight_max: args.inflight,
         ..ProducerOptions::default()
     };
-    let connect = server::options();
+    let connect = args.reconnect.options();
     let mut producer = Producer::connect(&args.server.server, &args.topic, &connect, options)?;
     let mut faults = Faults::default();
     let produced = produce_lines(args, &mut producer, &mut faults);

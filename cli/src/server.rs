@@ -1,5 +1,7 @@
 //! Which broker a command talks to.
 
+use std::time::Duration;
+
 use clap::Args;
 use client::{ClientError, ConnectOptions, Connection};
 
@@ -21,6 +23,26 @@ impl ServerArgs {
     /// Connects and says hello.
     pub fn connect(&self) -> Result<Connection, ClientError> {
         Connection::connect(&self.server, &options())
+    }
+}
+
+/// How long a lost connection is tried again.
+#[derive(Debug, Args)]
+pub struct ReconnectArgs {
+    /// How long a lost connection is tried to be made again; 0s does not try
+    #[arg(
+        long,
+        default_value = "10s",
+        value_name = "DUR",
+        value_parser = humantime::parse_duration
+    )]
+    reconnect_for: Duration,
+}
+
+impl ReconnectArgs {
+    /// How the command connects.
+    pub fn options(&self) -> ConnectOptions {
+        ConnectOptions { reconnect_for: self.reconnect_for, ..options() }
     }
 }
 

@@ -131,6 +131,28 @@ impl ClientError {
         }
     }
 
+    /// The sentence about batches that cannot be given to the caller.
+    fn about_batches(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ClientError::Corrupt { topic, partition, offset, reason } => write!(
+                f,
+                "records of topic {topic}, partition {partition}, offset {offset} arrived damaged \
+                 ({reason}); fetch them again, and if it stays so, check the broker's disk"
+            ),
+            ClientError::Gap { topic, partition, expected, found } => write!(
+                f,
+                "topic {topic}, partition {partition} went on at offset {found} instead of \
+                 {expected}: records are missing or repeated"
+            ),
+            ClientError::Compressed { topic, partition, offset, next_offset, codec } => write!(
+                f,
+                "the batch of topic {topic}, partition {partition}, offset {offset} is compressed \
+                 with {codec}, which this client cannot read; go on behind it at {next_offset}"
+            ),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it ends the connection on which it happened.
     pub(crate) const fn is_of_connection(&self) -> bool {
         matches!(
@@ -213,21 +235,9 @@ impl std::fmt::Display for ClientError {
                      {log_start_offset} up to, but not including, {high_watermark} there"
                 )
             }
-            ClientError::Corrupt { topic, partition, offset, reason } => write!(
-                f,
-                "records of topic {topic}, partition {partition}, offset {offset} arrived damaged \
-                 ({reason}); fetch them again, and if it stays so, check the broker's disk"
-            ),
-            ClientError::Gap { topic, partition, expected, found } => write!(
-                f,
-                "topic {topic}, partition {partition} went on at offset {found} instead of \
-                 {expected}: records are missing or repeated"
-            ),
-            ClientError::Compressed { topic, partition, offset, next_offset, codec } => write!(
-                f,
-                "the batch of topic {topic}, partition {partition}, offset {offset} is compressed \
-                 with {codec}, which this client cannot read; go on behind it at {next_offset}"
-            ),
+            ClientError::Corrupt { .. }
+            | ClientError::Gap { .. }
+            | ClientError::Compressed { .. } => self.about_batches(f),
             ClientError::ProducerClosed => {
                 f.write_str("this producer has failed: read its deliveries and make a new one")
             }

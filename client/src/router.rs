@@ -1,15 +1,16 @@
 //! The way to each partition's owner: what metadata says, and one connection per endpoint.
 //!
 //! Metadata names endpoints by shard, and each partition's shard. Endpoints that are equal share
-//! a route, so against a broker with one port everything goes over one connection. What becomes of
-//! a connection that is lost:
+//! a route, so against a broker with one port everything goes over one connection. What is lost
+//! is mended in steps:
 //!
-//! | then | what is done |
-//! | --- | --- |
-//! | a connection breaks, or a shard says that it does not know or own a partition | its user drops it; after a pause metadata is asked for anew, over a new connection |
-//! | metadata comes, the topics are the same | routes are made anew: endpoints may have moved, come or gone; live connections are kept where their address still is an endpoint's |
-//! | metadata comes, a topic is gone or has another id | the user is told, for good: its positions mean nothing any more |
-//! | nothing answers, or what answers breaks again | it is tried again after a longer pause, until `reconnect_for` is over |
+//! 1. A connection breaks, or a shard says that it does not know or own a partition. Its user
+//!    drops what was on its way; after a pause metadata is asked for over a new connection.
+//! 2. The topics are the same: routes are made anew, since endpoints may have moved, come or gone.
+//!    Live connections are kept where their address still is an endpoint's.
+//! 3. A topic is gone, or has another id: its user is told, for its positions mean nothing now.
+//! 4. Nothing answers, or what answers breaks again: it is tried again after a longer pause, until
+//!    `reconnect_for` is over.
 
 use std::time::{Duration, Instant};
 

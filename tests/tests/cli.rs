@@ -220,7 +220,8 @@ fn lines_before_one_that_cannot_be_sent_are_sent_and_counted() {
 fn records_of_a_killed_broker_are_told_as_in_doubt() {
     let (broker, _dir) = broker();
     ok(&broker, &["topic", "create", "log"]);
-    let mut command = program::command(&["produce", "log", "--linger", "1h"]);
+    let args = ["produce", "log", "--linger", "1h", "--reconnect-for", "0s"];
+    let mut command = program::command(&args);
     command.env("PELTON_SERVER", broker.address());
     command.stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut producer = command.spawn().expect("the binary starts");

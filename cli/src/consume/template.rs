@@ -14,6 +14,7 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Text(String),
+    Topic,
     Partition,
     Offset,
     Key,
@@ -23,7 +24,7 @@ enum Part {
 }
 
 impl Template {
-    /// Parses `%p %o %k %v %T %h %%` and `\n \t \r \0 \\`; anything else stands for itself.
+    /// Parses `%t %p %o %k %v %T %h %%` and `\n \t \r \0 \\`; anything else stands for itself.
     pub fn parse(text: &str) -> Result<Template, String> {
         let mut parts = Vec::new();
         let mut plain = String::new();
@@ -31,6 +32,7 @@ impl Template {
         while let Some(c) = chars.next() {
             let part = match c {
                 '%' => match chars.next() {
+                    Some('t') => Part::Topic,
                     Some('p') => Part::Partition,
                     Some('o') => Part::Offset,
                     Some('k') => Part::Key,
@@ -41,7 +43,7 @@ impl Template {
                         plain.push('%');
                         continue;
                     }
-                    other => return Err(unknown('%', other, "%p %o %k %v %T %h %%")),
+                    other => return Err(unknown('%', other, "%t %p %o %k %v %T %h %%")),
                 },
                 '\\' => {
                     plain.push(match chars.next() {
@@ -75,6 +77,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.write_all(text.as_bytes())?,
+                Part::Topic => out.write_all(record.topic.as_bytes())?,
                 Part::Partition => write!(out, "{}", record.partition)?,
                 Part::Offset => write!(out, "{}", record.offset)?,
                 Part::Key => out.write_all(record.key.unwrap_or_default())?,
@@ -93,7 +96,7 @@ fn unknown(introducer: char, found: Option<char>, known: &str) -> String {
 }
 
 /// RFC 3339 in UTC with milliseconds; the plain number where that cannot say it.
-fn write_time(out: &mut impl Write, timestamp_ms: i64) -> io::Result<()> {
+pub(super) fn write_time(out: &mut impl Write, timestamp_ms: i64) -> io::Result<()> {
     match Timestamp::from_millisecond(timestamp_ms) {
         Ok(time) => write!(out, "{time:.3}"),
         Err(_) => write!(out, "{timestamp_ms}"),
@@ -141,7 +144,7 @@ mod tests {
 
     #[test]
     fn tokens_and_escapes() {
-        assert_eq!(rendered(r"%p %o %k %v\n"), "3 42 key value\n");
+        assert_eq!(rendered(r"%t %p %o %k %v\n"), "orders 3 42 key value\n");
         assert_eq!(rendered(r"%T\t%h|%%\\"), "2023-11-14T22:13:20.123Z\ta=1,b=|%\\");
         assert_eq!(rendered("Ω=%v"), "Ω=value");
         assert!(Template::parse("%x").expect_err("unknown").contains("%x"));

@@ -183,8 +183,16 @@ impl<N: Network> Consumer<N> {
     /// The partition is not assigned.
     pub fn pause(&mut self, topic: &str, partition: u32) -> Result<(), ClientError> {
         let slot = self.slot_of(topic, partition)?;
-        self.cursors[slot].flow = Flow::Paused;
+        self.pause_slot(slot);
         Ok(())
+    }
+
+    /// The same by slot.
+    ///
+    /// # Panics
+    /// If the assignment has no such slot.
+    pub fn pause_slot(&mut self, slot: usize) {
+        self.cursors[slot].flow = Flow::Paused;
     }
 
     /// Asks for a paused partition again.
@@ -193,9 +201,17 @@ impl<N: Network> Consumer<N> {
     /// The partition is not assigned.
     pub fn resume(&mut self, topic: &str, partition: u32) -> Result<(), ClientError> {
         let slot = self.slot_of(topic, partition)?;
+        self.resume_slot(slot);
+        Ok(())
+    }
+
+    /// The same by slot.
+    ///
+    /// # Panics
+    /// If the assignment has no such slot.
+    pub fn resume_slot(&mut self, slot: usize) {
         self.cursors[slot].flow = Flow::Running;
         self.ask_anew(slot);
-        Ok(())
     }
 
     /// Where each assigned partition is, by slot.
