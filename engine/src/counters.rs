@@ -108,6 +108,8 @@ counters! {
     pool_free_bytes,
     /// Bytes of the buffer pool.
     pool_bytes,
+    /// Bytes of record batches that are not stored in a segment yet.
+    unstored_bytes,
     /// Topics now.
     topics,
     /// Partitions now.

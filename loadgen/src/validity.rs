@@ -65,6 +65,11 @@ pub enum Reason {
         /// How many.
         count: u64,
     },
+    /// A cold read came to its end and began again, with data that was not cold any more.
+    NotCold {
+        /// Times that a partition was read to its end.
+        passes: u64,
+    },
     /// A floor could not be measured.
     FloorMissing {
         /// Which one and why.
@@ -102,6 +107,11 @@ impl fmt::Display for Reason {
                 "integrity_failed: records were lost, duplicated, reordered or corrupted",
             ),
             Self::Errors { count } => write!(f, "errors: {count} requests failed"),
+            Self::NotCold { passes } => write!(
+                f,
+                "not_cold: partitions were read to their end and begun again {passes} times; only \
+                 the first reading was cold: preload more, or measure for less long"
+            ),
             Self::FloorMissing { what } => write!(f, "floor_missing: {what}"),
         }
     }
@@ -119,6 +129,7 @@ impl Reason {
             | Self::NoisyHost { .. }
             | Self::BusyHost { .. }
             | Self::Errors { .. }
+            | Self::NotCold { .. }
             | Self::FloorMissing { .. } => ValidityVerdict::Doubtful,
         }
     }

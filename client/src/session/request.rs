@@ -167,28 +167,46 @@ impl Session {
         partition: u32,
         batch: &'b [u8],
     ) -> Result<BatchWrite<'s, 'b>, SendError> {
+        let entry = produce::RequestEntry {
+            topic_id: *topic_id,
+            partition: partition.into(),
+            batch_bytes: u32::try_from(batch.len()).unwrap_or(u32::MAX).into(),
+        };
+        self.produce_many_borrowed(options, &[entry], batch)
+    }
+
+    /// Appends one encoded batch to each of several partitions: `batches` holds them back to back
+    /// in the order of `entries`, and is sent from where it lies.
+    ///
+    /// # Panics
+    /// If the lengths in `entries` do not add up to `batches`.
+    pub fn produce_many_borrowed<'s, 'b>(
+        &'s mut self,
+        options: &ProduceOptions,
+        entries: &[produce::RequestEntry],
+        batches: &'b [u8],
+    ) -> Result<BatchWrite<'s, 'b>, SendError> {
+        valid_count(entries.len())?;
         let limit = self.limits().map_or(usize::MAX, |limits| limits.batch_bytes_max);
-        if batch.len() > limit {
+        let lengths = entries.iter().map(|entry| usize_of(entry.batch_bytes.get()));
+        if lengths.clone().any(|length| length > limit) {
             return Err(SendError::TooLarge("the batch is longer than the broker takes"));
         }
-        let frame_bytes = FRAME_HEADER_BYTES + produce::CONTROL_BYTES_ONE + batch.len();
+        assert_eq!(lengths.sum::<usize>(), batches.len(), "entries describe the batches");
+        let control_bytes = produce::CONTROL_BYTES_ONE + size_of_val(&entries[1..]);
+        let frame_bytes = FRAME_HEADER_BYTES + control_bytes + batches.len();
         self.check(frame_bytes)?;
         let id = match options.acks {
             Acks::None => None,
             _ => Some(self.inflight.insert(Kind::Produce, frame_bytes)),
         };
-        let entry = produce::RequestEntry {
-            topic_id: *topic_id,
-            partition: partition.into(),
-            batch_bytes: u32::try_from(batch.len()).expect("checked against the limit").into(),
-        };
         let flags = options.timing.flags();
         let envelope = Envelope::request(Kind::Produce, id.map_or(0, RequestId::number));
-        frame::encode(self.outgoing.buffer(), envelope, batch.len(), |out| {
+        frame::encode(self.outgoing.buffer(), envelope, batches.len(), |out| {
             let timeout_ms = options.timeout_ms;
-            produce::encode_control(out, options.acks, flags, timeout_ms, &[entry]);
+            produce::encode_control(out, options.acks, flags, timeout_ms, entries);
         });
-        Ok(BatchWrite::new(self, batch, id))
+        Ok(BatchWrite::new(self, batches, id))
     }
 
     /// Appends encoded batches of several partitions as one request, copying them. No id with
@@ -266,4 +284,8 @@ const fn valid_count(partitions: usize) -> Result<(), SendError> {
         1..=REQUEST_PARTITIONS_MAX => Ok(()),
         _ => Err(SendError::TooLarge("the request names more partitions than one may")),
     }
+}
+
+fn usize_of(length: u32) -> usize {
+    usize::try_from(length).expect("u32 fits usize")
 }

@@ -157,6 +157,7 @@ impl Shard {
         counters.connections_open = u64_of(self.conns.len());
         counters.pool_free_bytes = u64_of(self.pool.free_bytes());
         counters.pool_bytes = u64_of(self.store.settings.pool_bytes);
+        counters.unstored_bytes = u64_of(self.store.unstored_bytes);
         counters.topics = u64_of(self.catalog.topics.len());
         counters.partitions = u64_of(self.catalog.partitions);
         counters.boot_epoch = u64::from(self.store.identity.boot_epoch);

@@ -4,16 +4,25 @@
 //! in their name.
 
 mod environment;
+mod figures;
+mod floor;
+mod limit;
+mod set;
+mod spread;
 mod table;
 mod terminal;
 
 pub use environment::Environment;
+pub use figures::{FIGURES, Figure, Unit};
+pub use floor::{DiskCell, FloorFigures, Percentiles};
+pub use limit::Limit;
+pub use set::{Attempt, Knob, Set, Sweep};
+pub use spread::{SPREAD_REPEATS_MIN, Spread, ratio_hundredths};
 pub use table::render_set;
 pub use terminal::{render_floor, render_run};
 
-use crate::floor::{DiskOperation, Floor};
 use crate::integrity::{Counts, IntegrityVerdict};
-use crate::latency::{Latencies, Summary};
+use crate::latency::Summary;
 use crate::validity::{Reason, ValidityVerdict, verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,6 +55,8 @@ pub struct Run {
     pub options: RunOptions,
     /// What was offered and achieved within the measured window.
     pub load: Load,
+    /// What a reader beside the load achieved; null without one.
+    pub beside: Option<Beside>,
     /// Latencies by record.
     pub latency_ns: LatencySet,
     /// Limits of this machine, measured around the window.
@@ -116,6 +127,16 @@ pub struct RunOptions {
     pub warmup_ns: u64,
     pub busy_poll: bool,
     pub preload_bytes: Option<u64>,
+    pub rate_records_per_s: Option<u64>,
+    pub partitioner: Option<String>,
+    pub route: Option<String>,
+    pub pin: Option<String>,
+    pub fetch_path: Option<String>,
+    /// Whether the broker was started again, and its files dropped from the page cache, between
+    /// preloading and reading.
+    #[serde(default)]
+    pub cold: bool,
+    pub beside_reader_bytes: Option<u64>,
 }
 
 /// Throughput in the measured window.
@@ -139,6 +160,19 @@ pub struct Load {
     pub window_ns: Option<u64>,
 }
 
+/// The full-speed reader of another topic beside the load, within the measured window.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Beside {
+    /// Records it consumed.
+    pub consumed_records: u64,
+    /// Rate of the above.
+    pub consumed_records_per_s: Option<u64>,
+    /// Value bytes per second.
+    pub bytes_per_s: Option<u64>,
+    /// Times it read a partition to its end and began again, before the window closed.
+    pub passes: u64,
+}
+
 /// The three latencies of a run, in nanoseconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LatencySet {
@@ -152,105 +186,28 @@ pub struct LatencySet {
     pub closed_loop: bool,
 }
 
-/// Two percentiles of a limit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields are named after what they hold")]
-pub struct Percentiles {
-    pub p50: Option<u64>,
-    pub p99: Option<u64>,
-    pub count: u64,
-}
-
-/// The best cell of a disk operation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DiskCell {
-    /// Bytes of each operation.
-    pub size_bytes: u64,
-    /// Operations in flight.
-    pub depth: u32,
-}
-
-/// The limits of the machine. All null where they were not asked for or could not be measured.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct FloorFigures {
-    /// 4 KiB `RWF_DSYNC` write at depth 1.
-    pub durable_write_ns: Option<Percentiles>,
-    /// 4 KiB plain O_DIRECT write at depth 1.
-    pub write_ns: Option<Percentiles>,
-    /// 128-byte loopback round trip.
-    pub echo_rtt_ns: Option<Percentiles>,
-    /// Best plain O_DIRECT write bandwidth.
-    pub disk_write_bytes_per_s: Option<u64>,
-    /// Best `RWF_DSYNC` write bandwidth.
-    pub disk_durable_write_bytes_per_s: Option<u64>,
-    /// Best O_DIRECT read bandwidth.
-    pub disk_read_bytes_per_s: Option<u64>,
-    /// One loopback TCP stream.
-    pub loopback_bytes_per_s: Option<u64>,
-    /// Where the plain write bandwidth was reached.
-    pub disk_write_cell: Option<DiskCell>,
-    /// Where the durable write bandwidth was reached.
-    pub disk_durable_write_cell: Option<DiskCell>,
-    /// Where the read bandwidth was reached.
-    pub disk_read_cell: Option<DiskCell>,
-}
-
-impl FloorFigures {
-    /// What `floor` has gathered so far.
-    #[must_use]
-    pub fn of(floor: &Floor) -> Self {
-        let percentiles = |latencies: &Latencies| Percentiles {
-            p50: latencies.p50(),
-            p99: latencies.p99(),
-            count: latencies.count(),
-        };
-        let rate = |operation| floor.disk(operation).map(|(_, rate)| rate);
-        let cell = |operation| {
-            floor.disk(operation).map(|(cell, _)| DiskCell {
-                size_bytes: cell.size as u64,
-                depth: u32::from(cell.depth),
-            })
-        };
-        Self {
-            durable_write_ns: floor.durable_write().map(percentiles),
-            write_ns: floor.plain_write().map(percentiles),
-            echo_rtt_ns: floor.echo().map(percentiles),
-            disk_write_bytes_per_s: rate(DiskOperation::Write),
-            disk_durable_write_bytes_per_s: rate(DiskOperation::DurableWrite),
-            disk_read_bytes_per_s: rate(DiskOperation::Read),
-            loopback_bytes_per_s: floor.loopback_bytes_per_s(),
-            disk_write_cell: cell(DiskOperation::Write),
-            disk_durable_write_cell: cell(DiskOperation::DurableWrite),
-            disk_read_cell: cell(DiskOperation::Read),
-        }
-    }
-
-    /// The median of the durable write, if measured.
-    #[must_use]
-    pub fn durable_write_p50_ns(&self) -> Option<u64> {
-        self.durable_write_ns.as_ref().and_then(|percentiles| percentiles.p50)
-    }
-
-    /// The median of the plain write, if measured.
-    #[must_use]
-    pub fn write_p50_ns(&self) -> Option<u64> {
-        self.write_ns.as_ref().and_then(|percentiles| percentiles.p50)
-    }
-
-    /// The median of the echo, if measured.
-    #[must_use]
-    pub fn echo_p50_ns(&self) -> Option<u64> {
-        self.echo_rtt_ns.as_ref().and_then(|percentiles| percentiles.p50)
-    }
-}
-
 /// What the run cost the broker, over the measured window.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Efficiency {
     /// CPU time of the broker per acknowledged (or consumed) record, empty spin rounds left out.
     pub broker_cpu_ns_per_record: Option<u64>,
+    /// The same with empty spin rounds.
+    pub broker_cpu_ns_per_record_total: Option<u64>,
+    /// CPU time of the broker per consumed value byte, in picoseconds, empty spin rounds left out;
+    /// null where records were produced too.
+    pub broker_cpu_ps_per_consumed_byte: Option<u64>,
     /// CPU time of the broker in the window, empty spin rounds included.
     pub broker_cpu_ns_total: Option<u64>,
+    /// Entries of the broker's rings into the kernel, per million records.
+    pub kernel_entries_per_million_records: Option<u64>,
+    /// Durable writes and flushes per second of the window.
+    pub durable_writes_per_s: Option<u64>,
+    /// Bytes of journal, direct and background writes for each byte of record batches appended,
+    /// over the whole load, zeroing apart; what was not yet copied out of the journal counts as if
+    /// it were copied at the cost of the rest.
+    pub write_amplification_thousandths: Option<u64>,
+    /// Bytes of record batches that only the journal held when that was read.
+    pub unstored_bytes: Option<u64>,
     /// Largest resident set so far.
     pub broker_rss_bytes_max: Option<u64>,
     /// Bytes that the broker wrote to disk in the window.
@@ -263,6 +220,45 @@ pub struct Efficiency {
     pub generator_cpu_ns_total: Option<u64>,
     /// Differences of all the broker's counters over the window.
     pub broker_counters: Option<BTreeMap<String, u64>>,
+}
+
+impl Run {
+    /// A percentile of the response time.
+    #[must_use]
+    pub fn response(&self, percentile: Percentile) -> Option<u64> {
+        percentile.of(self.latency_ns.response.as_ref()?)
+    }
+
+    /// A percentile of the service time.
+    #[must_use]
+    pub fn service(&self, percentile: Percentile) -> Option<u64> {
+        percentile.of(self.latency_ns.service.as_ref()?)
+    }
+
+    /// A percentile of the time to the consumer.
+    #[must_use]
+    pub fn e2e(&self, percentile: Percentile) -> Option<u64> {
+        percentile.of(self.latency_ns.e2e.as_ref()?)
+    }
+}
+
+/// Which percentile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Percentile {
+    P50,
+    P99,
+    P999,
+}
+
+impl Percentile {
+    fn of(self, summary: &Summary) -> Option<u64> {
+        match self {
+            Self::P50 => summary.p50,
+            Self::P99 => summary.p99,
+            Self::P999 => summary.p999,
+        }
+    }
 }
 
 /// What became of the records.
@@ -349,23 +345,6 @@ impl Validity {
     pub fn of(reasons: &[Reason]) -> Self {
         let sentences = reasons.iter().map(Reason::to_string).collect();
         Self { verdict: verdict(reasons), reasons: sentences }
-    }
-}
-
-/// Several runs of one invocation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Set {
-    /// [`SET_SCHEMA`].
-    pub schema: String,
-    /// The runs, each complete in itself.
-    pub cells: Vec<Run>,
-}
-
-impl Set {
-    /// A set of `cells`.
-    #[must_use]
-    pub fn new(cells: Vec<Run>) -> Self {
-        Self { schema: SET_SCHEMA.to_owned(), cells }
     }
 }
 

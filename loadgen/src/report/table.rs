@@ -1,5 +1,6 @@
 //! A set of runs as one table: acks × linger × batch.
 
+use super::limit::{Limit, ratio_text};
 use super::terminal::{bandwidth, count, duration};
 use super::{Integrity, Run, Set};
 use crate::integrity::IntegrityVerdict;
@@ -75,42 +76,12 @@ fn ok_cell(integrity: &Integrity) -> String {
 }
 
 /// The limit that binds a cell, and how the run compares with it.
-///
-/// Single records with one in flight are bound by latency: an echo, and for written and durable
-/// records a disk write.
-/// Everything else is bound by the slower of the stream and the disk.
 fn limit(run: &Run) -> (String, String) {
-    let floor = &run.floor;
-    let unknown = || ("--".to_owned(), "--".to_owned());
-    let single = run.options.batch_records == Some(1) && run.options.inflight == 1;
-    if single {
-        let disk = match run.durability.acks.as_str() {
-            "durable" => floor.durable_write_p50_ns(),
-            "written" => floor.write_p50_ns(),
-            _ => Some(0),
-        };
-        let latency = disk.zip(floor.echo_p50_ns()).map(|(disk, echo)| disk + echo);
-        let p50 = run.latency_ns.response.as_ref().and_then(|summary| summary.p50);
-        return match latency.zip(p50) {
-            Some((limit, p50)) => {
-                (format!("p50 {}", duration(Some(limit))), hundredths(p50, limit, " x"))
-            }
-            None => unknown(),
-        };
-    }
-    let disk = match run.durability.acks.as_str() {
-        "durable" => floor.disk_durable_write_bytes_per_s,
-        "written" => floor.disk_write_bytes_per_s,
-        _ => Some(u64::MAX),
+    let Some(limit) = Limit::of(run) else { return ("--".to_owned(), "--".to_owned()) };
+    let (text, unit) = match limit {
+        Limit::P50Ns(ns) => (format!("p50 {}", duration(Some(ns))), " x"),
+        Limit::BytesPerS(rate) => (bandwidth(Some(rate)), ""),
     };
-    let limit = disk.zip(floor.loopback_bytes_per_s).map(|(disk, stream)| disk.min(stream));
-    match limit.zip(run.load.bytes_per_s) {
-        Some((limit, rate)) => (bandwidth(Some(limit)), hundredths(rate, limit, "")),
-        None => unknown(),
-    }
-}
-
-fn hundredths(figure: u64, limit: u64, unit: &str) -> String {
-    let ratio = u128::from(figure) * 100 / u128::from(limit.max(1));
-    format!("{}.{:02}{unit}", ratio / 100, ratio % 100)
+    let ratio = limit.hundredths(run).map(|ratio| format!("{}{unit}", ratio_text(ratio)));
+    (text, ratio.unwrap_or_else(|| "--".to_owned()))
 }

@@ -1,6 +1,7 @@
 //! The JSON contract and the two renderings.
 
 use super::*;
+use crate::latency::Latencies;
 
 fn run() -> Run {
     let mut response = Latencies::new();
@@ -41,8 +42,16 @@ fn run() -> Run {
             warmup_ns: 0,
             busy_poll: true,
             preload_bytes: None,
+            rate_records_per_s: None,
+            partitioner: None,
+            route: None,
+            pin: None,
+            fetch_path: None,
+            cold: false,
+            beside_reader_bytes: None,
         },
         load: Load::default(),
+        beside: None,
         latency_ns: LatencySet {
             response: Some(response.summary()),
             service: None,

@@ -27,12 +27,19 @@ const LOG_LINES_MAX: usize = 20;
 /// `USER_HZ`: the unit of times in `/proc/PID/stat`, 100 on every Linux.
 const USER_TICK_NS: u64 = 10_000_000;
 
-/// A running broker. Dropping it stops the process, then removes its data.
+/// A broker with a data directory of its own. Dropping it stops the process, then removes its data.
 pub(super) struct BrokerProcess {
+    serving: Serving,
+    cores: Vec<usize>,
+    flags: Vec<String>,
+    data_dir: TempDir,
+}
+
+/// The process. Dropping it stops it.
+struct Serving {
     child: Child,
     address: String,
     log: Arc<Mutex<VecDeque<String>>>,
-    data_dir: TempDir,
 }
 
 impl BrokerProcess {
@@ -53,13 +60,68 @@ impl BrokerProcess {
                 ))
             },
         )?;
+        let serving = Serving::start(data_dir.path(), cores, flags, abort)?;
+        Ok(Self { serving, cores: cores.to_vec(), flags: flags.to_vec(), data_dir })
+    }
+
+    /// Stops the process cleanly and starts it again on the same data, none of which the page
+    /// cache holds any more.
+    pub(super) fn restart_cold(&mut self, abort: &AtomicBool) -> Result<(), RunError> {
+        if let Stopped::Killed = self.serving.stop() {
+            let log = self.log();
+            return Err(RunError::Setup(format!("the broker does not stop{log}")));
+        }
+        let dropped = |error: io::Error| {
+            RunError::Setup(format!("the page cache keeps files of the broker: {error}"))
+        };
+        drop_page_cache(self.data_dir.path()).map_err(dropped)?;
+        self.serving = Serving::start(self.data_dir.path(), &self.cores, &self.flags, abort)?;
+        // Recovery may have read some of them.
+        drop_page_cache(self.data_dir.path()).map_err(dropped)
+    }
+
+    /// HOST:PORT.
+    pub(super) fn address(&self) -> &str {
+        &self.serving.address
+    }
+
+    /// Where its data lies.
+    pub(super) fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// What it has used so far.
+    pub(super) fn usage(&self) -> Usage {
+        Usage::of(self.serving.child.id())
+    }
+
+    /// The end of its log.
+    pub(super) fn log(&self) -> String {
+        self.serving.log()
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stopped {
+    InOrder,
+    Killed,
+}
+
+impl Serving {
+    fn start(
+        data_dir: &Path,
+        cores: &[usize],
+        flags: &[String],
+        abort: &AtomicBool,
+    ) -> Result<Self, RunError> {
         let executable = std::env::current_exe()
             .map_err(|error| RunError::Setup(format!("own executable unknown: {error}")))?;
         let mut command = Command::new(executable);
         command
             .args(["serve", "--stop-with-stdin"])
             .arg("--data-dir")
-            .arg(data_dir.path())
+            .arg(data_dir)
             .args(["--listen", "127.0.0.1:0"])
             .args(flags.iter().map(|flag| format!("--{flag}")))
             // Held as long as this process lives: its end stops the broker, whatever ended us.
@@ -73,28 +135,12 @@ impl BrokerProcess {
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let stderr = child.stderr.take().expect("it is piped");
         let ready = follow(stderr, Arc::clone(&log));
-        let mut broker = Self { child, address: String::new(), log, data_dir };
+        let mut broker = Self { child, address: String::new(), log };
         broker.address = broker.await_ready(&ready, abort)?;
         Ok(broker)
     }
 
-    /// HOST:PORT.
-    pub(super) fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// Where its data lies.
-    pub(super) fn data_dir(&self) -> &Path {
-        self.data_dir.path()
-    }
-
-    /// What it has used so far.
-    pub(super) fn usage(&self) -> Usage {
-        Usage::of(self.child.id())
-    }
-
-    /// The end of its log.
-    pub(super) fn log(&self) -> String {
+    fn log(&self) -> String {
         let log = self.log.lock().expect("the reader does not panic");
         log.iter().map(|line| format!("\n  | {line}")).collect()
     }
@@ -131,8 +177,9 @@ impl BrokerProcess {
     }
 }
 
-impl Drop for BrokerProcess {
-    fn drop(&mut self) {
+impl Serving {
+    /// Asks the process to stop, and kills it if it does not.
+    fn stop(&mut self) -> Stopped {
         if let Ok(pid) = i32::try_from(self.child.id())
             && let Some(pid) = Pid::from_raw(pid)
             && matches!(self.child.try_wait(), Ok(None))
@@ -145,10 +192,36 @@ impl Drop for BrokerProcess {
             if Instant::now() >= end {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
+                return Stopped::Killed;
             }
             std::thread::sleep(POLL);
         }
+        Stopped::InOrder
     }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // However it ends: it is gone.
+        let _ = self.stop();
+    }
+}
+
+/// Has the page cache forget all files below `dir`.
+fn drop_page_cache(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            drop_page_cache(&entry.path())?;
+        } else if kind.is_file() {
+            let file = std::fs::File::open(entry.path())?;
+            // Pages that are not written back yet cannot be dropped.
+            file.sync_data()?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Spawns from a thread that is pinned to `cores`: a child inherits the affinity of the thread

@@ -1,25 +1,24 @@
 //! One measured run: topic, preload, warm-up, window, drain, read-back, verdicts.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wire::Acks;
 
 use super::RunError;
-use super::broker_process::Usage;
-use super::launch::{Launch, Outcome};
-use super::options::{Rate, RunArgs};
-use super::progress_line::{ProgressLine, REFRESH, Visibility};
+use super::choices::{BatchSize, Partitioner, Rate};
+use super::launch::{Crew, Launch, Outcome, Urgency};
+use super::options::RunArgs;
+use super::progress_line::{ProgressLine, Visibility};
 use super::result::{self, Checked, Measured};
+use super::routing::Routing;
 use super::site::Site;
 use super::tally::{Tally, Window};
 use super::topic::{End, RunTopic, offsets};
+use super::watch::{Watched, counters, settle, watch};
 use super::work::{Producing, Progress, Replay, Waiting, Work};
-use crate::clock::monotonic_ns;
 use crate::integrity::{Counts, Coverage, Ledger};
 use crate::report::Run;
 use crate::schedule::Load;
-use crate::validity::CpuTimes;
 
 /// What is not answered or read this long after the window is given up.
 const DRAIN_NS: u64 = 10_000_000_000;
@@ -29,6 +28,13 @@ const PRELOAD_NS_MAX: u64 = 300_000_000_000;
 const READ_BACK_NS_MAX: u64 = 300_000_000_000;
 /// Acknowledged records become visible to consumers within this time, or are called lost.
 const VISIBLE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// What the reader beside a load reads: one log of batches that large.
+const BESIDE_PARTITIONS: u32 = 1;
+const BESIDE_BATCH_BYTES: u32 = 256 << 10;
+/// Bytes of its records' values.
+pub(super) const BESIDE_RECORD_BYTES: u32 = 1024;
+const BESIDE_INFLIGHT: u32 = 8;
 
 /// How a cell differs from a run that stands alone.
 #[derive(Clone, Debug, Default)]
@@ -43,18 +49,28 @@ pub(super) struct Label {
 pub(super) fn measure(site: &mut Site, args: &RunArgs, label: &Label) -> Result<Run, RunError> {
     let run = run_id();
     let name = args.topic.clone().unwrap_or_else(|| format!("bench-{run:08x}"));
-    let partitions = number(args.partitions);
     // Without producers of its own, a run reads what others have put there.
     let from = if args.producers == 0 { End::Oldest } else { End::Newest };
-    let topic = RunTopic::open(&mut site.control, &name, partitions, from)?;
-    let result = Cell { site, args, label, run, topic: &topic }.measure();
+    let topic = RunTopic::open(&mut site.control, &name, number(args.partitions), from)?;
+    let beside = match args.beside_reader {
+        Some(_) => {
+            let name = format!("bench-{run:08x}-beside");
+            Some(RunTopic::open(&mut site.control, &name, BESIDE_PARTITIONS, End::Newest)?)
+        }
+        None => None,
+    };
+    let cell = Cell { site, args, label, run, topic: &topic, beside: beside.as_ref() };
+    let result = cell.measure();
     let removed = match args.keep {
         true => Ok(()),
         false => topic.remove(&mut site.control),
     };
-    let result = result.map_err(|error| match site.log() {
-        log if log.is_empty() => error,
-        log => RunError::Setup(format!("{error}; the end of the broker's log:{log}")),
+    let removed =
+        removed.and_then(|()| beside.map_or(Ok(()), |topic| topic.remove(&mut site.control)));
+    let result = result.map_err(|error| match (error, site.log()) {
+        (error @ (RunError::Interrupted | RunError::Usage(_)), _) => error,
+        (error, log) if log.is_empty() => error,
+        (error, log) => RunError::Setup(format!("{error}; the end of the broker's log:{log}")),
     })?;
     removed?;
     Ok(result)
@@ -66,13 +82,14 @@ struct Cell<'a> {
     label: &'a Label,
     run: u32,
     topic: &'a RunTopic,
+    /// What the reader beside the load reads.
+    beside: Option<&'a RunTopic>,
 }
 
-/// What the watching thread read at the ends of the window.
-struct Watched {
-    usage: [Usage; 2],
-    counters: [BTreeMap<String, u64>; 2],
-    cpu: [Option<CpuTimes>; 2],
+/// Records that were there before the load: what became of them, and where the partitions end.
+struct Loaded {
+    ledger: Ledger,
+    ends: Vec<u64>,
 }
 
 impl Cell<'_> {
@@ -80,53 +97,46 @@ impl Cell<'_> {
         let started = jiff::Timestamp::now();
         let visibility = if self.args.quiet { Visibility::Hidden } else { Visibility::Shown };
         let mut line = ProgressLine::new(visibility, &self.label.text);
-        let loaded = match self.args.preload {
-            Some(bytes) => Some(self.preload(bytes, &line)?),
-            None if self.args.producers == 0 => {
-                let control = &mut self.site.control;
-                let partitions = number(self.args.partitions);
-                let ends = offsets(control, self.topic.id, partitions, End::Newest)?;
-                Some((Ledger::new(partitions, 0), ends))
-            }
-            None => None,
-        };
-        let address = self.site.address().to_owned();
-        let mut work = self.work(&address, self.topic);
-        let mut targets = None;
-        if let Some((ledger, ends)) = &loaded {
-            work.producing = Producing::Before;
-            work.consumers = work.consumers.max(1);
-            work.replay = Replay::Repeat(ledger);
-            targets = Some(ends.clone());
+        let (loaded, beside_loaded) = self.load_before(&line)?;
+        let routing = self.routing(self.topic, number(self.args.partitions))?;
+        let mut work = self.work(&routing, self.topic);
+        if let Some(loaded) = &loaded {
+            read_only(&mut work, loaded);
         }
-        let progress = Progress::default();
-        let abort = self.site.abort.clone();
-        let cores = self.site.cores.generator.clone();
-        let launch =
-            Launch { work: &work, cores: &cores, abort: &abort, progress: &progress, targets };
-        let (warmup_ns, duration_ns) =
-            (nanoseconds(self.args.warmup), nanoseconds(self.args.duration));
-        let window_of = |start_ns| {
-            let open_ns = start_ns + warmup_ns;
-            let close_ns = open_ns + duration_ns;
-            Window { start_ns, open_ns, close_ns, drain_ns: close_ns + DRAIN_NS }
-        };
-        let (outcome, watched) =
-            launch.run(window_of, |window| watch(self.site, window, &progress, &mut line))?;
-        if abort.load(Ordering::Relaxed) {
-            return Err(RunError::Interrupted);
+        work.invalid().map_or(Ok(()), |reason| Err(RunError::Usage(reason)))?;
+        let mut reading = None;
+        let beside_routing;
+        if let (Some(topic), Some(loaded)) = (self.beside, &beside_loaded) {
+            beside_routing = self.routing(topic, BESIDE_PARTITIONS)?;
+            let mut work = self.beside_work(&beside_routing, topic);
+            read_only(&mut work, loaded);
+            reading = Some((work, loaded.ends.clone()));
         }
-        let watched = watched?;
+        let before = counters(self.site)?;
+        let targets = loaded.as_ref().map(|loaded| loaded.ends.clone());
+        let (mut outcomes, watched) =
+            self.run_beside(&work, targets, reading.as_ref(), &mut line)?;
+        let settled = match work.producing {
+            Producing::Now => Some([before, settle(self.site)?]),
+            Producing::Before => None,
+        };
+        let outcome = outcomes.remove(0);
+        let beside = outcomes.pop();
         let consumers = work.consumers;
-        let checked = match loaded {
+        let mut checked = match &loaded {
             // The last pass of each consumer ends where the window does.
-            Some((ledger, _)) => Checked { passes_cut_short: 0, ..check_passes(&ledger, &outcome) },
+            Some(Loaded { ledger, .. }) => {
+                Checked { passes_cut_short: 0, ..check_passes(ledger, &outcome) }
+            }
             None if consumers > 0 => check_passes(&outcome.tally.ledger, &outcome),
             None => {
                 line.say("reading back");
-                self.read_back(&work, &outcome)?
+                self.read_back(&routing, work.acks, &outcome)?
             }
         };
+        if let (Some(outcome), Some(loaded)) = (&beside, &beside_loaded) {
+            checked.add(&check_passes(&loaded.ledger, outcome));
+        }
         drop(line);
         let measured = Measured {
             args: self.args,
@@ -134,24 +144,101 @@ impl Cell<'_> {
             consumers,
             window_ns: outcome.window.len_ns(),
             tally: &outcome.tally,
+            beside: beside.as_ref().map(|beside| &beside.tally),
             usage: watched.usage,
             counters: watched.counters,
             cpu: watched.cpu,
+            settled,
             checked,
         };
         Ok(result::build(self.site, &measured))
     }
 
-    fn work<'w>(&self, address: &'w str, topic: &'w RunTopic) -> Work<'w> {
+    /// Puts records where the load or the reader beside it will find them.
+    fn load_before(
+        &mut self,
+        line: &ProgressLine,
+    ) -> Result<(Option<Loaded>, Option<Loaded>), RunError> {
+        let args = self.args;
+        let loaded = match args.preload {
+            Some(bytes) => {
+                let routing = self.routing(self.topic, number(args.partitions))?;
+                let work = self.work(&routing, self.topic);
+                Some(self.preload(work, self.topic, bytes, line)?)
+            }
+            None if args.producers == 0 => {
+                let control = &mut self.site.control;
+                let partitions = number(args.partitions);
+                let ends = offsets(control, self.topic.id, partitions, End::Newest)?;
+                Some(Loaded { ledger: Ledger::new(partitions, 0), ends })
+            }
+            None => None,
+        };
+        let beside = match (self.beside, args.beside_reader) {
+            (Some(topic), Some(bytes)) => {
+                let routing = self.routing(topic, BESIDE_PARTITIONS)?;
+                let work = self.beside_work(&routing, topic);
+                Some(self.preload(work, topic, bytes, line)?)
+            }
+            _ => None,
+        };
+        if args.cold {
+            line.say("starting the broker again");
+            self.site.restart_cold()?;
+        }
+        Ok((loaded, beside))
+    }
+
+    /// Runs the load, and the reader beside it if there is one, while this thread watches.
+    fn run_beside(
+        &mut self,
+        work: &Work<'_>,
+        targets: Option<Vec<u64>>,
+        reading: Option<&(Work<'_>, Vec<u64>)>,
+        line: &mut ProgressLine,
+    ) -> Result<(Vec<Outcome>, Watched), RunError> {
+        let (progress, unseen) = (Progress::default(), Progress::default());
+        let abort = self.site.abort.clone();
+        let cores = self.site.cores.generator.clone();
+        let mut crews =
+            vec![Crew { work, progress: &progress, targets, urgency: Urgency::Measured }];
+        if let Some((work, ends)) = reading {
+            let targets = Some(ends.clone());
+            crews.push(Crew { work, progress: &unseen, targets, urgency: Urgency::Background });
+        }
+        let launch = Launch { crews, cores: &cores, pin: self.site.pin, abort: &abort };
+        let (warmup_ns, duration_ns) =
+            (nanoseconds(self.args.warmup), nanoseconds(self.args.duration));
+        let window_of = |start_ns| {
+            let open_ns = start_ns + warmup_ns;
+            let close_ns = open_ns + duration_ns;
+            Window { start_ns, open_ns, close_ns, drain_ns: close_ns + DRAIN_NS }
+        };
+        let (outcomes, watched) =
+            launch.run(window_of, |window| watch(self.site, window, &progress, line))?;
+        if abort.load(Ordering::Relaxed) {
+            return Err(RunError::Interrupted);
+        }
+        Ok((outcomes, watched?))
+    }
+
+    fn routing(&mut self, topic: &RunTopic, partitions: u32) -> Result<Routing, RunError> {
+        let address = self.site.address().to_owned();
+        let control = &mut self.site.control;
+        Routing::find(control, &address, &topic.name, partitions, self.args.route)
+    }
+
+    fn work<'w>(&self, routing: &'w Routing, topic: &'w RunTopic) -> Work<'w> {
         let args = self.args;
         Work {
-            address,
+            routing,
             run: self.run,
             topic_id: topic.id,
             partitions: number(args.partitions),
             producers: number(args.producers),
             producing: Producing::Now,
             consumers: number(args.consumers),
+            partitioner: args.partitioner,
             acks: Acks::from(args.acks),
             inflight: number(args.inflight),
             linger_ns: nanoseconds(args.linger),
@@ -169,32 +256,55 @@ impl Cell<'_> {
         }
     }
 
-    /// Produces `bytes` of values and waits until consumers may see them. Gives what became of
-    /// them, and where the partitions end.
-    fn preload(&mut self, bytes: u64, line: &ProgressLine) -> Result<(Ledger, Vec<u64>), RunError> {
+    /// What the reader beside the load reads is the same whatever the load is.
+    fn beside_work<'w>(&self, routing: &'w Routing, topic: &'w RunTopic) -> Work<'w> {
+        Work {
+            partitions: BESIDE_PARTITIONS,
+            producers: 1,
+            consumers: 1,
+            partitioner: Partitioner::Sticky,
+            acks: Acks::Durable,
+            inflight: BESIDE_INFLIGHT,
+            batch: BatchSize::Bytes(BESIDE_BATCH_BYTES),
+            value_len: BESIDE_RECORD_BYTES,
+            ..self.work(routing, topic)
+        }
+    }
+
+    /// Produces `bytes` of values and waits until consumers may see them.
+    fn preload(
+        &mut self,
+        mut work: Work<'_>,
+        topic: &RunTopic,
+        bytes: u64,
+        line: &ProgressLine,
+    ) -> Result<Loaded, RunError> {
         line.say("preloading");
-        let address = self.site.address().to_owned();
-        let mut work = self.work(&address, self.topic);
         work.consumers = 0;
         work.load = Load::Closed;
         let records = bytes.div_ceil(u64::from(work.value_len));
         work.records_per_producer_max = Some(records.div_ceil(u64::from(work.producers)));
+        work.invalid().map_or(Ok(()), |reason| Err(RunError::Usage(reason)))?;
         let outcome = self.unmeasured(&work, None, PRELOAD_NS_MAX)?;
         if let Some((code, count)) = outcome.tally.errors.first_key_value() {
             return Err(RunError::Setup(format!("preloading failed: {count} x {code}")));
         }
-        let ends = self.visible_ends(&outcome.tally, work.acks)?;
-        Ok((outcome.tally.ledger, ends))
+        let ends = self.visible_ends(topic, &outcome.tally, work.acks)?;
+        Ok(Loaded { ledger: outcome.tally.ledger, ends })
     }
 
     /// Reads everything once and compares it with what was acknowledged.
-    fn read_back(&mut self, work: &Work<'_>, outcome: &Outcome) -> Result<Checked, RunError> {
-        let address = self.site.address().to_owned();
-        let ends = self.visible_ends(&outcome.tally, work.acks)?;
-        let mut reading = self.work(&address, self.topic);
+    fn read_back(
+        &mut self,
+        routing: &Routing,
+        acks: Acks,
+        outcome: &Outcome,
+    ) -> Result<Checked, RunError> {
+        let ends = self.visible_ends(self.topic, &outcome.tally, acks)?;
+        let mut reading = self.work(routing, self.topic);
         let readers = u32::try_from(self.site.cores.generator.len()).unwrap_or(u32::MAX);
         reading.producing = Producing::Before;
-        reading.consumers = readers.min(reading.partitions);
+        reading.consumers = readers.min(reading.partitions).max(routing.endpoints());
         let limit_ns = self.label.read_back_max.map_or(READ_BACK_NS_MAX, nanoseconds);
         let read = self.unmeasured(&reading, Some(ends), limit_ns)?;
         let mut checked = check_passes(&outcome.tally.ledger, &read);
@@ -211,7 +321,9 @@ impl Cell<'_> {
     ) -> Result<Outcome, RunError> {
         let progress = Progress::default();
         let cores = &self.site.cores.generator;
-        let launch = Launch { work, cores, abort: &self.site.abort, progress: &progress, targets };
+        let crew = Crew { work, progress: &progress, targets, urgency: Urgency::Measured };
+        let abort = &self.site.abort;
+        let launch = Launch { crews: vec![crew], cores, pin: self.site.pin, abort };
         let never = u64::MAX;
         let window_of = |start_ns: u64| Window {
             start_ns,
@@ -219,24 +331,36 @@ impl Cell<'_> {
             close_ns: never,
             drain_ns: start_ns.saturating_add(limit_ns),
         };
-        let (outcome, ()) = launch.run(window_of, |_| ())?;
+        let (mut outcomes, ()) = launch.run(window_of, |_| ())?;
         match self.site.abort.load(Ordering::Relaxed) {
             true => Err(RunError::Interrupted),
-            false => Ok(outcome),
+            false => Ok(outcomes.remove(0)),
         }
     }
 
     /// Where the partitions end, once all that was acknowledged is visible. Without
     /// acknowledgements only the broker knows.
-    fn visible_ends(&mut self, tally: &Tally, acks: Acks) -> Result<Vec<u64>, RunError> {
+    fn visible_ends(
+        &mut self,
+        topic: &RunTopic,
+        tally: &Tally,
+        acks: Acks,
+    ) -> Result<Vec<u64>, RunError> {
         let site = &mut *self.site;
         if acks == Acks::None {
-            let partitions = number(self.args.partitions);
-            return offsets(&mut site.control, self.topic.id, partitions, End::Newest);
+            let partitions = u32::try_from(tally.ends.len()).expect("partitions are a u32");
+            return offsets(&mut site.control, topic.id, partitions, End::Newest);
         }
-        self.topic.await_visible(&mut site.control, &tally.ends, VISIBLE_WAIT_MAX, &site.abort)?;
+        topic.await_visible(&mut site.control, &tally.ends, VISIBLE_WAIT_MAX, &site.abort)?;
         Ok(tally.ends.clone())
     }
+}
+
+/// Turns a load into one that reads what is there, again and again.
+fn read_only<'w>(work: &mut Work<'w>, loaded: &'w Loaded) {
+    work.producing = Producing::Before;
+    work.consumers = work.consumers.max(work.routing.endpoints());
+    work.replay = Replay::Repeat(&loaded.ledger);
 }
 
 /// Audits the passes of a load, and adds what was audited while it ran.
@@ -256,45 +380,6 @@ fn check_passes(ledger: &Ledger, outcome: &Outcome) -> Checked {
         passes_cut_short: cut_short,
         read_errors: 0,
     }
-}
-
-/// Shows progress, and reads what the broker has used when the window opens and closes.
-fn watch(
-    site: &mut Site,
-    window: &Window,
-    progress: &Progress,
-    line: &mut ProgressLine,
-) -> Result<Watched, RunError> {
-    sleep_until(site, window.open_ns, window, progress, line);
-    let before = (site.usage(), counters(site)?, CpuTimes::read());
-    sleep_until(site, window.close_ns, window, progress, line);
-    let after = (site.usage(), counters(site)?, CpuTimes::read());
-    Ok(Watched {
-        usage: [before.0, after.0],
-        counters: [before.1, after.1],
-        cpu: [before.2, after.2],
-    })
-}
-
-fn sleep_until(
-    site: &Site,
-    time_ns: u64,
-    window: &Window,
-    progress: &Progress,
-    line: &mut ProgressLine,
-) {
-    loop {
-        let left = Duration::from_nanos(time_ns.saturating_sub(monotonic_ns()));
-        if left.is_zero() || site.abort.load(Ordering::Relaxed) {
-            return;
-        }
-        line.show(window, progress);
-        std::thread::sleep(left.min(REFRESH));
-    }
-}
-
-fn counters(site: &mut Site) -> Result<BTreeMap<String, u64>, RunError> {
-    Ok(site.control.stats()?.into_iter().collect())
 }
 
 /// An id that two runs at the same time do not share.

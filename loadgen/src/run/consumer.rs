@@ -3,6 +3,7 @@
 use client::{ClientError, Connection};
 use std::ops::Range;
 use wire::batch::{Batch, Batches};
+use wire::limits::REQUEST_PARTITIONS_MAX;
 use wire::{ErrorCode, fetch};
 
 use super::tally::{Tally, Window};
@@ -16,9 +17,14 @@ const FETCH_BYTES_MAX: u32 = 1 << 20;
 const _: () = assert!(FETCH_BYTES_MAX as usize <= fetch::REPLY_BATCHES_BYTES_MAX);
 /// The broker answers an empty fetch after this long.
 const FETCH_WAIT_MS: u32 = 200;
+/// The same where a consumer has more partitions than one fetch may name: the others wait.
+const TURN_WAIT_MS: u32 = 5;
 
 pub(super) struct Consumer {
     cursors: Vec<Cursor>,
+    /// The cursor that the next fetch names first: the one behind the last that gave something,
+    /// so that each gets its turn.
+    first: usize,
     /// The cursors that the fetch under way asks for, in its order.
     asked: Vec<usize>,
     entries: Vec<fetch::RequestEntry>,
@@ -55,13 +61,15 @@ pub(super) struct Proof<'a> {
 
 impl Consumer {
     pub(super) fn new(work: &Work<'_>, index: u32) -> Self {
-        let cursors = work.partitions_of(index).into_iter().map(|partition| {
-            let start = work.starts[partition as usize];
-            let pass = Pass::new(partition, work.producers);
-            Cursor { partition, start, next: start, done: false, pass }
-        });
+        let cursors =
+            work.routing.of_consumer(index, work.consumers).into_iter().map(|partition| {
+                let start = work.starts[partition as usize];
+                let pass = Pass::new(partition, work.producers);
+                Cursor { partition, start, next: start, done: false, pass }
+            });
         Self {
             cursors: cursors.collect(),
+            first: 0,
             asked: Vec::new(),
             entries: Vec::new(),
             waiting: false,
@@ -83,7 +91,15 @@ impl Consumer {
         self.mark_done(work, signals);
         self.asked.clear();
         self.entries.clear();
-        for (index, cursor) in self.cursors.iter().enumerate().filter(|(_, cursor)| !cursor.done) {
+        let count = self.cursors.len();
+        let turns = (0..count).map(|turn| (self.first + turn) % count);
+        for index in turns.filter(|&index| !self.cursors[index].done) {
+            if self.asked.len() == REQUEST_PARTITIONS_MAX {
+                // The others have their turn with the next fetch, whatever this one brings.
+                self.first = index;
+                break;
+            }
+            let cursor = &self.cursors[index];
             self.asked.push(index);
             self.entries.push(fetch::RequestEntry {
                 topic_id: work.topic_id,
@@ -97,8 +113,12 @@ impl Consumer {
         if self.asked.is_empty() {
             return Ok(());
         }
+        let wait_ms = match count {
+            ..=REQUEST_PARTITIONS_MAX => FETCH_WAIT_MS,
+            _ => TURN_WAIT_MS,
+        };
         let head = fetch::RequestHead {
-            max_wait_ms: FETCH_WAIT_MS.into(),
+            max_wait_ms: wait_ms.into(),
             min_bytes: 1.into(),
             max_bytes: FETCH_BYTES_MAX.into(),
             isolation: 0,
@@ -142,6 +162,9 @@ impl Consumer {
                 cursor.next = cursor.start;
             }
             if !batches.is_empty() {
+                if self.cursors.len() <= REQUEST_PARTITIONS_MAX {
+                    self.first = (index + 1) % self.cursors.len();
+                }
                 let bytes = begin..self.scratch.len();
                 self.arrived.push(Arrival { cursor: index, bytes, from_offset, ends_pass });
             }
@@ -177,6 +200,7 @@ impl Consumer {
             }
             proof.progress.consumed(records);
             if arrival.ends_pass {
+                proof.tally.passes_finished += u64::from(now_ns < proof.window.close_ns);
                 let fresh = Pass::new(cursor.partition, proof.work.producers);
                 let pass = std::mem::replace(&mut cursor.pass, fresh);
                 audit(&pass, Coverage::Whole, proof);

@@ -10,6 +10,7 @@ use std::{io, mem};
 
 use super::consumer::{Consumer, Proof};
 use super::producer::{Answer, Bench, Producer};
+use super::scatter::Scatter;
 use super::tally::{EffortMeter, Tally, Window};
 use super::template::BatchTemplate;
 use super::work::{Replay, Signals, Waiting, Work};
@@ -73,8 +74,8 @@ impl<'a> Generator<'a> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(lost)?;
         let count = share.producers.len() + share.consumers.len();
         let mut connections = Vec::with_capacity(count);
-        for index in 0..count {
-            let mut connection = Connection::connect(work.address, &options)?;
+        for (index, &number) in share.producers.iter().chain(&share.consumers).enumerate() {
+            let mut connection = Connection::connect(work.routing.address(number), &options)?;
             let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             let data = epoll::EventData::new_u64(index as u64);
             epoll::add(&epoll, connection.parts_mut().1, data, flags).map_err(lost)?;
@@ -88,10 +89,11 @@ impl<'a> Generator<'a> {
         // Sleeps must end when a record is due, not up to 50 us later.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let Self { work, signals, share, connections, epoll } = self;
+        let template = BatchTemplate::new(work.value_len, work.seed, work.batch);
         let producers = share
             .producers
             .iter()
-            .map(|&index| Role::Producer(Producer::new(work, &window, index)));
+            .map(|&index| Role::Producer(Producer::new(work, &window, index, &template)));
         let consumers =
             share.consumers.iter().map(|&index| Role::Consumer(Consumer::new(work, index)));
         let lanes = connections
@@ -104,7 +106,8 @@ impl<'a> Generator<'a> {
             signals,
             window,
             lanes,
-            template: BatchTemplate::new(work.value_len, work.seed, work.batch),
+            template,
+            scatter: Scatter::default(),
             tally: Tally::new(work.partitions, work.producers),
             wall_offset_ns: wall_offset_ns(),
             producing: true,
@@ -120,6 +123,7 @@ struct Loop<'a> {
     window: Window,
     lanes: Vec<Lane>,
     template: BatchTemplate,
+    scatter: Scatter,
     tally: Tally,
     wall_offset_ns: u64,
     producing: bool,
@@ -178,7 +182,7 @@ impl Loop<'_> {
     }
 
     fn try_step(&mut self, index: usize, mut now_ns: u64) -> Result<bool, ClientError> {
-        let Self { work, signals, window, lanes, template, tally, .. } = self;
+        let Self { work, signals, window, lanes, template, scatter, tally, .. } = self;
         let Lane { connection, role, readable, .. } = &mut lanes[index];
         let mut moved = false;
         if *readable {
@@ -195,6 +199,7 @@ impl Loop<'_> {
                     work,
                     window: *window,
                     template,
+                    scatter,
                     tally,
                     progress,
                     wall_offset_ns: self.wall_offset_ns,
@@ -261,11 +266,12 @@ impl Loop<'_> {
 
     /// How long nothing can happen but an event.
     fn sleep_ns(&mut self, now_ns: u64) -> u64 {
-        let Self { work, signals, window, lanes, template, tally, .. } = self;
+        let Self { work, signals, window, lanes, template, scatter, tally, .. } = self;
         let bench = Bench {
             work,
             window: *window,
             template,
+            scatter,
             tally,
             progress: signals.progress,
             wall_offset_ns: self.wall_offset_ns,
@@ -353,11 +359,7 @@ fn handle_answers(
 ) -> Result<(), ClientError> {
     while let Some(event) = connection.session_mut().next_event()? {
         let (id, answer) = match event {
-            Event::Produced(id, reply) => match reply.entries {
-                [entry] if entry.error.get() == 0 => (id, Answer::Acked(entry.base_offset.get())),
-                [entry, ..] => (id, Answer::Refused(entry.error.get())),
-                [] => (id, Answer::Refused(u16::MAX)),
-            },
+            Event::Produced(id, reply) => (id, Answer::Entries(reply.entries)),
             Event::Refused(id, refusal) => (id, Answer::Refused(refusal.code)),
             _ => continue,
         };

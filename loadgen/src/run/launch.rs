@@ -5,6 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use super::RunError;
+use super::choices::Pin;
 use super::generator::{Generator, Share, Yield};
 use super::tally::{Tally, Window};
 use super::work::{Progress, Signals, Work};
@@ -15,19 +16,41 @@ use crate::integrity::{Coverage, Pass};
 /// From all threads being connected to the first record.
 const START_DELAY_NS: u64 = 2_000_000;
 
-/// How a load runs.
+/// How loads run beside each other.
 pub(super) struct Launch<'a> {
+    /// Each has threads of its own.
+    pub(super) crews: Vec<Crew<'a>>,
+    /// A thread of each load runs on each of these.
+    pub(super) cores: &'a [usize],
+    /// Whether threads are bound to their core.
+    pub(super) pin: Pin,
+    /// Ends the loads early.
+    pub(super) abort: &'a AtomicBool,
+}
+
+/// One load.
+pub(super) struct Crew<'a> {
     /// What is to be done.
     pub(super) work: &'a Work<'a>,
-    /// A thread runs on each of these.
-    pub(super) cores: &'a [usize],
-    /// Ends the load early.
-    pub(super) abort: &'a AtomicBool,
     /// Live counts.
     pub(super) progress: &'a Progress,
     /// Per partition: where the log ends, if that is known before.
     pub(super) targets: Option<Vec<u64>>,
+    /// Who goes first where threads want the same core.
+    pub(super) urgency: Urgency,
 }
+
+/// Who goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// What is measured.
+    Measured,
+    /// What only loads the broker: its verifying must not hold up those who take times.
+    Background,
+}
+
+/// The niceness of background threads.
+const BACKGROUND_NICE: i32 = 10;
 
 /// What a load leaves behind.
 pub(super) struct Outcome {
@@ -40,49 +63,90 @@ pub(super) struct Outcome {
 }
 
 impl Launch<'_> {
-    /// Runs the load. `window_of` makes the window from its start; `watch` runs on the calling
-    /// thread meanwhile.
+    /// Runs the loads in one window. `window_of` makes it from its start; `watch` runs on the
+    /// calling thread meanwhile.
     pub(super) fn run<T>(
         self,
         window_of: impl FnOnce(u64) -> Window,
         watch: impl FnOnce(&Window) -> T,
-    ) -> Result<(Outcome, T), RunError> {
-        let Self { work, cores, abort, progress, targets } = self;
-        let shares = shares(work, cores.len());
-        let signals = Signals::new(shares.len(), work.partitions, abort, progress);
-        if let Some(targets) = targets {
-            signals.targets.set(targets).expect("no thread has begun");
+    ) -> Result<(Vec<Outcome>, T), RunError> {
+        let Self { crews, cores, pin, abort } = self;
+        let mut loads = Vec::with_capacity(crews.len());
+        for Crew { work, progress, targets, urgency } in crews {
+            let shares = shares(work, cores.len());
+            let signals = Signals::new(shares.len(), work.partitions, abort, progress);
+            if let Some(targets) = targets {
+                signals.targets.set(targets).expect("no thread has begun");
+            }
+            loads.push((work, shares, signals, urgency));
         }
         thread::scope(|scope| {
             let (ready, connected) = channel();
-            let mut threads = Vec::new();
-            for (share, &core) in shares.into_iter().zip(cores) {
-                let (ready, signals) = (ready.clone(), &signals);
-                threads.push(scope.spawn(move || generate(work, signals, share, core, &ready)));
+            let mut crews = Vec::new();
+            for (work, shares, signals, urgency) in &loads {
+                let mut threads = Vec::new();
+                for (share, &core) in shares.iter().zip(cores) {
+                    let (ready, share) = (ready.clone(), share.clone());
+                    let post = Post { core, pin, urgency: *urgency };
+                    let thread = move || generate(work, signals, share, post, &ready);
+                    threads.push(scope.spawn(thread));
+                }
+                crews.push((*work, threads));
             }
+            let begin = |window| {
+                for (_, _, signals, _) in &loads {
+                    signals.window.set(window).expect("set only once");
+                }
+            };
             let mut failure = None;
-            for _ in 0..threads.len() {
-                let word = connected.recv().expect("each thread reports once");
+            for _ in 0..crews.iter().map(|(_, threads)| threads.len()).sum() {
+                let word: Result<(), RunError> =
+                    connected.recv().expect("each thread reports once");
                 failure = failure.or(word.err());
             }
             if let Some(failure) = failure {
-                signals.window.set(None).expect("set only here or below");
+                begin(None);
                 return Err(failure);
             }
             let window = window_of(monotonic_ns() + START_DELAY_NS);
-            signals.window.set(Some(window)).expect("set only here or above");
+            begin(Some(window));
             let watched = watch(&window);
-            let mut tally = Tally::new(work.partitions, work.producers);
-            let mut passes = Vec::new();
-            for handle in threads {
-                let left = handle.join().expect("a generator thread does not panic")?;
-                if let Some(left) = left {
-                    tally.merge(&left.tally);
-                    passes.extend(left.passes);
+            let mut outcomes = Vec::new();
+            for (work, threads) in crews {
+                let mut tally = Tally::new(work.partitions, work.producers);
+                let mut passes = Vec::new();
+                for handle in threads {
+                    let left = handle.join().expect("a generator thread does not panic")?;
+                    if let Some(left) = left {
+                        tally.merge(&left.tally);
+                        passes.extend(left.passes);
+                    }
                 }
+                outcomes.push(Outcome { tally, passes, window });
             }
-            Ok((Outcome { tally, passes, window }, watched))
+            Ok((outcomes, watched))
         })
+    }
+}
+
+/// Where and how a thread runs.
+#[derive(Clone, Copy)]
+struct Post {
+    core: usize,
+    pin: Pin,
+    urgency: Urgency,
+}
+
+impl Post {
+    fn take(self) -> std::io::Result<()> {
+        if self.urgency == Urgency::Background {
+            // Of a thread, where the system is Linux.
+            rustix::process::setpriority_process(None, BACKGROUND_NICE)?;
+        }
+        match self.pin {
+            Pin::Split => pin_to(&[self.core]),
+            Pin::None => Ok(()),
+        }
     }
 }
 
@@ -90,10 +154,11 @@ fn generate(
     work: &Work<'_>,
     signals: &Signals<'_>,
     share: Share,
-    core: usize,
+    post: Post,
     ready: &Sender<Result<(), RunError>>,
 ) -> Result<Option<Yield>, RunError> {
-    let connected = pin_to(&[core])
+    let connected = post
+        .take()
         .map_err(RunError::Io)
         .and_then(|()| Generator::connect(work, signals, share).map_err(RunError::Client));
     let report = "the launching thread waits for it";

@@ -6,21 +6,27 @@
 
 mod broker_process;
 mod cell;
+mod choices;
 mod consumer;
+mod efficiency;
 mod generator;
 mod launch;
 mod options;
 mod producer;
 mod progress_line;
 mod result;
+mod routing;
+mod scatter;
 mod set;
 mod site;
 mod tally;
 mod template;
 mod topic;
+mod watch;
 mod work;
 
-pub use options::{AcksChoice, BatchSize, Rate, RunArgs, TargetChoice};
+pub use choices::{AcksChoice, BatchSize, FetchPath, Partitioner, Pin, Rate, Route, TargetChoice};
+pub use options::RunArgs;
 pub use set::SetArgs;
 
 use clap::{Args, Subcommand};

@@ -1,23 +1,17 @@
 //! The flags of `pelton bench run`, and the plan that they make.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
-use wire::Acks;
-use wire::limits::{
-    BATCH_BYTES_MAX, BATCH_RECORDS_MAX, REQUEST_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX,
+use wire::limits::BATCH_BYTES_MAX;
+
+use super::choices::{
+    AcksChoice, BatchSize, FetchPath, INFLIGHT_MAX, Partitioner, Pin, Rate, Route, TargetChoice,
+    broker_flag, bytes, connections, duration, partitions, record_size,
 };
 
-use crate::payload::HEADER_LEN;
-
-/// Most producers or consumers of one run, each a connection.
-const CONNECTIONS_MAX: u32 = 10_000;
-/// Most unanswered requests per producer.
-const INFLIGHT_MAX: u32 = 4096;
-/// Most partitions of a run: a consumer names all of its own in one request.
-const PARTITIONS_MAX: u32 = 1024;
-const _: () = assert!(PARTITIONS_MAX as usize <= REQUEST_PARTITIONS_MAX);
-const _: () = assert!(PARTITIONS_MAX <= TOPIC_PARTITIONS_MAX);
+/// Most pairs of partition and producer: what became of the records of each is noted.
+const PAIRS_MAX: i64 = 4_000_000;
 
 /// Measures one load against one broker.
 #[derive(Args, Clone, Debug)]
@@ -52,6 +46,15 @@ pub struct RunArgs {
     /// Partitions of the topic
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = partitions())]
     pub partitions: i64,
+    /// How records are dealt out to partitions
+    #[arg(long, value_enum, default_value = "sticky", value_name = "HOW")]
+    pub partitioner: Partitioner,
+    /// Which endpoint of the broker a partition's records go to and come from
+    #[arg(long, value_enum, default_value = "owner", value_name = "WAY")]
+    pub route: Route,
+    /// Which cores a spawned broker and the generator get
+    #[arg(long, value_enum, default_value = "split", value_name = "HOW")]
+    pub pin: Pin,
     /// Length of the measured window
     #[arg(long, default_value = "10s", value_name = "DUR", value_parser = duration)]
     pub duration: Duration,
@@ -70,6 +73,16 @@ pub struct RunArgs {
     /// Produce this much first, then measure consuming alone
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub preload: Option<u64>,
+    /// A consumer reads another topic that was preloaded with this much, at full speed, beside
+    /// the load
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub beside_reader: Option<u64>,
+    /// Start the spawned broker again after preloading, and drop its files from the page cache
+    #[arg(long)]
+    pub cold: bool,
+    /// How a spawned broker serves what consumers ask for
+    #[arg(long, value_enum, value_name = "PATH")]
+    pub fetch_path: Option<FetchPath>,
     /// Topic to use instead of bench-RUN
     #[arg(long, value_name = "NAME")]
     pub topic: Option<String>,
@@ -88,156 +101,6 @@ pub struct RunArgs {
     /// Print neither progress nor the result
     #[arg(short, long)]
     pub quiet: bool,
-}
-
-/// `--target`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TargetChoice {
-    /// A child process on the first half of the cores.
-    Spawn,
-    /// A broker that runs already: HOST:PORT.
-    Address(String),
-}
-
-impl std::str::FromStr for TargetChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "spawn" {
-            return Ok(Self::Spawn);
-        }
-        match text.strip_prefix("pelton://") {
-            Some(address) if address.contains(':') => Ok(Self::Address(address.to_owned())),
-            _ => Err("expected `spawn` or pelton://HOST:PORT".to_owned()),
-        }
-    }
-}
-
-/// `--rate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rate {
-    /// Closed loop.
-    Max,
-    /// Records per second over all producers.
-    PerSecond(u64),
-}
-
-impl std::str::FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "max" => Ok(Self::Max),
-            _ => match text.replace('_', "").parse() {
-                Ok(rate @ 1..=1_000_000_000) => Ok(Self::PerSecond(rate)),
-                _ => Err("expected `max` or records per second, from 1 to 10^9".to_owned()),
-            },
-        }
-    }
-}
-
-/// `--acks`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AcksChoice {
-    /// No reply
-    None,
-    /// Ordered in memory
-    Memory,
-    /// Written to the device
-    Written,
-    /// Durable on the device
-    Durable,
-}
-
-impl From<AcksChoice> for Acks {
-    fn from(choice: AcksChoice) -> Self {
-        match choice {
-            AcksChoice::None => Self::None,
-            AcksChoice::Memory => Self::Memory,
-            AcksChoice::Written => Self::Written,
-            AcksChoice::Durable => Self::Durable,
-        }
-    }
-}
-
-/// `--batch`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchSize {
-    /// So many records.
-    Records(u32),
-    /// As many records as fit a batch of this many bytes, at least one.
-    Bytes(u32),
-}
-
-impl std::str::FromStr for BatchSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(records) = text.strip_suffix("rec") {
-            return match records.parse() {
-                Ok(records @ 1..=BATCH_RECORDS_MAX) => Ok(Self::Records(records)),
-                _ => Err(format!("a batch holds 1 to {BATCH_RECORDS_MAX} records")),
-            };
-        }
-        match u32::try_from(bytes(text)?) {
-            Ok(bytes) if bytes > 0 && bytes as usize <= BATCH_BYTES_MAX => Ok(Self::Bytes(bytes)),
-            _ => Err(format!("a batch has 1 to {BATCH_BYTES_MAX} bytes")),
-        }
-    }
-}
-
-fn connections() -> clap::builder::RangedI64ValueParser {
-    clap::value_parser!(i64).range(0..=i64::from(CONNECTIONS_MAX))
-}
-
-fn partitions() -> clap::builder::RangedI64ValueParser {
-    clap::value_parser!(i64).range(1..=i64::from(PARTITIONS_MAX))
-}
-
-/// A duration with its unit, as flags take it.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; expected e.g. 1ms or 10s"))
-}
-
-/// A number of bytes with an optional unit: B, KB, MB, GB, KiB, MiB, GiB.
-fn bytes(text: &str) -> Result<u64, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor = match unit.trim() {
-        "" | "B" => 1,
-        "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return Err("expected a number of bytes, e.g. 65536, 64KiB or 1MB".to_owned()),
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor))
-        .ok_or_else(|| "expected a number of bytes, e.g. 65536, 64KiB or 1MB".to_owned())
-}
-
-fn record_size(text: &str) -> Result<u32, String> {
-    let size = bytes(text)?;
-    let longest = BATCH_BYTES_MAX - 256;
-    match u32::try_from(size) {
-        Ok(size) if (HEADER_LEN..=longest).contains(&(size as usize)) => Ok(size),
-        _ => Err(format!(
-            "a record has {HEADER_LEN} bytes (its header) to {longest} bytes (a batch)"
-        )),
-    }
-}
-
-fn broker_flag(text: &str) -> Result<String, String> {
-    let key = text.split('=').next().unwrap_or_default();
-    let named = !key.is_empty() && key.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
-    if !named || key.starts_with('-') || !text.contains('=') {
-        return Err("expected KEY=VALUE with the name of a flag of `serve`".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 impl RunArgs {
@@ -262,6 +125,18 @@ impl RunArgs {
         if !spawned && (self.data_dir.is_some() || !self.broker_flags.is_empty()) {
             return Some("--data-dir and --broker are for a spawned broker only".to_owned());
         }
+        if !spawned && (self.fetch_path.is_some() || self.cold) {
+            return Some("--fetch-path and --cold are for a spawned broker only".to_owned());
+        }
+        if self.cold && self.preload.or(self.beside_reader).is_none() {
+            return Some("--cold needs something to read: --preload or --beside-reader".to_owned());
+        }
+        if self.beside_reader.is_some() && (self.preload.is_some() || self.producers == 0) {
+            return Some("--beside-reader stands beside producers: not with --preload".to_owned());
+        }
+        if self.partitions * self.producers.max(1) > PAIRS_MAX {
+            return Some(format!("--partitions times --producers is at most {PAIRS_MAX}"));
+        }
         if self.duration.is_zero() {
             return Some("--duration is above zero".to_owned());
         }
@@ -280,6 +155,14 @@ impl RunArgs {
             return Some(format!("--batch: so many records do not fit {BATCH_BYTES_MAX} bytes"));
         }
         None
+    }
+
+    /// The flags of a spawned broker.
+    #[must_use]
+    pub fn serve_flags(&self) -> Vec<String> {
+        let mut flags = self.broker_flags.clone();
+        flags.extend(self.fetch_path.map(|path| format!("fetch-path={path}")));
+        flags
     }
 }
 
@@ -320,6 +203,14 @@ mod tests {
     }
 
     #[test]
+    fn the_fetch_path_is_a_flag_of_the_broker() {
+        let args = parse("--broker spin-us=0 --fetch-path sendfile").expect("good");
+        assert_eq!(args.serve_flags(), ["spin-us=0", "fetch-path=sendfile"]);
+        let args = parse("--preload 1MiB --cold --partitions 10000").expect("good");
+        assert_eq!(args.invalid(), None);
+    }
+
+    #[test]
     fn bad_values_are_usage_errors() {
         for line in [
             "--size 39",
@@ -337,6 +228,9 @@ mod tests {
             "--broker cores",
             "--broker --cores=1",
             "--acks all",
+            "--partitions 10001",
+            "--partitioner random",
+            "--fetch-path tape",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -346,6 +240,10 @@ mod tests {
             "--topic a/b",
             "--batch 1000rec --size 4KiB",
             "--duration 0",
+            "--cold",
+            "--target pelton://h:1 --fetch-path direct",
+            "--beside-reader 1MiB --preload 1MiB",
+            "--partitions 10000 --producers 401",
         ] {
             assert!(parse(line).expect(line).invalid().is_some(), "{line}");
         }

@@ -4,8 +4,10 @@ use client::session::{ProduceOptions, RequestId};
 use client::transport::{TcpTransport, Transport};
 use client::{ClientError, Connection};
 use std::collections::VecDeque;
+use wire::produce::ReplyEntry;
 use wire::{Acks, ErrorCode};
 
+use super::scatter::{Dealer, Scatter};
 use super::tally::{Tally, Window};
 use super::template::BatchTemplate;
 use super::work::{Progress, Work};
@@ -23,6 +25,7 @@ pub(super) struct Bench<'a> {
     pub(super) work: &'a Work<'a>,
     pub(super) window: Window,
     pub(super) template: &'a mut BatchTemplate,
+    pub(super) scatter: &'a mut Scatter,
     pub(super) tally: &'a mut Tally,
     pub(super) progress: &'a Progress,
     /// Wall clock less monotonic clock.
@@ -32,7 +35,9 @@ pub(super) struct Bench<'a> {
 pub(super) struct Producer {
     index: u32,
     pacing: Pacing,
-    batches: u32,
+    dealer: Dealer,
+    /// Records of a full request.
+    records_max: u32,
     next_sequence: Vec<u64>,
     flights: Vec<Option<Flight>>,
     unanswered: u32,
@@ -48,11 +53,39 @@ enum Pacing {
 
 /// A request that has no answer yet.
 struct Flight {
-    partition: u32,
-    first: u64,
+    parts: Parts,
     count: u32,
     sent_ns: u64,
     due: Due,
+}
+
+/// The records of one batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) partition: u32,
+    pub(super) first: u64,
+    pub(super) count: u32,
+}
+
+/// The batches of a request.
+enum Parts {
+    One(Part),
+    Many(Vec<Part>),
+}
+
+impl Parts {
+    fn as_slice(&self) -> &[Part] {
+        match self {
+            Self::One(part) => std::slice::from_ref(part),
+            Self::Many(parts) => parts,
+        }
+    }
+}
+
+impl Part {
+    fn sequences(&self) -> std::ops::Range<u64> {
+        self.first..self.first + u64::from(self.count)
+    }
 }
 
 /// The intended times of a request's records.
@@ -64,26 +97,38 @@ enum Due {
 }
 
 /// What an answer said.
-pub(super) enum Answer {
-    /// Appended at this offset.
-    Acked(u64),
-    /// Refused with this code.
+pub(super) enum Answer<'a> {
+    /// What became of each batch, in their order.
+    Entries(&'a [ReplyEntry]),
+    /// All were refused with this code.
     Refused(u16),
 }
 
 impl Producer {
     /// Producer `index`, whose load begins with the window.
-    pub(super) fn new(work: &Work<'_>, window: &Window, index: u32) -> Self {
+    pub(super) fn new(
+        work: &Work<'_>,
+        window: &Window,
+        index: u32,
+        template: &BatchTemplate,
+    ) -> Self {
         let pacing = match work.load {
             Load::Open { rate } => {
                 Pacing::Open(Schedule::new(window.start_ns, rate, work.producers, index))
             }
             Load::Closed => Pacing::Closed((0..work.inflight).map(|_| window.start_ns).collect()),
         };
+        let dealer = Dealer::new(work.partitioner, index);
+        let partitions = work.routing.of_producer(index).len();
+        let records_max = match dealer.scatters() {
+            true => Scatter::records_max(template, work.partitioner, partitions),
+            false => template.records_max(),
+        };
         Self {
             index,
             pacing,
-            batches: index,
+            dealer,
+            records_max,
             next_sequence: vec![0; work.partitions as usize],
             flights: Vec::new(),
             unanswered: 0,
@@ -105,17 +150,28 @@ impl Producer {
         while sent < BATCHES_PER_TURN_MAX && self.may_send(bench, now_ns) {
             let (session, transport) = connection.parts_mut();
             // Batches that the socket does not take are copied: wait until it has taken the last.
-            if !session.outgoing().is_empty() || !session.has_room(bench.template.len_max() + 256) {
+            if !session.outgoing().is_empty()
+                || !session.has_room(self.frame_bytes_max(bench.template))
+            {
                 break;
             }
-            let partition = self.batches % work.partitions;
-            self.batches = self.batches.wrapping_add(1);
-            let mut flight = self.encode(bench, partition, now_ns);
+            let mut flight = match self.dealer.scatters() {
+                true => self.encode_scattered(bench, now_ns),
+                false => self.encode(bench, now_ns),
+            };
             flight.sent_ns = monotonic_ns();
-            let wall_ms = (flight.sent_ns + bench.wall_offset_ns) / 1_000_000;
-            let wall_ms = i64::try_from(wall_ms).expect("the clock is below year 292,000,000");
-            let batch = bench.template.finish(flight.count, wall_ms);
-            let write = session.produce_borrowed(&options, &work.topic_id, partition, batch)?;
+            let wall_ms = bench.wall_ms(flight.sent_ns);
+            let write = match &mut flight.parts {
+                Parts::One(part) => {
+                    let batch = bench.template.finish(flight.count, wall_ms);
+                    session.produce_borrowed(&options, &work.topic_id, part.partition, batch)?
+                }
+                Parts::Many(parts) => {
+                    *parts = bench.build_scattered(self.index, &mut self.next_sequence, wall_ms);
+                    let (entries, batches) = bench.scatter.request();
+                    session.produce_many_borrowed(&options, entries, batches)?
+                }
+            };
             let outcome = transport.send(&write.slices());
             let written = *outcome.as_ref().unwrap_or(&0);
             let id = write.sent(written);
@@ -131,7 +187,7 @@ impl Producer {
         &mut self,
         bench: &mut Bench<'_>,
         id: RequestId,
-        answer: &Answer,
+        answer: &Answer<'_>,
         now_ns: u64,
     ) {
         let Some(flight) = self.flights.get_mut(id.slot()).and_then(Option::take) else { return };
@@ -139,35 +195,59 @@ impl Producer {
         if let Pacing::Closed(free) = &mut self.pacing {
             free.push_back(now_ns);
         }
-        let count = u64::from(flight.count);
-        let range = flight.first..flight.first + count;
+        let parts = flight.parts.as_slice();
+        let mut acked = 0;
         match *answer {
-            Answer::Acked(base_offset) => {
-                bench.tally.ledger.acked(flight.partition, self.index, range);
-                let end = &mut bench.tally.ends[flight.partition as usize];
-                *end = (*end).max(base_offset + count);
-                record_latencies(bench, flight, now_ns);
+            Answer::Entries(entries) => {
+                for (index, part) in parts.iter().enumerate() {
+                    match entries.get(index) {
+                        Some(entry) if entry.error.get() == 0 => {
+                            self.acked(bench.tally, part, entry.base_offset.get());
+                            acked += part.count;
+                        }
+                        Some(entry) => self.refused(bench.tally, part, entry.error.get(), now_ns),
+                        None => self.refused(bench.tally, part, u16::MAX, now_ns),
+                    }
+                }
             }
             Answer::Refused(code) => {
-                self.paused_until_ns = now_ns + REFUSED_PAUSE_NS;
-                let known = ErrorCode::from_u16(code);
-                match known {
-                    Some(known) => bench.tally.error(known.name()),
-                    None => bench.tally.error(&format!("code_{code}")),
-                }
-                // These may have appended; all other codes say that they have not.
-                if matches!(known, None | Some(ErrorCode::StorageFailed | ErrorCode::TimedOut)) {
-                    bench.tally.ledger.in_doubt(flight.partition, self.index, range);
-                }
+                parts.iter().for_each(|part| self.refused(bench.tally, part, code, now_ns));
             }
+        }
+        if acked > 0 {
+            record_acked(bench, u64::from(acked), now_ns);
+        }
+        // Of a request that was taken in part, it is not known which records were late.
+        if acked == flight.count {
+            record_latencies(bench, flight, now_ns);
+        }
+    }
+
+    fn acked(&self, tally: &mut Tally, part: &Part, base_offset: u64) {
+        tally.ledger.acked(part.partition, self.index, part.sequences());
+        let end = &mut tally.ends[part.partition as usize];
+        *end = (*end).max(base_offset + u64::from(part.count));
+    }
+
+    fn refused(&mut self, tally: &mut Tally, part: &Part, code: u16, now_ns: u64) {
+        self.paused_until_ns = now_ns + REFUSED_PAUSE_NS;
+        let known = ErrorCode::from_u16(code);
+        match known {
+            Some(known) => tally.error(known.name()),
+            None => tally.error(&format!("code_{code}")),
+        }
+        // These may have appended; all other codes say that they have not.
+        if matches!(known, None | Some(ErrorCode::StorageFailed | ErrorCode::TimedOut)) {
+            tally.ledger.in_doubt(part.partition, self.index, part.sequences());
         }
     }
 
     /// The connection is lost, or time is up: what has no answer stays in doubt.
     pub(super) fn give_up(&mut self, tally: &mut Tally, window: &Window) {
         for flight in self.flights.iter_mut().filter_map(Option::take) {
-            let range = flight.first..flight.first + u64::from(flight.count);
-            tally.ledger.in_doubt(flight.partition, self.index, range);
+            for part in flight.parts.as_slice() {
+                tally.ledger.in_doubt(part.partition, self.index, part.sequences());
+            }
         }
         self.unanswered = 0;
         if let Pacing::Open(schedule) = &mut self.pacing {
@@ -188,12 +268,20 @@ impl Producer {
         let blocked = self.unanswered >= bench.work.inflight || self.records_left == 0;
         let due = match &self.pacing {
             Pacing::Open(schedule) if !blocked && schedule.next_ns() < bench.window.close_ns => {
-                batch_ready_at(schedule, bench)
+                self.batch_ready_at(schedule, bench)
             }
             Pacing::Closed(free) if !free.is_empty() && self.paused_until_ns != 0 => 0,
             Pacing::Open(_) | Pacing::Closed(_) => return u64::MAX,
         };
         due.max(self.paused_until_ns)
+    }
+
+    /// The longest frame that this producer sends.
+    fn frame_bytes_max(&self, template: &BatchTemplate) -> usize {
+        match self.dealer.scatters() {
+            true => Scatter::frame_bytes_max(template, self.records_max),
+            false => template.len_max() + 256,
+        }
     }
 
     fn is_exhausted(&self, window: &Window, now_ns: u64) -> bool {
@@ -209,17 +297,25 @@ impl Producer {
             && now_ns >= self.paused_until_ns
             && !self.is_exhausted(&bench.window, now_ns);
         free && match &self.pacing {
-            Pacing::Open(schedule) => batch_ready_at(schedule, bench) <= now_ns,
+            Pacing::Open(schedule) => self.batch_ready_at(schedule, bench) <= now_ns,
             Pacing::Closed(free) => {
                 bench.work.acks == Acks::None || free.front().is_some_and(|&free| free <= now_ns)
             }
         }
     }
 
+    /// When the next batch is full, or has lingered long enough.
+    fn batch_ready_at(&self, schedule: &Schedule, bench: &Bench<'_>) -> u64 {
+        let full_ns = schedule.due_ns(u64::from(self.records_max) - 1);
+        // A batch that the end of the window leaves short waits no longer than that.
+        full_ns.min(schedule.next_ns().saturating_add(bench.work.linger_ns))
+    }
+
     /// Fills the template with the next records.
-    fn encode(&mut self, bench: &mut Bench<'_>, partition: u32, now_ns: u64) -> Flight {
+    fn encode(&mut self, bench: &mut Bench<'_>, now_ns: u64) -> Flight {
+        let partitions = bench.work.routing.of_producer(self.index);
+        let partition = partitions[self.dealer.next(partitions.len())];
         let first = self.next_sequence[partition as usize];
-        let most = u64::from(bench.template.records_max()).min(self.records_left);
         let mut header = Header {
             run: bench.work.run,
             producer: self.index,
@@ -227,49 +323,75 @@ impl Producer {
             sequence: first,
             intended_ns: 0,
         };
+        let template = &mut *bench.template;
+        let until_ns = now_ns.min(bench.window.close_ns - 1);
+        let (due, count) = self.take_due(bench.work.acks, now_ns, until_ns, |index, due_ns| {
+            header.intended_ns = due_ns;
+            template.put(index, &header);
+            header.sequence += 1;
+        });
+        self.next_sequence[partition as usize] = header.sequence;
+        let parts = Parts::One(Part { partition, first, count });
+        Flight { parts, count, sent_ns: 0, due }
+    }
+
+    /// Deals the next records out to partitions.
+    fn encode_scattered(&mut self, bench: &mut Bench<'_>, now_ns: u64) -> Flight {
+        let partitions = bench.work.routing.of_producer(self.index);
+        let scatter = &mut *bench.scatter;
+        scatter.clear();
+        let until_ns = now_ns.min(bench.window.close_ns - 1);
+        let (due, count) = self.take_due(bench.work.acks, now_ns, until_ns, |_, due_ns| {
+            scatter.push(due_ns);
+        });
+        scatter.deal(|| partitions[self.dealer.next(partitions.len())]);
+        // The parts are known once the batches are built.
+        Flight { parts: Parts::Many(Vec::new()), count, sent_ns: 0, due }
+    }
+
+    /// Takes the records that are due, at most a full request; gives their times, and how many
+    /// they are.
+    fn take_due(
+        &mut self,
+        acks: Acks,
+        now_ns: u64,
+        until_ns: u64,
+        mut put: impl FnMut(u32, u64),
+    ) -> (Due, u32) {
+        let most = u64::from(self.records_max).min(self.records_left);
         let most = u32::try_from(most).expect("records_max is a u32");
         let mut count = 0;
         let due = match &mut self.pacing {
             Pacing::Open(schedule) => {
                 let before = schedule.clone();
-                let until = now_ns.min(bench.window.close_ns - 1);
                 while count < most
-                    && let Some(due_ns) = schedule.take_due(until)
+                    && let Some(due_ns) = schedule.take_due(until_ns)
                 {
-                    header.intended_ns = due_ns;
-                    bench.template.put(count, &header);
-                    header.sequence += 1;
+                    put(count, due_ns);
                     count += 1;
                 }
                 Due::Scheduled(before)
             }
             Pacing::Closed(free) => {
-                header.intended_ns = match bench.work.acks {
+                let due_ns = match acks {
                     Acks::None => now_ns,
                     _ => free.pop_front().expect("a slot is free"),
                 };
-                for index in 0..most {
-                    bench.template.put(index, &header);
-                    header.sequence += 1;
-                }
+                (0..most).for_each(|index| put(index, due_ns));
                 count = most;
-                Due::At(header.intended_ns)
+                Due::At(due_ns)
             }
         };
-        self.next_sequence[partition as usize] = header.sequence;
         self.records_left -= u64::from(count);
-        Flight { partition, first, count, sent_ns: 0, due }
+        (due, count)
     }
 
     fn sent(&mut self, bench: &mut Bench<'_>, flight: Flight, id: Option<RequestId>) {
         let Some(id) = id else {
-            let count = u64::from(flight.count);
-            let range = flight.first..flight.first + count;
-            bench.tally.ledger.in_doubt(flight.partition, self.index, range);
-            if bench.window.measures(flight.sent_ns) {
-                bench.tally.acked_records += count;
+            for part in flight.parts.as_slice() {
+                bench.tally.ledger.in_doubt(part.partition, self.index, part.sequences());
             }
-            bench.progress.acked(count);
+            record_acked(bench, u64::from(flight.count), flight.sent_ns);
             return;
         };
         if id.slot() >= self.flights.len() {
@@ -280,20 +402,24 @@ impl Producer {
     }
 }
 
-/// When the next batch is full, or has lingered long enough.
-fn batch_ready_at(schedule: &Schedule, bench: &Bench<'_>) -> u64 {
-    let full_ns = schedule.due_ns(u64::from(bench.template.records_max()) - 1);
-    // A batch that the end of the window leaves short waits no longer than that.
-    full_ns.min(schedule.next_ns().saturating_add(bench.work.linger_ns))
+impl Bench<'_> {
+    /// Milliseconds of the wall clock at a monotonic time.
+    fn wall_ms(&self, monotonic_ns: u64) -> i64 {
+        let wall_ms = (monotonic_ns + self.wall_offset_ns) / 1_000_000;
+        i64::try_from(wall_ms).expect("the clock is below year 292,000,000")
+    }
+}
+
+fn record_acked(bench: &mut Bench<'_>, count: u64, now_ns: u64) {
+    bench.progress.acked(count);
+    if bench.window.measures(now_ns) {
+        bench.tally.acked_records += count;
+    }
 }
 
 fn record_latencies(bench: &mut Bench<'_>, flight: Flight, now_ns: u64) {
     let count = u64::from(flight.count);
-    bench.progress.acked(count);
     let (tally, window) = (&mut *bench.tally, &bench.window);
-    if window.measures(now_ns) {
-        tally.acked_records += count;
-    }
     match flight.due {
         Due::At(due_ns) if window.measures(due_ns) => {
             // A closed loop has one latency: the slot was free when the request could be sent.

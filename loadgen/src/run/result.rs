@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use wire::Acks;
 
 use super::broker_process::Usage;
-use super::options::{AcksChoice, BatchSize, Rate, RunArgs};
+use super::cell::BESIDE_RECORD_BYTES;
+use super::choices::{AcksChoice, BatchSize, Rate, name_of};
+use super::efficiency;
+use super::options::RunArgs;
 use super::site::Site;
 use super::tally::Tally;
 use crate::integrity::{Counts, IntegrityVerdict};
 use crate::latency::{Latencies, Summary};
 use crate::report::{
-    Durability, Efficiency, FloorFigures, Integrity, LatencySet, Load, RUN_SCHEMA, Run, RunOptions,
-    Tool, Validity,
+    Beside, Durability, Efficiency, FloorFigures, Integrity, LatencySet, Load, RUN_SCHEMA, Run,
+    RunOptions, Tool, Validity,
 };
 use crate::validity::{
     CpuTimes, Reason, busy_host, client_limited, noisy_host, overloaded, starved_completion_worker,
@@ -20,17 +23,6 @@ use crate::validity::{
 /// Without a measured limit, a run that moves more than this is not starved of completions.
 const STARVED_BYTES_PER_S_MAX: u64 = 100_000_000;
 
-/// Counters of the broker that are no sums: their last value tells, a difference would not.
-const LEVELS: [&str; 7] = [
-    "boot_epoch",
-    "buffers_registered",
-    "connections_open",
-    "partitions",
-    "pool_bytes",
-    "pool_free_bytes",
-    "topics",
-];
-
 /// Everything a run has measured.
 pub(super) struct Measured<'a> {
     pub(super) args: &'a RunArgs,
@@ -38,10 +30,14 @@ pub(super) struct Measured<'a> {
     pub(super) consumers: u32,
     pub(super) window_ns: u64,
     pub(super) tally: &'a Tally,
+    /// Of the reader beside the load.
+    pub(super) beside: Option<&'a Tally>,
     /// At the opening and the closing of the window.
     pub(super) usage: [Usage; 2],
     pub(super) counters: [BTreeMap<String, u64>; 2],
     pub(super) cpu: [Option<CpuTimes>; 2],
+    /// Before the load, and when everything it caused was written; none where nothing was.
+    pub(super) settled: Option<[BTreeMap<String, u64>; 2]>,
     pub(super) checked: Checked,
 }
 
@@ -55,12 +51,34 @@ pub(super) struct Checked {
     pub(super) read_errors: u64,
 }
 
+impl Checked {
+    /// Adds what reading another topic found.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.counts.add(&other.counts);
+        self.records += other.records;
+        self.in_doubt += other.in_doubt;
+        self.read_errors += other.read_errors;
+    }
+}
+
+impl Measured<'_> {
+    /// CPU time of all generator threads.
+    pub(super) fn generator_cpu_ns(&self) -> u64 {
+        self.tally.effort.cpu_ns + self.beside.map_or(0, |tally| tally.effort.cpu_ns)
+    }
+
+    fn per_s(&self, records: u64) -> u64 {
+        let rate = u128::from(records) * 1_000_000_000 / u128::from(self.window_ns).max(1);
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+}
+
 /// Builds the result; its limits are those measured so far.
 pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
     let Measured { args, tally, .. } = measured;
     let closed_loop = args.rate == Rate::Max;
     let load = load(measured);
-    let efficiency = efficiency(measured, &load);
+    let efficiency = efficiency::of(measured, &load);
     let integrity = integrity(measured);
     let floor = site.floor_figures();
     let reasons = reasons(measured, &load, &efficiency, &integrity, &floor);
@@ -78,6 +96,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         durability: durability(args.acks, site.environment.memory_file_system()),
         options: options(args, measured.consumers),
         load,
+        beside: measured.beside.map(|tally| beside(measured, tally)),
         latency_ns: LatencySet {
             response: summary(&tally.response),
             service: summary(&tally.service),
@@ -97,10 +116,7 @@ fn summary(latencies: &Latencies) -> Option<Summary> {
 
 fn load(measured: &Measured<'_>) -> Load {
     let Measured { args, tally, window_ns, .. } = measured;
-    let per_s = |records: u64| {
-        let rate = u128::from(records) * 1_000_000_000 / u128::from(*window_ns).max(1);
-        u64::try_from(rate).unwrap_or(u64::MAX)
-    };
+    let per_s = |records| measured.per_s(records);
     let produces = args.producers > 0 && args.preload.is_none();
     let consumes = measured.consumers > 0;
     let acked = produces.then_some(tally.acked_records);
@@ -122,37 +138,13 @@ fn load(measured: &Measured<'_>) -> Load {
     }
 }
 
-fn efficiency(measured: &Measured<'_>, load: &Load) -> Efficiency {
-    let [before, after] = &measured.usage;
-    let difference = |before: Option<u64>, after: Option<u64>| after?.checked_sub(before?);
-    let cpu_ns = difference(before.cpu_ns, after.cpu_ns);
-    let records = load.acked_records.or(load.consumed_records).filter(|&records| records > 0);
-    let [counters_before, counters_after] = &measured.counters;
-    let counters: BTreeMap<String, u64> = counters_after
-        .iter()
-        .map(|(name, after)| {
-            let before = counters_before.get(name).copied().unwrap_or(0);
-            let level = LEVELS.contains(&name.as_str());
-            (name.clone(), if level { *after } else { after.saturating_sub(before) })
-        })
-        .collect();
-    Efficiency {
-        broker_cpu_ns_per_record: cpu_ns.zip(records).map(|(cpu, records)| {
-            let spun = counters.get("spin_empty_ns").copied().unwrap_or(0);
-            cpu.saturating_sub(spun) / records
-        }),
-        broker_cpu_ns_total: cpu_ns,
-        broker_rss_bytes_max: after.rss_bytes_max,
-        disk_bytes_written: difference(before.disk_bytes_written, after.disk_bytes_written),
-        disk_bytes_zeroed: counters
-            .iter()
-            .find(|(name, _)| name.contains("zeroed"))
-            .map(|(_, &bytes)| bytes),
-        broker_buffers_registered: counters_after
-            .get("buffers_registered")
-            .map(|&registered| registered > 0),
-        generator_cpu_ns_total: Some(measured.tally.effort.cpu_ns),
-        broker_counters: (!counters.is_empty()).then_some(counters),
+fn beside(measured: &Measured<'_>, tally: &Tally) -> Beside {
+    let rate = measured.per_s(tally.consumed_records);
+    Beside {
+        consumed_records: tally.consumed_records,
+        consumed_records_per_s: Some(rate),
+        bytes_per_s: Some(rate.saturating_mul(u64::from(BESIDE_RECORD_BYTES))),
+        passes: tally.passes_finished,
     }
 }
 
@@ -178,7 +170,12 @@ fn reasons(
     if integrity.verdict == IntegrityVerdict::Failed {
         reasons.push(Reason::IntegrityFailed);
     }
-    let failures = tally.errors.values().sum::<u64>() + measured.checked.read_errors;
+    let errors = |tally: &Tally| tally.errors.values().sum::<u64>();
+    let failures = errors(tally) + measured.beside.map_or(0, errors) + measured.checked.read_errors;
+    let again = measured.beside.unwrap_or(tally).passes_finished;
+    if args.cold && again > 0 {
+        reasons.push(Reason::NotCold { passes: again });
+    }
     if failures > 0 {
         reasons.push(Reason::Errors { count: failures });
     }
@@ -256,5 +253,15 @@ fn options(args: &RunArgs, consumers: u32) -> RunOptions {
         warmup_ns: nanoseconds(args.warmup),
         busy_poll: args.busy_poll,
         preload_bytes: args.preload,
+        rate_records_per_s: match args.rate {
+            Rate::PerSecond(rate) => Some(rate),
+            Rate::Max => None,
+        },
+        partitioner: Some(name_of(&args.partitioner)),
+        route: Some(name_of(&args.route)),
+        pin: Some(name_of(&args.pin)),
+        fetch_path: args.fetch_path.map(|path| path.to_string()),
+        cold: args.cold,
+        beside_reader_bytes: args.beside_reader,
     }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cell::{self, Label};
-use super::options::{AcksChoice, BatchSize, RunArgs, duration};
+use super::choices::{AcksChoice, BatchSize, duration};
+use super::options::RunArgs;
 use super::site::{FIRST_SLICE, Site};
 use super::{EXIT_ERROR, EXIT_INTEGRITY, EXIT_OK, RunError};
 use crate::floor::{CellChoice, SliceBudget};

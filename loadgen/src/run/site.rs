@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::RunError;
 use super::broker_process::{BrokerProcess, Usage};
-use super::options::{RunArgs, TargetChoice};
+use super::choices::{Pin, TargetChoice};
+use super::options::RunArgs;
 use crate::cores::{CoreSplit, pin_to};
 use crate::floor::{CellChoice, Floor, IdleMode, Neighbour, Setting, SliceBudget};
 use crate::report::{Environment, FloorFigures, Run, Target, Validity};
@@ -47,21 +48,30 @@ pub(super) struct Site {
     pub(super) cores: CoreSplit,
     pub(super) abort: Arc<AtomicBool>,
     pub(super) environment: Environment,
+    pub(super) pin: Pin,
     floor: Option<Floor>,
     flags: Vec<String>,
     broker: Broker,
+    /// What this thread might use before.
+    allowed: Vec<usize>,
 }
 
 impl Site {
     /// Starts or finds the broker that `args` name.
     pub(super) fn open(args: &RunArgs, abort: Arc<AtomicBool>) -> Result<Self, RunError> {
-        let cores = CoreSplit::detect()?;
+        let allowed = crate::cores::allowed()?;
+        let split = CoreSplit::of(&allowed);
+        let cores = match args.pin {
+            Pin::Split => split.clone(),
+            Pin::None => CoreSplit { broker: allowed.clone(), generator: allowed.clone() },
+        };
+        let flags = args.serve_flags();
         raise_descriptor_limit();
         let broker = match &args.target {
             TargetChoice::Spawn => Broker::Spawned(BrokerProcess::start(
                 args.data_dir.as_deref(),
                 &cores.broker,
-                &args.broker_flags,
+                &flags,
                 &abort,
             )?),
             TargetChoice::Address(address) => Broker::Running(address.clone()),
@@ -70,21 +80,25 @@ impl Site {
         let environment = Environment::read(broker.data_dir().as_deref());
         // This thread sleeps most of the time, but must not wake up on the broker's core.
         pin_to(&cores.generator)?;
-        let options = ConnectOptions {
-            client_name: "pelton-bench-control".to_owned(),
-            ..ConnectOptions::default()
-        };
-        let control = Connection::connect(broker.address(), &options)
-            .map_err(|error| RunError::Setup(format!("{error}{}", broker.log())))?;
+        let control = broker.connect()?;
         if environment.memory_file_system() == Some(true) && !args.quiet {
             eprintln!(
                 "warning: the data directory is on a memory file system: no figure of this run \
                  says anything about a disk (choose one with --data-dir)"
             );
         }
-        let floor = args.floor.then(|| Floor::new(setting(args, &cores, &broker)));
-        let flags = args.broker_flags.clone();
-        Ok(Self { control, cores, abort, environment, floor, flags, broker })
+        let floor = args.floor.then(|| Floor::new(setting(args, &split, &broker)));
+        let pin = args.pin;
+        Ok(Self { control, cores, abort, environment, pin, floor, flags, broker, allowed })
+    }
+
+    /// Starts a spawned broker again, with none of its data in memory.
+    pub(super) fn restart_cold(&mut self) -> Result<(), RunError> {
+        if let Broker::Spawned(process) = &mut self.broker {
+            process.restart_cold(&self.abort)?;
+            self.control = self.broker.connect()?;
+        }
+        Ok(())
     }
 
     /// HOST:PORT.
@@ -146,7 +160,23 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    fn drop(&mut self) {
+        // The next site shall see the cores that this one saw.
+        let _ = pin_to(&self.allowed);
+    }
+}
+
 impl Broker {
+    fn connect(&self) -> Result<Connection, RunError> {
+        let options = ConnectOptions {
+            client_name: "pelton-bench-control".to_owned(),
+            ..ConnectOptions::default()
+        };
+        Connection::connect(self.address(), &options)
+            .map_err(|error| RunError::Setup(format!("{error}{}", self.log())))
+    }
+
     fn address(&self) -> &str {
         match self {
             Self::Spawned(process) => process.address(),

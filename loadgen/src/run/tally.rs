@@ -57,6 +57,8 @@ pub(super) struct Tally {
     pub(super) counts: Counts,
     /// Records that finished passes read.
     pub(super) checked_records: u64,
+    /// Passes that ended before the window closed, and were begun again.
+    pub(super) passes_finished: u64,
     /// Passes that did not reach the end of their partition in time.
     pub(super) passes_cut_short: u64,
     /// CPU and busy time of the window.
@@ -77,6 +79,7 @@ impl Tally {
             ends: vec![0; partitions as usize],
             counts: Counts::default(),
             checked_records: 0,
+            passes_finished: 0,
             passes_cut_short: 0,
             effort: Effort::default(),
         }
@@ -107,6 +110,7 @@ impl Tally {
         }
         self.counts.add(&other.counts);
         self.checked_records += other.checked_records;
+        self.passes_finished += other.passes_finished;
         self.passes_cut_short += other.passes_cut_short;
         self.effort.merge(&other.effort);
     }

@@ -7,7 +7,7 @@ use wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, BatchHeader, CRC_FROM, LENGT
 use wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use zerocopy::FromBytes;
 
-use super::options::BatchSize;
+use super::choices::BatchSize;
 use crate::payload::{Encoder, HEADER_LEN, Header};
 
 /// One batch of the largest size that a run sends.
@@ -45,6 +45,11 @@ impl BatchTemplate {
     /// Records of a full batch.
     pub(super) fn records_max(&self) -> u32 {
         u32::try_from(self.ends.len()).expect("bounded by BATCH_RECORDS_MAX")
+    }
+
+    /// Bytes of each value.
+    pub(super) fn value_len(&self) -> usize {
+        self.encoder.value_len()
     }
 
     /// Bytes of a full batch.

@@ -3,6 +3,7 @@
 use client::{Connection, ErrorCode, TopicId, TopicSettings};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use wire::limits::REQUEST_PARTITIONS_MAX;
 use wire::list_offsets::{RequestEntry, TIMESTAMP_EARLIEST, TIMESTAMP_LATEST};
 
 use super::RunError;
@@ -108,7 +109,10 @@ pub(super) fn offsets(
             timestamp_ms: timestamp_ms.into(),
         })
         .collect();
-    let rows = control.list_offsets(&entries)?;
+    let mut rows = Vec::with_capacity(entries.len());
+    for some in entries.chunks(REQUEST_PARTITIONS_MAX) {
+        rows.extend(control.list_offsets(some)?);
+    }
     match rows.iter().find(|row| row.error.get() != 0) {
         Some(row) => Err(RunError::Setup(format!(
             "the broker does not tell the end of partition {} (code {})",

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use wire::{Acks, TopicId};
 
-use super::options::BatchSize;
+use super::choices::{BatchSize, Partitioner};
+use super::routing::Routing;
 use super::tally::Window;
 use crate::integrity::Ledger;
 use crate::schedule::Load;
@@ -38,8 +39,8 @@ pub(super) enum Replay<'a> {
 
 /// The task of one load.
 pub(super) struct Work<'a> {
-    /// HOST:PORT of the broker.
-    pub(super) address: &'a str,
+    /// Where the partitions are.
+    pub(super) routing: &'a Routing,
     /// Id of the run, in every header.
     pub(super) run: u32,
     /// The topic.
@@ -52,6 +53,8 @@ pub(super) struct Work<'a> {
     pub(super) producing: Producing,
     /// Consumers over all threads.
     pub(super) consumers: u32,
+    /// How records are dealt out to partitions.
+    pub(super) partitioner: Partitioner,
     /// When the broker answers.
     pub(super) acks: Acks,
     /// Unanswered requests per producer.
@@ -85,13 +88,12 @@ impl Work<'_> {
         }
     }
 
-    /// The partitions that consumer `index` reads: they are dealt out while they last; where there
-    /// are more consumers than partitions, several read the same one.
-    pub(super) fn partitions_of(&self, index: u32) -> Vec<u32> {
-        if index >= self.partitions {
-            return vec![index % self.partitions];
-        }
-        (index..self.partitions).step_by(self.consumers as usize).collect()
+    /// Why this load cannot reach all its partitions.
+    pub(super) fn invalid(&self) -> Option<String> {
+        let routing = self.routing;
+        routing
+            .too_few("producers", self.producers_running())
+            .or_else(|| routing.too_few("consumers", self.consumers))
     }
 }
 

@@ -1,0 +1,86 @@
+//! What the thread that watches a load does meanwhile, and right after.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::RunError;
+use super::broker_process::Usage;
+use super::efficiency::{Counters, written_bytes};
+use super::progress_line::{ProgressLine, REFRESH};
+use super::site::Site;
+use super::tally::Window;
+use super::work::Progress;
+use crate::clock::monotonic_ns;
+use crate::validity::CpuTimes;
+
+/// Background writes are over when none was counted for this long.
+const SETTLED_AFTER: Duration = Duration::from_millis(120);
+const SETTLE_POLL: Duration = Duration::from_millis(20);
+/// They are not waited for longer than this.
+const SETTLE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// What the watching thread read at the ends of the window.
+pub(super) struct Watched {
+    pub(super) usage: [Usage; 2],
+    pub(super) counters: [Counters; 2],
+    pub(super) cpu: [Option<CpuTimes>; 2],
+}
+
+/// Shows progress, and reads what the broker has used when the window opens and closes.
+pub(super) fn watch(
+    site: &mut Site,
+    window: &Window,
+    progress: &Progress,
+    line: &mut ProgressLine,
+) -> Result<Watched, RunError> {
+    sleep_until(site, window.open_ns, window, progress, line);
+    let before = (site.usage(), counters(site)?, CpuTimes::read());
+    sleep_until(site, window.close_ns, window, progress, line);
+    let after = (site.usage(), counters(site)?, CpuTimes::read());
+    Ok(Watched {
+        usage: [before.0, after.0],
+        counters: [before.1, after.1],
+        cpu: [before.2, after.2],
+    })
+}
+
+fn sleep_until(
+    site: &Site,
+    time_ns: u64,
+    window: &Window,
+    progress: &Progress,
+    line: &mut ProgressLine,
+) {
+    loop {
+        let left = Duration::from_nanos(time_ns.saturating_sub(monotonic_ns()));
+        if left.is_zero() || site.abort.load(Ordering::Relaxed) {
+            return;
+        }
+        line.show(window, progress);
+        std::thread::sleep(left.min(REFRESH));
+    }
+}
+
+/// All counters of the broker.
+pub(super) fn counters(site: &mut Site) -> Result<Counters, RunError> {
+    Ok(site.control.stats()?.into_iter().collect())
+}
+
+/// Waits until the broker writes nothing more for records; gives its counters then.
+pub(super) fn settle(site: &mut Site) -> Result<Counters, RunError> {
+    let until = Instant::now() + SETTLE_WAIT_MAX;
+    let mut last = counters(site)?;
+    let mut rests_since = Instant::now();
+    while rests_since.elapsed() < SETTLED_AFTER
+        && Instant::now() < until
+        && !site.abort.load(Ordering::Relaxed)
+    {
+        std::thread::sleep(SETTLE_POLL);
+        let now = counters(site)?;
+        if written_bytes(&now) != written_bytes(&last) {
+            rests_since = Instant::now();
+        }
+        last = now;
+    }
+    Ok(last)
+}
