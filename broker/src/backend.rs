@@ -2,6 +2,7 @@
 //! of [`Io`].
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use engine::counters::IoCounters;
@@ -67,6 +68,8 @@ pub trait Reporting: Io {
     fn describe(&self) -> Vec<(&'static str, String)>;
     /// What it counted; what is not a backend's to count is 0.
     fn count(&self) -> IoCounters;
+    /// Makes every other shard of the process come back from its wait.
+    fn call_peers(&mut self) -> io::Result<()>;
 }
 
 impl Reporting for Uring {
@@ -93,8 +96,14 @@ impl Reporting for Uring {
                 Registration::Registered => 1,
                 Registration::Refused(_) => 0,
             },
+            doorbells_rung: ring.mesh.doorbells,
+            mesh_bytes_received: ring.mesh.bytes_received,
             ..IoCounters::default()
         }
+    }
+
+    fn call_peers(&mut self) -> io::Result<()> {
+        Uring::call_peers(self)
     }
 }
 
@@ -120,6 +129,11 @@ impl Reporting for crate::io::glommio::Glommio {
             bytes_copied: own.bytes_copied,
             ..IoCounters::default()
         }
+    }
+
+    /// It is alone.
+    fn call_peers(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

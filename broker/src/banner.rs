@@ -21,10 +21,12 @@ pub struct Banner<'a, R> {
     pub data_dir: &'a Path,
     /// Knobs that were changed.
     pub knobs: &'a [String],
-    /// All buffers of the shard.
+    /// All buffers of one shard.
     pub memory_bytes: u64,
-    /// The shard's CPU.
-    pub core: usize,
+    /// The CPU of each shard.
+    pub cores: &'a [usize],
+    /// The port of each shard, if they have their own.
+    pub shard_ports: &'a [u16],
     /// What recovery found.
     pub recovery: &'a R,
     /// Where clients connect.
@@ -60,10 +62,51 @@ impl<R: fmt::Display> fmt::Display for Banner<'_, R> {
         if !self.knobs.is_empty() {
             writeln!(f, "  tuning    {}", self.knobs.join(", "))?;
         }
-        writeln!(f, "  memory    {} MiB", self.memory_bytes >> 20)?;
-        writeln!(f, "  shards    1, on CPU {}", self.core)?;
+        self.shards(f)?;
         writeln!(f, "  recovery  {}", self.recovery)
     }
+}
+
+impl<R> Banner<'_, R> {
+    fn shards(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shards, mib) = (self.cores.len(), self.memory_bytes >> 20);
+        let [core] = self.cores else {
+            let total = u64::try_from(shards).unwrap_or(u64::MAX).saturating_mul(mib);
+            writeln!(f, "  memory    {total} MiB, {mib} MiB for each shard")?;
+            writeln!(f, "  shards    {shards}, on CPUs {}", list(self.cores))?;
+            let mut cpus = self.cores.to_vec();
+            cpus.sort_unstable();
+            cpus.dedup();
+            if cpus.len() < shards {
+                let cpus = cpus.len();
+                writeln!(
+                    f,
+                    "            more than the {cpus} CPUs they run on, so they hold each other \
+                     up: start fewer shards, or give them more CPUs"
+                )?;
+            }
+            return self.ports(f);
+        };
+        writeln!(f, "  memory    {mib} MiB")?;
+        writeln!(f, "  shards    1, on CPU {core}")?;
+        self.ports(f)
+    }
+
+    fn ports(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.shard_ports.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "  ports     {} for all shards, then {}",
+            self.address.port(),
+            list(self.shard_ports)
+        )
+    }
+}
+
+fn list(items: &[impl fmt::Display]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -82,7 +125,8 @@ mod tests {
             data_dir: Path::new("/data"),
             knobs: &["read-bytes 4096".to_owned()],
             memory_bytes: 256 << 20,
-            core: 1,
+            cores: &[1],
+            shard_ports: &[],
             recovery: &"boot epoch 1",
             address: SocketAddr::from(([127, 0, 0, 1], 9600)),
         };
@@ -101,5 +145,17 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
+        assert!(!text.contains("ports") && !text.contains("each shard"), "{text}");
+        let crowded = Banner { cores: &[1, 0, 1], shard_ports: &[9601, 9602, 9603], ..banner };
+        let text = crowded.to_string();
+        for part in [
+            "768 MiB, 256 MiB for each shard",
+            "3, on CPUs 1, 0, 1",
+            "more than the 2 CPUs",
+            "9600 for all shards, then 9601, 9602, 9603",
+        ] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        assert!(!Banner { cores: &[0, 1], ..crowded }.to_string().contains("fewer shards"));
     }
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use engine::settings::Settings;
 
 use crate::backend::Backend;
+use crate::listen::ShardPorts;
+use crate::mesh::SHARDS_MAX;
 use crate::tuning::Tuning;
 
 const KIB: u64 = 1024;
@@ -25,8 +27,12 @@ pub struct Config {
     pub insecure_bind: bool,
     /// What runs the shards' input and output.
     pub io: Backend,
-    /// CPUs to run shards on, one shard each; empty: one shard on the first CPU allowed.
+    /// CPUs to run shards on, one after the other and round again; empty: those allowed.
     pub cores: Vec<usize>,
+    /// Shards; `None`: one for each CPU of `cores`, or one.
+    pub shards: Option<u16>,
+    /// Whether each shard listens on a port of its own besides the shared one.
+    pub shard_ports: ShardPorts,
     /// How long a shard looks for more work after traffic before it parks, in microseconds. A
     /// park and its wake-up cost about 40 µs on a virtual machine and 5 µs on bare metal.
     pub spin_us: u64,
@@ -39,7 +45,7 @@ pub struct Config {
     pub segment_bytes: u64,
     /// Memory of one shard, all buffers together.
     pub memory_bytes: u64,
-    /// Most connections at a time.
+    /// Most connections of one shard at a time.
     pub connections_max: u32,
     /// Journal writes of one shard that may be under way at once.
     pub commits_in_flight: u32,
@@ -60,6 +66,8 @@ impl Default for Config {
             insecure_bind: false,
             io: Backend::default(),
             cores: Vec::new(),
+            shards: None,
+            shard_ports: ShardPorts::Off,
             spin_us: 50,
             prepare_bytes: 0,
             journal_bytes: 128 * MIB,
@@ -83,20 +91,18 @@ impl Config {
         if let Some(sentence) = self.io.missing() {
             return Some(sentence.to_owned());
         }
-        if self.io == Backend::Glommio && self.cores.len() > 1 {
+        if self.io == Backend::Glommio && self.shards() > 1 {
             return Some(format!(
-                "cores names {} CPUs, but glommio runs one shard only: name one CPU, or use \
+                "glommio runs one shard only, but there are to be {}: give --shards 1, or use \
                  --io uring",
-                self.cores.len()
+                self.shards()
             ));
         }
-        if self.cores.len() > 1 {
-            return Some(format!(
-                "cores names {} CPUs, but several shards come later: name one",
-                self.cores.len()
-            ));
+        if let Some(sentence) = self.invalid_ports() {
+            return Some(sentence);
         }
         let bounds = [
+            ("shards", u64::from(self.shards()), 1, u64::from(SHARDS_MAX)),
             ("spin-us", self.spin_us, 0, 1_000_000),
             ("prepare", self.prepare_bytes, 0, 1 << 44),
             ("journal-bytes", self.journal_bytes, 8 * MIB, 64 * 1024 * MIB),
@@ -115,6 +121,25 @@ impl Config {
         self.engine_settings().invalid().map(str::to_owned)
     }
 
+    /// How many shards there are.
+    pub fn shards(&self) -> u16 {
+        let cores = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
+        self.shards.unwrap_or(cores.max(1))
+    }
+
+    /// Why the shards cannot have ports of their own.
+    fn invalid_ports(&self) -> Option<String> {
+        let port = self.address().ok()?.port();
+        let is_beyond = port.checked_add(self.shards()).is_none();
+        (self.shard_ports == ShardPorts::On && port != 0 && is_beyond).then(|| {
+            format!(
+                "shard-ports takes the {} ports behind {port}, which do not all exist: listen on \
+                 a lower port",
+                self.shards()
+            )
+        })
+    }
+
     /// The bounds of a shard with this configuration. Memory is divided as in the engine's own
     /// preset, which is made for 256 MiB.
     pub fn engine_settings(&self) -> Settings {
@@ -126,6 +151,7 @@ impl Config {
         };
         let file_bytes = self.journal_bytes / u64::from(preset.journal_files);
         let mut settings = Settings {
+            shards: self.shards(),
             pool_bytes: share(preset.pool_bytes),
             journal_file_bytes: file_bytes / 4096 * 4096,
             commits_in_flight: usize::try_from(self.commits_in_flight).expect("at most 64"),
@@ -195,16 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn there_is_a_shard_for_each_core_unless_told() {
+        let cores = Config { cores: vec![0, 1], ..Config::default() };
+        assert_eq!((Config::default().shards(), cores.shards()), (1, 2));
+        let told = Config { shards: Some(3), ..cores };
+        assert_eq!((told.shards(), told.engine_settings().shards, told.invalid()), (3, 3, None));
+    }
+
+    #[test]
     fn nonsense_is_named() {
         let narrow = Config { memory_bytes: 32 * MIB, ..Config::default() };
         assert_eq!(narrow.invalid(), None, "the smallest memory is enough");
         let large = Config { direct_run_bytes_min: 448 * KIB, ..Config::default() };
         assert_eq!(large.invalid(), None, "the largest direct run fits into a frame");
-        let cores = Config { cores: vec![0, 1], ..Config::default() };
-        assert!(cores.invalid().expect("refused").contains("several shards come later"));
-        let glommio = Config { io: Backend::Glommio, ..cores };
+        let glommio = Config { io: Backend::Glommio, shards: Some(2), ..Config::default() };
         let sentence = glommio.invalid().expect("refused");
         assert!(sentence.contains("one shard only") || sentence.contains("without glommio"));
+        for shards in [0, SHARDS_MAX + 1] {
+            let many = Config { shards: Some(shards), ..Config::default() };
+            let sentence = format!("shards is {shards}, but must be 1 to 64: change it");
+            assert_eq!(many.invalid(), Some(sentence));
+        }
+        let high = Config { listen: "127.0.0.1:65534".to_owned(), ..Config::default() };
+        let high = Config { shards: Some(2), shard_ports: ShardPorts::On, ..high };
+        assert!(high.invalid().expect("refused").contains("the 2 ports behind 65534"));
+        assert_eq!(Config { shards: Some(1), ..high }.invalid(), None);
         let listen = Config { listen: "9600".to_owned(), ..Config::default() };
         assert!(listen.invalid().expect("refused").contains("HOST:PORT"));
         let small = Config { memory_bytes: 1, ..Config::default() };

@@ -3,43 +3,36 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread;
 
 use engine::Shard;
 use engine::boot::{BootReport, boot};
-use engine::counters::IoCounters;
-use engine::pool::Pool;
-use engine::port::{Done, Now, OpBatch, Time};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::backend::{Backend, Reporting};
+use crate::backend::Backend;
 use crate::banner::Banner;
 use crate::clock;
 use crate::config::Config;
 use crate::device::{Calibration, Device, Lock};
 use crate::directory::DataDir;
 use crate::disk::FileDisk;
-#[cfg(feature = "glommio")]
-use crate::io::glommio::{self, Glommio};
 use crate::io::maintenance::Maintenance;
 use crate::io::uring::{self, Endpoints, Uring};
-use crate::run::{Logic, Pace, Turns, turn};
+use crate::listen::Listening;
+use crate::mesh::{Mesh, MeshEnd};
+use crate::run::Pace;
 use crate::spares;
+use crate::threads::{self, Prepared};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
-/// Descriptors that the process needs besides connections and files.
-const DESCRIPTORS_OWN: u64 = 64;
+/// Descriptors that a shard needs besides connections and files.
+const DESCRIPTORS_OWN: usize = 64;
+/// Connections and files with which a shard is of some use.
+const DESCRIPTORS_MIN: usize = 256;
 
 /// Why a broker did not start, or stopped by itself. One sentence with the fix.
 #[derive(Debug)]
@@ -59,7 +52,7 @@ impl ServeError {
         }
     }
 
-    fn setup(reason: impl fmt::Display) -> ServeError {
+    pub(crate) fn setup(reason: impl fmt::Display) -> ServeError {
         ServeError::Setup(reason.to_string())
     }
 }
@@ -74,44 +67,8 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
-impl Logic for Shard {
-    fn handle(&mut self, now: Now, done: Done) {
-        Shard::handle(self, now, done);
-    }
-
-    fn decide(&mut self, now: Now, batch: &mut OpBatch) {
-        Shard::decide(self, now, batch);
-    }
-
-    fn deadline(&self) -> Option<Time> {
-        Shard::deadline(self)
-    }
-
-    fn is_eager(&self) -> bool {
-        Shard::is_eager(self)
-    }
-}
-
 /// Connections beyond the limit that may be open at once, until they are refused.
 const CONNECTIONS_REFUSED_MAX: usize = 16;
-
-/// Everything that is ready before the shard's thread starts.
-struct Prepared {
-    shard: Shard,
-    report: BootReport,
-    endpoints: Endpoints,
-    io: Backend,
-    ring: uring::Settings,
-    pace: Pace,
-    core: usize,
-    address: SocketAddr,
-    device: Device,
-    calibration: Calibration,
-    bytes_zeroed: u64,
-    data_dir: DataDir,
-    memory_bytes: u64,
-    knobs: Vec<String>,
-}
 
 /// Runs a broker until SIGTERM or SIGINT; then finishes what is in flight and comes back.
 /// Prints a banner and, when clients can connect, the line `ready listen=HOST:PORT` on stderr.
@@ -119,25 +76,49 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     if let Some(sentence) = config.invalid() {
         return Err(ServeError::Setup(sentence));
     }
-    let _lock = Lock::take(&config.data_dir).map_err(ServeError::setup)?;
-    let prepared = prepare(config)?;
-    let shard = thread::Builder::new()
-        .name("shard-0".to_owned())
-        .spawn(move || run_shard(prepared))
-        .map_err(|error| ServeError::Failed(format!("the shard's thread cannot start: {error}")))?;
-    match shard.join() {
-        Ok(result) => result,
-        Err(_) => Err(ServeError::Failed("the shard panicked: see the message above".to_owned())),
+    let lock = Lock::take(&config.data_dir).map_err(ServeError::setup)?;
+    let result = serve_locked(config);
+    if result.is_err() {
+        // Other shards may still be at work: only the end of the process frees the directory.
+        std::mem::forget(lock);
     }
+    result
 }
 
-fn prepare(config: &Config) -> Result<Prepared, ServeError> {
+fn serve_locked(config: &Config) -> Result<(), ServeError> {
     // Before anything is written: without a ring there is no broker.
     Uring::probe().map_err(ServeError::setup)?;
-    let core = choose_core(&config.cores)?;
+    let cores = choose_cores(config)?;
     let device = Device::probe(&config.data_dir).map_err(ServeError::setup)?;
     let calibration = Calibration::measure(&config.data_dir).map_err(ServeError::setup)?;
-    let (listener, address) = listen(config)?;
+    let address = config.address().map_err(ServeError::Setup)?;
+    let listening =
+        Listening::open(address, config.shards(), config.shard_ports).map_err(ServeError::setup)?;
+    let (address, shard_ports) = (listening.address, listening.shard_ports.clone());
+    let (shards, recovery) = prepare(config, &cores, listening)?;
+    threads::run(shards, |backend| {
+        Banner {
+            backend: &backend,
+            device: &device,
+            calibration: &calibration,
+            data_dir: &config.data_dir,
+            knobs: &config.changed_knobs(),
+            memory_bytes: config.memory_bytes,
+            cores: &cores,
+            shard_ports: &shard_ports,
+            recovery: &recovery,
+            address,
+        }
+        .print();
+    })
+}
+
+/// Recovers the data and readies the shards.
+fn prepare(
+    config: &Config,
+    cores: &[usize],
+    listening: Listening,
+) -> Result<(Vec<Prepared>, BootReport), ServeError> {
     let dir = DataDir::new(config.data_dir.clone());
     let spares = spares::prepare(&dir, config.prepare_bytes, config.segment_bytes)
         .map_err(ServeError::setup)?;
@@ -145,159 +126,87 @@ fn prepare(config: &Config) -> Result<Prepared, ServeError> {
     settings.spares = spares.numbers;
     let ring = ring_settings(&mut settings, config.io)?;
     let mut disk = FileDisk::new(dir.clone());
-    let (mut shards, report) = boot(&settings, &mut disk, clock::now(), seed()?)
+    let (shards, report) = boot(&settings, &mut disk, clock::now(), seed()?)
         .map_err(|error| ServeError::Setup(format!("{}: {error}", config.data_dir.display())))?;
-    let mut shard = shards.pop().expect("one shard");
-    let host = config.advertised_host.clone().unwrap_or_default();
-    shard.set_endpoints(vec![(host, address.port())]);
-    let maintenance = Maintenance::start(dir.clone())
-        .map_err(|error| ServeError::Failed(format!("no maintenance thread: {error}")))?;
-    let stop = stop_signal()
-        .map_err(|error| ServeError::Failed(format!("no signal handlers: {error}")))?;
-    Ok(Prepared {
-        shard,
-        report,
-        endpoints: Endpoints { listeners: vec![listener], stop: Some(stop), maintenance },
-        io: config.io,
-        ring,
-        pace: Pace {
-            spin_ns: config.spin_us.saturating_mul(1000),
-            turn_dones_max: config.turn_dones_max,
-        },
-        core,
-        address,
-        device,
-        calibration,
-        bytes_zeroed: spares.bytes_zeroed + disk.bytes_zeroed(),
-        data_dir: dir,
-        memory_bytes: config.memory_bytes,
-        knobs: config.changed_knobs(),
-    })
-}
-
-/// The life of the shard's thread.
-fn run_shard(prepared: Prepared) -> Result<(), ServeError> {
-    let core = prepared.core;
-    let mut cpus = CpuSet::new();
-    cpus.set(core);
-    rustix::thread::sched_setaffinity(None, &cpus)
-        .map_err(|errno| ServeError::Setup(format!("CPU {core} cannot be used ({errno})")))?;
-    match prepared.io {
-        Backend::Uring => {
-            live(prepared, |pool, ring, endpoints, _| Uring::new(pool, ring, endpoints))
-        }
-        #[cfg(feature = "glommio")]
-        Backend::Glommio => live(prepared, |pool, ring, endpoints, data_dir| {
-            let uring::Settings { connections_max, files_max, .. } = ring;
-            let settings = glommio::Settings { connections_max, files_max };
-            Glommio::new(pool, settings, endpoints, data_dir)
-        }),
-        #[cfg(not(feature = "glommio"))]
-        Backend::Glommio => unreachable!("such a configuration is refused"),
-    }
-}
-
-/// The same on a backend that `make` makes.
-fn live<I: Reporting, E: fmt::Display>(
-    prepared: Prepared,
-    make: impl FnOnce(&Pool, uring::Settings, Endpoints, &Path) -> Result<I, E>,
-) -> Result<(), ServeError> {
-    let Prepared { mut shard, endpoints, ring, pace, core, bytes_zeroed, .. } = prepared;
-    let root = prepared.data_dir.root();
-    let mut io = make(shard.pool(), ring, endpoints, root).map_err(ServeError::setup)?;
-    Banner {
-        backend: &io.describe(),
-        device: &prepared.device,
-        calibration: &prepared.calibration,
-        data_dir: root,
-        knobs: &prepared.knobs,
-        memory_bytes: prepared.memory_bytes,
-        core,
-        recovery: &prepared.report,
-        address: prepared.address,
-    }
-    .print();
-    let mut turns = Turns::new(pace);
-    while !shard.is_stopped() {
-        turn(&mut shard, &mut io, &mut turns)
-            .map_err(|error| ServeError::Failed(format!("the ring failed: {error}")))?;
-        let (loops, own) = (turns.counters(), io.count());
-        shard.report_io(IoCounters {
-            spin_rounds_empty: loops.spin_rounds_empty,
-            spin_empty_ns: loops.spin_empty_ns,
-            parks: loops.parks,
-            bytes_zeroed: bytes_zeroed + own.bytes_zeroed,
-            ..own
+    let endpoints = listening.endpoints(config.advertised_host.as_deref().unwrap_or_default());
+    // What was zeroed before there were shards is told by the first.
+    let mut bytes_zeroed = spares.bytes_zeroed + disk.bytes_zeroed();
+    let pace = Pace {
+        spin_ns: config.spin_us.saturating_mul(1000),
+        turn_dones_max: config.turn_dones_max,
+    };
+    let mut ends = mesh_ends(&shards).into_iter();
+    let mut stops = stop_signals(shards.len())
+        .map_err(|error| ServeError::Failed(format!("no signal handlers: {error}")))?
+        .into_iter();
+    let mut prepared = Vec::new();
+    for ((mut shard, &core), listeners) in shards.into_iter().zip(cores).zip(listening.sockets) {
+        shard.set_endpoints(endpoints.clone());
+        let maintenance = Maintenance::start(dir.clone())
+            .map_err(|error| ServeError::Failed(format!("no maintenance thread: {error}")))?;
+        prepared.push(Prepared {
+            shard,
+            mesh: ends.next(),
+            endpoints: Endpoints { listeners, stop: stops.next(), maintenance },
+            io: config.io,
+            data_dir: config.data_dir.clone(),
+            ring,
+            pace,
+            core,
+            bytes_zeroed: std::mem::take(&mut bytes_zeroed),
         });
     }
-    // Clients whose connection ends here are sent to this log for the reason.
-    tracing::info!("stopped by a signal: what was in flight is finished");
-    Ok(())
+    Ok((prepared, report))
 }
 
-fn choose_core(cores: &[usize]) -> Result<usize, ServeError> {
+/// An end of the mesh for each shard; none for one that is alone.
+fn mesh_ends(shards: &[Shard]) -> Vec<MeshEnd> {
+    if shards.len() < 2 {
+        return Vec::new();
+    }
+    Mesh::weave(shards.iter().map(|shard| shard.pool().shared_arena()).collect())
+}
+
+/// The CPU of each shard: those that are named, or else those that are allowed, in turn.
+fn choose_cores(config: &Config) -> Result<Vec<usize>, ServeError> {
     let allowed = rustix::thread::sched_getaffinity(None)
         .map_err(|errno| ServeError::Failed(format!("the CPUs are not known: {errno}")))?;
     let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
-    match cores.first() {
-        None => Ok(allowed.first().copied().unwrap_or(0)),
-        Some(core) if allowed.contains(core) => Ok(*core),
-        Some(core) => Err(ServeError::Setup(format!(
+    if let Some(core) = config.cores.iter().find(|core| !allowed.contains(core)) {
+        return Err(ServeError::Setup(format!(
             "cores names CPU {core}, but this process may run on {allowed:?} only: choose one of \
              those"
-        ))),
+        )));
     }
+    let named = if config.cores.is_empty() { &allowed } else { &config.cores };
+    let in_turn = named.iter().copied().cycle();
+    Ok(in_turn.take(usize::from(config.shards())).collect())
 }
 
-fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let address = config.address().map_err(ServeError::Setup)?;
-    let bound = bind(address).and_then(|listener| {
-        let address = listener.local_addr().map_err(|_| Errno::IO)?;
-        Ok((listener, address))
-    });
-    bound.map_err(|errno| {
-        ServeError::Setup(match errno {
-            Errno::ADDRINUSE => format!(
-                "the port {} is in use: stop who has it, or listen on another (0 takes a free one)",
-                address.port()
-            ),
-            errno => format!("{address} cannot be listened on ({errno}): choose another address"),
-        })
-    })
-}
-
-/// Accepted sockets inherit the listener's options.
-fn bind(address: SocketAddr) -> Result<TcpListener, Errno> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from(socket))
-}
-
-/// Raises the limit on open files as far as it goes, and fits the tables below it.
+/// Raises the limit on open files as far as it goes, and fits the tables below it: each ring's
+/// table must not be longer than the limit, and the files of all shards are open at once.
 fn ring_settings(
     settings: &mut engine::settings::Settings,
     backend: Backend,
 ) -> Result<uring::Settings, ServeError> {
-    let per_file = backend.descriptors_per_file();
+    let shards = usize::from(settings.shards);
+    let per_file = shards * backend.descriptors_per_file();
+    let own = DESCRIPTORS_OWN * shards + CONNECTIONS_REFUSED_MAX;
+    let wanted = settings.connections_max + settings.files_max * per_file + own;
     let limit = rustix::process::getrlimit(Resource::Nofile);
-    let places = settings.connections_max + CONNECTIONS_REFUSED_MAX + settings.files_max * per_file;
-    let wanted = u64::try_from(places).unwrap_or(u64::MAX).saturating_add(DESCRIPTORS_OWN);
-    let available = limit.maximum.unwrap_or(u64::MAX).min(wanted);
+    let number = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
+    let available = limit.maximum.unwrap_or(u64::MAX).min(number(wanted));
     if limit.current.is_some_and(|current| current < available) {
         let raised = Rlimit { current: Some(available), maximum: limit.maximum };
         // If this fails, registering the file table says so with the fix.
         let _ = rustix::process::setrlimit(Resource::Nofile, raised);
     }
-    if available < wanted {
-        let own = DESCRIPTORS_OWN + u64::try_from(CONNECTIONS_REFUSED_MAX).expect("16");
-        let places = usize::try_from(available.saturating_sub(own)).unwrap_or(0);
-        if places < 256 {
+    if available < number(wanted) {
+        let places = usize::try_from(available).unwrap_or(usize::MAX).saturating_sub(own);
+        if places < DESCRIPTORS_MIN * shards {
             return Err(ServeError::Setup(format!(
-                "this process may open {available} files only: raise the limit (ulimit -n 4096)"
+                "this process may open {available} files only: raise the limit (ulimit -n {})",
+                4096 * shards
             )));
         }
         settings.files_max = settings.files_max.min(places / 2 / per_file);
@@ -320,13 +229,18 @@ fn seed() -> Result<u128, ServeError> {
     Ok(u128::from_ne_bytes(seed))
 }
 
-/// A socket that becomes readable at SIGTERM or SIGINT. A second SIGINT ends the process.
-fn stop_signal() -> io::Result<OwnedFd> {
-    let (readable, writable) = UnixStream::pair()?;
+/// A socket for each shard that becomes readable at SIGTERM or SIGINT. A second SIGINT ends the
+/// process.
+fn stop_signals(shards: usize) -> io::Result<Vec<OwnedFd>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))?;
     signal_hook::flag::register(SIGINT, interrupted)?;
-    signal_hook::low_level::pipe::register(SIGTERM, writable.try_clone()?)?;
-    signal_hook::low_level::pipe::register(SIGINT, writable)?;
-    Ok(readable.into())
+    let mut stops = Vec::new();
+    for _ in 0..shards {
+        let (readable, writable) = UnixStream::pair()?;
+        signal_hook::low_level::pipe::register(SIGTERM, writable.try_clone()?)?;
+        signal_hook::low_level::pipe::register(SIGINT, writable)?;
+        stops.push(readable.into());
+    }
+    Ok(stops)
 }

@@ -98,6 +98,10 @@ counters! {
     spin_empty_ns,
     /// Times the loop parked.
     parks,
+    /// Times another shard was rung awake.
+    doorbells_rung,
+    /// Bytes that came from other shards.
+    mesh_bytes_received,
     /// Bytes zeroed for journals and prepared segments.
     bytes_zeroed,
     /// Bytes that a backend with buffers of its own copied between them and the shard's memory.
@@ -140,6 +144,10 @@ pub struct IoCounters {
     pub spin_empty_ns: u64,
     /// Parks.
     pub parks: u64,
+    /// Times another shard was rung awake.
+    pub doorbells_rung: u64,
+    /// Bytes that came from other shards.
+    pub mesh_bytes_received: u64,
     /// Bytes zeroed.
     pub bytes_zeroed: u64,
     /// Bytes copied to and from buffers of the backend's own.

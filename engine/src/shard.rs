@@ -258,6 +258,8 @@ impl Shard {
         counters.spin_rounds_empty = io.spin_rounds_empty;
         counters.spin_empty_ns = io.spin_empty_ns;
         counters.parks = io.parks;
+        counters.doorbells_rung = io.doorbells_rung;
+        counters.mesh_bytes_received = io.mesh_bytes_received;
         counters.bytes_zeroed = io.bytes_zeroed;
         counters.bytes_copied = io.bytes_copied;
         counters.buffers_registered = io.buffers_registered;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use broker::backend::Backend;
 use broker::config::Config;
+use broker::listen::ShardPorts;
 use clap::Args;
 
 use super::tuning::TuningLayer;
@@ -35,9 +36,17 @@ pub struct Layer {
     /// What runs input and output: our io_uring loop, or a glommio executor [default: uring]
     #[arg(long, env = "PELTON_IO", value_name = "uring|glommio")]
     io: Option<Backend>,
-    /// CPUs to run shards on, as in 0 or 0,2-3 [default: the first one allowed]
+    /// CPUs to run shards on, as in 0 or 0,2-3 [default: those allowed]
     #[arg(long, env = "PELTON_CORES", value_name = "LIST", value_parser = cores)]
     cores: Option<Cores>,
+    /// Shards, each a thread with its own part of the data, on the CPUs of --cores in turn
+    /// [default: as many as --cores names, or 1]
+    #[arg(long, env = "PELTON_SHARDS", value_name = "N")]
+    shards: Option<u16>,
+    /// Whether each shard listens on a port of its own behind that of --listen, besides the
+    /// shared one [default: off]
+    #[arg(long, env = "PELTON_SHARD_PORTS", value_name = "on|off")]
+    shard_ports: Option<ShardPorts>,
     /// How long a shard looks for more work after traffic before it parks, in µs or with a unit
     /// [default: 50]
     #[arg(long, env = "PELTON_SPIN_US", value_name = "US", value_parser = microseconds)]
@@ -51,19 +60,19 @@ pub struct Layer {
         value_parser = size::bytes
     )]
     prepare: Option<u64>,
-    /// Size of a shard's journal [default: 128MiB]
+    /// Size of each shard's journal [default: 128MiB]
     #[arg(long, env = "PELTON_JOURNAL_BYTES", value_name = "BYTES", value_parser = size::bytes)]
     journal_bytes: Option<u64>,
     /// Size at which a new segment is begun [default: 256MiB]
     #[arg(long, env = "PELTON_SEGMENT_BYTES", value_name = "BYTES", value_parser = size::bytes)]
     segment_bytes: Option<u64>,
-    /// Memory of a shard's buffers [default: 256MiB]
+    /// Memory of each shard's buffers [default: 256MiB]
     #[arg(long, env = "PELTON_MEMORY_BYTES", value_name = "BYTES", value_parser = size::bytes)]
     memory_bytes: Option<u64>,
-    /// Most connections at a time [default: 16384]
+    /// Most connections of each shard at a time [default: 16384]
     #[arg(long, env = "PELTON_CONNECTIONS_MAX", value_name = "N")]
     connections_max: Option<u32>,
-    /// Journal writes that may be under way at once [default: 3]
+    /// Journal writes of each shard that may be under way at once [default: 4]
     #[arg(long, env = "PELTON_COMMITS_IN_FLIGHT", value_name = "N")]
     commits_in_flight: Option<u32>,
     /// What a partition gathers at this size goes straight to its segment [default: 48KiB]
@@ -91,13 +100,15 @@ impl Layer {
         Layer::OWN_KEYS.into_iter().chain(TuningLayer::KEYS)
     }
 
-    const OWN_KEYS: [&'static str; 15] = [
+    const OWN_KEYS: [&'static str; 17] = [
         "data_dir",
         "listen",
         "advertised_host",
         "insecure_bind",
         "io",
         "cores",
+        "shards",
+        "shard_ports",
         "spin_us",
         "prepare",
         "journal_bytes",
@@ -118,6 +129,8 @@ impl Layer {
             "insecure_bind" => self.insecure_bind = Some(parsed(text, "true or false")?),
             "io" => self.io = Some(text.parse()?),
             "cores" => self.cores = Some(cores(text)?),
+            "shards" => self.shards = Some(parsed(text, "a number")?),
+            "shard_ports" => self.shard_ports = Some(text.parse()?),
             "spin_us" => self.spin_us = Some(microseconds(text)?),
             "prepare" => self.prepare = Some(size::bytes(text)?),
             "journal_bytes" => self.journal_bytes = Some(size::bytes(text)?),
@@ -140,6 +153,8 @@ impl Layer {
         put(&mut config.insecure_bind, self.insecure_bind);
         put(&mut config.io, self.io);
         put(&mut config.cores, self.cores.map(|cores| cores.0));
+        put(&mut config.shards, self.shards.map(Some));
+        put(&mut config.shard_ports, self.shard_ports);
         put(&mut config.spin_us, self.spin_us);
         put(&mut config.prepare_bytes, self.prepare);
         put(&mut config.journal_bytes, self.journal_bytes);
@@ -210,6 +225,7 @@ mod tests {
             let mut layer = Layer::default();
             let text = match key {
                 "insecure_bind" => "true",
+                "shard_ports" => "on",
                 "fetch_path" => "direct",
                 "io" => "glommio",
                 _ => "1",

@@ -5,4 +5,5 @@ mod glommio;
 mod memory;
 mod requests;
 mod round_trip;
+mod shards;
 mod start_and_stop;
