@@ -144,6 +144,7 @@ impl NullBackend {
                 let sent = u32::try_from(output.len() - before).expect("small");
                 Done::Sent { conn, result: Ok(sent) }
             }
+            Op::SendFile { conn, .. } => Done::Sent { conn, result: Err(Fault::EINVAL) },
             Op::Close { conn } => Done::Closed { conn },
             Op::Write { tag, slice, .. } => Done::Wrote { tag, result: Ok(slice.len) },
             Op::Read { tag, buf, .. } => Done::Read { tag, buf, result: Err(Fault::EIO) },

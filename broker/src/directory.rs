@@ -1,6 +1,7 @@
 //! The data directory: how its files are opened, created, adopted and deleted so that the result
 //! survives a power cut. Plain blocking calls, for recovery and for the maintenance thread.
-//! All files are opened for direct I/O; a file's bytes never enter the page cache.
+//! Files are opened for direct I/O, so that their bytes never enter the page cache; except those
+//! that nothing writes to any more and that are sent out of it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use engine::layout::FilePath;
 use engine::port::{Fault, FileEntry};
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::blocks::Blocks;
@@ -63,6 +64,17 @@ impl DataDir {
     /// Opens a file that exists.
     pub fn open(&self, path: &FilePath) -> Result<Opened, Errno> {
         open_at(&self.locate(path), OFlags::empty())
+    }
+
+    /// Opens a file that exists to be sent: its bytes come from the page cache.
+    pub fn open_buffered(&self, path: &FilePath) -> Result<Opened, Errno> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(self.locate(path), flags, Mode::empty())?;
+        // Advice only: without it the kernel reads ahead less.
+        let _ = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
+        let stat = rustix::fs::fstat(&fd)?;
+        let bytes = u64::try_from(stat.st_size).map_err(|_| Errno::OVERFLOW)?;
+        Ok(Opened { fd, bytes })
     }
 
     /// Creates a file with its directories, or empties it; durable when this returns.

@@ -80,6 +80,8 @@ counters! {
     fetch_disk_reads,
     /// Bytes of record batches sent to consumers.
     fetch_bytes,
+    /// Those of them that were sent out of files.
+    fetch_file_bytes,
     /// Bytes read from the disk for fetches.
     disk_read_bytes,
     /// Runs dropped from memory to make room.

@@ -66,6 +66,10 @@ impl Fault {
     pub const ENOSPC: Fault = Fault(28);
     /// Input or output failed.
     pub const EIO: Fault = Fault(5);
+    /// Not like that, or not there.
+    pub const EINVAL: Fault = Fault(22);
+    /// The kernel cannot do this.
+    pub const ENOSYS: Fault = Fault(38);
     /// No such file.
     pub const ENOENT: Fault = Fault(2);
     /// The op was cancelled.
@@ -107,6 +111,9 @@ pub enum Fill {
 pub enum Open {
     /// It exists.
     Existing,
+    /// It exists, and is read through the page cache: for [`Op::SendFile`], and for reads. It is
+    /// never written under this number.
+    Buffered,
     /// Create it, empty, with its directories; durable (directory entries too) when done.
     Create,
     /// Rename `from`, an existing spare file, to its path; durable when done.
@@ -154,6 +161,21 @@ pub enum Op {
         /// Index of the first slice in [`OpBatch::slices`].
         first: u32,
         /// Number of slices, at most [`SEND_SLICES_MAX`].
+        count: u32,
+    },
+    /// Send the ranges `first..first + count` of the batch's range list, in order, out of a file
+    /// that was opened with [`Open::Buffered`], off the shard and without a copy. May send less
+    /// than all. It is the connection's one open send and ends with [`Done::Sent`]; with
+    /// [`Fault::EIO`] if the file ends before the first byte, [`Fault::EINVAL`] or
+    /// [`Fault::ENOSYS`] where there is no such thing.
+    SendFile {
+        /// Connection; no link.
+        conn: ConnId,
+        /// File.
+        file: FileSlot,
+        /// Index of the first range in [`OpBatch::ranges`].
+        first: u32,
+        /// Number of ranges, at most [`SEND_RANGES_MAX`].
         count: u32,
     },
     /// Close the connection. Ends with [`Done::Closed`].
@@ -233,6 +255,17 @@ pub enum Op {
 
 /// Most slices of one send.
 pub const SEND_SLICES_MAX: usize = 16;
+/// Most ranges of one send out of a file.
+pub const SEND_RANGES_MAX: usize = 16;
+
+/// Bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileRange {
+    /// First byte.
+    pub position: u64,
+    /// How many, at least 1.
+    pub len: u32,
+}
 
 /// Which end of a link a shard has. Between each two shards there are two links: one for the
 /// requests of either.
@@ -372,6 +405,8 @@ pub struct OpBatch {
     pub ops: Vec<Op>,
     /// Slices of the sends among them.
     pub slices: Vec<Slice>,
+    /// Ranges of the sends out of files.
+    pub ranges: Vec<FileRange>,
     /// What people should know; the process logs it, rate-limited.
     pub notices: Vec<Notice>,
 }
@@ -381,6 +416,7 @@ impl OpBatch {
     pub fn clear(&mut self) {
         self.ops.clear();
         self.slices.clear();
+        self.ranges.clear();
         self.notices.clear();
     }
 }

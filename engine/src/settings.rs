@@ -96,11 +96,15 @@ pub enum FetchPath {
     Memory,
     /// What is stored is always read from the device; memory has only what is not stored yet.
     Direct,
+    /// Segments that are no longer written to are sent out of the page cache; the rest is read as
+    /// by `Memory`.
+    SendFile,
 }
 
 impl FetchPath {
     /// Every path.
-    pub const ALL: [FetchPath; 3] = [FetchPath::Auto, FetchPath::Memory, FetchPath::Direct];
+    pub const ALL: [FetchPath; 4] =
+        [FetchPath::Auto, FetchPath::Memory, FetchPath::Direct, FetchPath::SendFile];
 
     /// Its name, as flags have it.
     pub const fn name(self) -> &'static str {
@@ -108,6 +112,7 @@ impl FetchPath {
             FetchPath::Auto => "auto",
             FetchPath::Memory => "memory",
             FetchPath::Direct => "direct",
+            FetchPath::SendFile => "sendfile",
         }
     }
 }
@@ -273,6 +278,8 @@ pub const PROBE_SPACE_NS: u64 = 1_000_000_000;
 pub const READS_BESIDE_COMMITS: usize = 2;
 /// For so long after a commit began there are few reads, since another one may come.
 pub const READS_YIELD_NS: u64 = 2_000_000;
+/// So far ahead of a reader the frames of a segment are known that is sent out of its file.
+pub const FRAMES_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 /// Most entries of one journal frame.
 pub const FRAME_ENTRIES_MAX: usize = 1024;
 

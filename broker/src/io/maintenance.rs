@@ -121,6 +121,11 @@ impl Maintenance {
         &self.bell
     }
 
+    /// The same, for others who finish something for the shard.
+    pub fn shared_bell(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.bell)
+    }
+
     /// Hands a job over, never blocking.
     pub fn push(&mut self, job: Job) {
         self.waiting.push_back(job);
@@ -183,6 +188,7 @@ fn perform(dir: &DataDir, job: Job) -> Option<Finished> {
         Job::Open { file, path, open } => {
             let result = match open {
                 Open::Existing => dir.open(&path),
+                Open::Buffered => dir.open_buffered(&path),
                 Open::Create => dir.create(&path),
                 Open::Adopt { from } => dir.adopt(&from, &path),
             };

@@ -8,6 +8,7 @@ use engine::port::{Done, Now, OpBatch, Time};
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod maintenance;
+pub mod sendfile;
 pub mod sim;
 pub mod uring;
 

@@ -7,6 +7,7 @@ mod glommio_stage;
 mod link_cases;
 mod net_cases;
 mod rig;
+mod send_file_cases;
 mod sim_stage;
 mod time_cases;
 mod uring_stage;
@@ -120,6 +121,13 @@ contract! {
     file_cases::what_is_not_aligned_is_refused,
     file_cases::an_op_on_a_closed_number_panics,
     file_cases::a_number_leads_to_its_newest_file,
+    send_file_cases::ranges_of_a_file_arrive_in_order,
+    send_file_cases::memory_and_files_take_turns,
+    send_file_cases::a_file_waits_for_a_peer_that_does_not_read,
+    send_file_cases::a_stuck_peer_does_not_hold_up_another,
+    send_file_cases::close_ends_a_send_out_of_a_file,
+    send_file_cases::a_file_that_ends_too_early_is_told,
+    send_file_cases::a_number_works_again_after_it_sent_a_file,
     time_cases::a_wait_ends_at_its_deadline,
     time_cases::an_eager_wait_does_not_block,
     time_cases::dones_are_appended,

@@ -2,7 +2,9 @@
 
 use engine::layout::FilePath;
 use engine::pool::{BufId, Pool, Slice};
-use engine::port::{ConnId, Done, Fault, FileSlot, Now, Op, OpBatch, Open, RecvEnd, Tag};
+use engine::port::{
+    ConnId, Done, Fault, FileRange, FileSlot, Now, Op, OpBatch, Open, RecvEnd, Tag,
+};
 use pelton_broker::io::{Io, Wait};
 
 /// Turns after which a case gives up. A turn of the real backend lasts [`TURN_NS`] at most.
@@ -48,7 +50,8 @@ impl Rig {
     pub fn submit(&mut self, op: Op) {
         self.batch.ops.push(op);
         self.stage.io().submit(&mut self.batch).expect("the backend works");
-        assert!(self.batch.ops.is_empty() && self.batch.slices.is_empty(), "all is taken");
+        let lists = self.batch.slices.len() + self.batch.ranges.len();
+        assert!(self.batch.ops.is_empty() && lists == 0, "all is taken");
     }
 
     pub fn submit_send(&mut self, conn: ConnId, slices: &[Slice]) {
@@ -57,6 +60,14 @@ impl Rig {
         self.batch.slices.extend_from_slice(slices);
         let count = u32::try_from(slices.len()).expect("a few");
         self.submit(Op::Send { conn, first: 1, count });
+    }
+
+    pub fn submit_send_file(&mut self, conn: ConnId, file: FileSlot, ranges: &[FileRange]) {
+        // Other sends' ranges may stand before this one's.
+        self.batch.ranges.push(FileRange { position: 0, len: 1 });
+        self.batch.ranges.extend_from_slice(ranges);
+        let count = u32::try_from(ranges.len()).expect("a few");
+        self.submit(Op::SendFile { conn, file, first: 1, count });
     }
 
     pub fn turn(&mut self) {
@@ -175,6 +186,14 @@ impl Rig {
 
     pub fn sent(&mut self, conn: ConnId) -> Result<u32, Fault> {
         self.until(|done| match done {
+            Done::Sent { conn: of, result } if *of == conn => Some(*result),
+            _ => None,
+        })
+    }
+
+    /// What a send ended with, if it has by now.
+    pub fn sent_already(&mut self, conn: ConnId) -> Option<Result<u32, Fault>> {
+        self.seen(|done| match done {
             Done::Sent { conn: of, result } if *of == conn => Some(*result),
             _ => None,
         })

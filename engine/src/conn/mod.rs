@@ -1,11 +1,13 @@
 //! Connections: bytes in, frames out of them; replies in, bytes out.
 
+pub mod files;
 pub mod receive;
 pub mod reply;
 
 use std::collections::VecDeque;
 
 use crate::log::read::Part;
+use crate::log::send_file::FilePart;
 use crate::pool::{BufId, Bytes};
 use crate::port::{ConnId, LinkEnd, RecvBuf, Time};
 
@@ -103,8 +105,14 @@ pub struct Conn {
     pub reply_bytes: usize,
     /// On a link: frames for which there was no memory, with the parts behind them.
     pub late: VecDeque<(Vec<u8>, Vec<Part>)>,
+    /// Parts of files to send in between.
+    pub files: VecDeque<FilePart>,
+    /// Bytes of them.
+    pub file_bytes: usize,
     /// A send is in flight.
     pub is_sending: bool,
+    /// It is out of a file.
+    pub sends_file: bool,
     /// When the last byte was taken, or the first reply queued on an empty queue.
     pub progress: Time,
     /// Fetches that wait for the queue to drain.
@@ -139,7 +147,10 @@ impl Conn {
             replies: VecDeque::new(),
             reply_bytes: 0,
             late: VecDeque::new(),
+            files: VecDeque::new(),
+            file_bytes: 0,
             is_sending: false,
+            sends_file: false,
             progress: now,
             fetches: VecDeque::new(),
             spreads: 0,

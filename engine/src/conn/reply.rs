@@ -182,12 +182,21 @@ impl Shard {
 
     fn send(&mut self, id: ConnId, now: Time, batch: &mut OpBatch) {
         let Some(conn) = self.conns.get(id) else { return };
-        if conn.is_sending || conn.reply_bytes == 0 {
+        let in_front = conn.files.front().map(|part| part.after);
+        if conn.is_sending || conn.reply_bytes == 0 && in_front.is_none() {
             return;
         }
+        if in_front == Some(0) {
+            return self.send_files(id, now, batch);
+        }
         let first = batch.slices.len();
+        let mut room = in_front.unwrap_or(usize::MAX);
         for part in conn.replies.iter().filter(|part| part.len > 0).take(SEND_SLICES_MAX) {
-            batch.slices.push(self.pool.slice(part.buf, part.at, part.len));
+            let len = part.len.min(room);
+            room -= len;
+            if len > 0 {
+                batch.slices.push(self.pool.slice(part.buf, part.at, len));
+            }
         }
         let count = crate::units::u32_of(batch.slices.len() - first);
         let first = crate::units::u32_of(first);
@@ -200,8 +209,12 @@ impl Shard {
     pub(crate) fn sent(&mut self, id: ConnId, now: Time, result: Result<u32, Fault>) {
         let Some(conn) = self.conns.get(id) else { return };
         conn.is_sending = false;
+        let was_file = std::mem::take(&mut conn.sends_file);
         if conn.is_closing {
             return self.release_replies(id);
+        }
+        if was_file {
+            return self.sent_file(id, now, result);
         }
         let bytes = match result {
             Ok(bytes) => usize_of(bytes),
@@ -209,6 +222,9 @@ impl Shard {
         };
         conn.progress = now;
         conn.reply_bytes -= bytes;
+        if let Some(part) = conn.files.front_mut() {
+            part.after -= bytes;
+        }
         let mut left = bytes;
         while let Some(part) = conn.replies.front_mut() {
             let take = left.min(part.len);
@@ -224,7 +240,13 @@ impl Shard {
             }
             self.pool.release(part.buf);
         }
-        let room = conn.reply_bytes < self.store.settings.reply_bytes_queued_max;
+        self.has_sent(id);
+    }
+
+    /// What waited for the queue to become shorter goes on.
+    pub(super) fn has_sent(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(id) else { return };
+        let room = conn.reply_bytes + conn.file_bytes < self.store.settings.reply_bytes_queued_max;
         if room {
             self.ready.extend(conn.fetches.drain(..));
         }
@@ -236,7 +258,8 @@ impl Shard {
 
     fn end_if_idle(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get(id) else { return };
-        let idle = conn.requests == 0 && conn.reply_bytes == 0 && conn.held.is_empty();
+        let is_sent = conn.reply_bytes == 0 && conn.files.is_empty();
+        let idle = conn.requests == 0 && is_sent && conn.held.is_empty();
         if conn.is_ending && idle && !conn.is_closing {
             self.close(id, "");
         }
@@ -259,6 +282,7 @@ impl Shard {
     }
 
     fn release_replies(&mut self, id: ConnId) {
+        self.release_files(id);
         let Some(conn) = self.conns.get(id) else { return };
         for part in conn.replies.drain(..) {
             self.pool.release(part.buf);

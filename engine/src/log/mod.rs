@@ -23,6 +23,7 @@ pub mod run;
 pub mod scan;
 pub mod segment;
 pub mod segment_files;
+pub mod send_file;
 pub mod slab;
 pub mod store;
 pub mod stream;

@@ -148,7 +148,8 @@ impl Store {
     pub fn is_open(&self, place: &DiskPlace) -> bool {
         let partition = self.partition(place.partition);
         let segment = partition.segments.iter().find(|s| s.sequence == place.segment);
-        segment.and_then(super::segment::Segment::open_file) == Some(place.file)
+        let open = SegmentFile::Open(place.file);
+        segment.is_some_and(|segment| segment.file == open || segment.buffered == open)
     }
 
     /// An offset at or before the first record whose time is at or after `timestamp_ms`, with

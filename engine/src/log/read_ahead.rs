@@ -4,8 +4,8 @@
 use super::read::DiskPlace;
 use super::run::RunState;
 use super::store::{Store, StoreTag};
-use super::stream::Turn;
-use crate::frame::block_ceil;
+use super::stream::{StreamKind, Turn};
+use crate::frame::{BLOCK_BYTES, block_ceil};
 use crate::pool::Pool;
 use crate::port::{Fault, Op, OpBatch, Time};
 use crate::settings::{READS_BESIDE_COMMITS, READS_YIELD_NS};
@@ -66,7 +66,10 @@ impl Store {
             return Tried::Done;
         }
         let left = usize::try_from(end - from).unwrap_or(usize::MAX);
-        let bytes = block_ceil(left.min(self.settings.read_bytes));
+        let bytes = match stream.kind {
+            StreamKind::Data => block_ceil(left.min(self.settings.read_bytes)),
+            StreamKind::Heads => BLOCK_BYTES,
+        };
         let room = self.settings.read_ahead_bytes_total_max;
         if !is_demanded && self.streams.bytes() + bytes > room {
             return Tried::Done;
@@ -114,7 +117,9 @@ impl Store {
         }
         let got = result.map(usize_of);
         self.counters.disk_read_bytes += got.map_or(0, u64_of);
-        self.streams.read_ended(pool, &read, got)
+        let reader = self.streams.read_ended(pool, &read, got);
+        self.head_read(pool, read.stream);
+        reader
     }
 
     /// Position behind the last frame of the segment that is stored: what lies behind may still

@@ -8,7 +8,7 @@ use super::read::{DiskPlace, Part, Want};
 use super::run::First;
 use super::segment::IndexEntry;
 use super::store::Store;
-use super::stream::{Covered, Piece, Stream};
+use super::stream::{Covered, Frame, Piece, Stream};
 use crate::frame::{BLOCK_BYTES, FrameKind, FrameView, RUN_PREFIX_BYTES};
 use crate::pool::Pool;
 use crate::port::{Fault, Time};
@@ -26,19 +26,8 @@ pub enum Served {
     Corrupt,
     /// They could not be read.
     Failed(Fault),
-}
-
-/// A frame as its header tells.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    base: u64,
-    next: u64,
-    /// Length with padding.
-    bytes: usize,
-    /// Position of its batches in the file.
-    data_at: u64,
-    data_bytes: usize,
-    crc: u32,
+    /// Only a part of a frame is wanted, which is read, not sent out of its file.
+    Apart,
 }
 
 /// Batches of a frame: their first byte, the byte behind the last, and the offset behind that.
@@ -83,7 +72,7 @@ impl Store {
                 let want = Want { offset: next, budget, first, ..want };
                 let stream = self.streams.get(slot).expect("named by its reader");
                 let Some(cut) = cut(pool, stream, &frame, want) else { break };
-                let at = frame.data_at + u64_of(cut.from);
+                let at = frame.data_at() + u64_of(cut.from);
                 for (buf, at, len) in stream.pieces(at, cut.to - cut.from) {
                     pool.retain(buf);
                     out.push(Part { buf, at, len });
@@ -107,7 +96,7 @@ impl Store {
     }
 
     /// Whether the segment holds nothing stored from `place` on.
-    fn is_end(&self, place: &DiskPlace, offset: u64) -> bool {
+    pub(super) fn is_end(&self, place: &DiskPlace, offset: u64) -> bool {
         let segments = &self.partition(place.partition).segments;
         let segment = segments.iter().find(|segment| segment.sequence == place.segment);
         segment.is_none_or(|segment| segment.next_offset == Some(offset))
@@ -122,21 +111,23 @@ impl Store {
         let stream = self.streams.get(slot).expect("named by its reader");
         let block = stream.pieces(place.position, BLOCK_BYTES).next();
         let (buf, at, len) = block.ok_or(Served::Corrupt)?;
-        let head = FrameView::read_head(&pool.bytes(buf)[at..at + len], self.identity.key)
-            .map_err(|_| Served::Corrupt)?;
+        self.frame_of(&place, &pool.bytes(buf)[at..at + len]).ok_or(Served::Corrupt)
+    }
+
+    /// What the first block of the frame at `place` says, if it is one.
+    pub(super) fn frame_of(&self, place: &DiskPlace, block: &[u8]) -> Option<Frame> {
+        let head = FrameView::read_head(block, self.identity.key).ok()?;
         let sequence = u64::from(place.segment);
         let broker_id = &self.identity.broker_id;
         let belongs = head.belongs(FrameKind::Segment, broker_id, sequence, place.position);
-        let [entry] = head.entries else { return Err(Served::Corrupt) };
+        let [entry] = head.entries else { return None };
         let data_bytes = usize_of(entry.length.get());
-        if !belongs || RUN_PREFIX_BYTES + data_bytes > head.frame_bytes() {
-            return Err(Served::Corrupt);
-        }
-        Ok(Frame {
+        let bytes = head.frame_bytes();
+        (belongs && RUN_PREFIX_BYTES + data_bytes <= bytes).then(|| Frame {
+            position: place.position,
             base: entry.base_offset.get(),
             next: entry.next_offset(),
-            bytes: head.frame_bytes(),
-            data_at: place.position + u64_of(RUN_PREFIX_BYTES),
+            bytes,
             data_bytes,
             crc: entry.crc.get(),
         })
@@ -153,7 +144,7 @@ impl Store {
             let bytes = &pool.bytes(buf)[at..at + len];
             Some(sum.map_or_else(|| crc32c(bytes), |sum| crc32c_append(sum, bytes)))
         };
-        let sum = stream.pieces(frame.data_at, frame.data_bytes).fold(None, add);
+        let sum = stream.pieces(frame.data_at(), frame.data_bytes).fold(None, add);
         if sum.unwrap_or_else(|| crc32c(&[])) != frame.crc {
             return Err(Served::Corrupt);
         }
@@ -181,7 +172,7 @@ impl Store {
     }
 
     /// A frame of a segment that has no whole index was seen: the next search begins closer.
-    fn learn(&mut self, place: DiskPlace, base_offset: u64, position: u64) {
+    pub(super) fn learn(&mut self, place: DiskPlace, base_offset: u64, position: u64) {
         let partition = self.partition_mut(place.partition);
         let Some(segment) = partition.segment_mut(place.segment) else { return };
         if segment.indexed {
@@ -195,7 +186,7 @@ impl Store {
         }
     }
 
-    fn remember(&mut self, place: DiskPlace, offset: u64) {
+    pub(super) fn remember(&mut self, place: DiskPlace, offset: u64) {
         let partition = self.partition_mut(place.partition);
         let slot = partition.read_hint_next;
         partition.read_hints[slot] = (offset, place.segment, place.position);
@@ -213,7 +204,7 @@ fn cut(pool: &Pool, stream: &Stream, frame: &Frame, want: Want) -> Option<Cut> {
     let mut cut: Option<Cut> = None;
     let mut at = 0;
     while at < data_bytes {
-        let header = batch_at(pool, stream, frame.data_at + u64_of(at))?;
+        let header = batch_at(pool, stream, frame.data_at() + u64_of(at))?;
         let behind = at + LENGTH_FROM + usize::try_from(header.length.get()).ok()?;
         let last = header.base_offset.get() + i64::from(header.last_offset_delta.get());
         let next = u64::try_from(last).ok()? + 1;

@@ -39,6 +39,11 @@ pub struct Segment {
     pub end: u64,
     /// Its file.
     pub file: SegmentFile,
+    /// Its file once more, opened to be sent out of the page cache.
+    pub buffered: SegmentFile,
+    /// It was opened so in this life: sockets may hold pages of it, so it is deleted when it is
+    /// no longer needed, and never written to again.
+    pub was_buffered: bool,
     /// Ops on its file that are open.
     pub users: u32,
     /// Up to here blocks are allocated.
@@ -62,6 +67,8 @@ impl Segment {
             next_offset: None,
             end: 0,
             file: SegmentFile::Closed,
+            buffered: SegmentFile::Closed,
+            was_buffered: false,
             users: 0,
             reserved_to: 0,
             written_to: 0,

@@ -79,6 +79,10 @@ impl Store {
         if let Some(slot) = self.files.take() {
             return Some(slot);
         }
+        if let Some((id, sequence)) = self.idle_buffered() {
+            self.close_buffered(batch, id, sequence);
+            return self.files.take();
+        }
         let idle = self.segment_files.iter().find_map(|(&slot, &(id, sequence))| {
             let partition = self.partitions.get(id.0)?;
             let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
@@ -99,6 +103,7 @@ impl Store {
         id: PartitionId,
         sequence: u32,
     ) {
+        self.close_buffered(batch, id, sequence);
         let segment = self.partition_mut(id).segment_mut(sequence);
         let Some(segment) = segment else { return };
         let SegmentFile::Open(slot) = segment.file else { return };
@@ -213,6 +218,9 @@ impl Store {
 
     /// A segment's file was opened, or not.
     pub fn file_opened(&mut self, slot: FileSlot, result: Result<u64, Fault>) {
+        if self.buffered_opened(slot, result).is_some() {
+            return;
+        }
         let Some(&(id, sequence)) = self.segment_files.get(&slot) else {
             return self.journal_opened(result);
         };

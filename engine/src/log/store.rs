@@ -122,6 +122,10 @@ pub struct Store {
     pub files: FileSlots,
     /// Which segment each open or opening segment file belongs to.
     pub segment_files: std::collections::BTreeMap<FileSlot, (PartitionId, u32)>,
+    /// Which segment each file belongs to that was opened to be sent, or is being opened.
+    pub buffered_files: std::collections::BTreeMap<FileSlot, (PartitionId, u32)>,
+    /// Nothing can be sent out of files here.
+    pub has_no_send_file: bool,
     /// Runs being written.
     pub run_writes: Slab<RunWrite>,
     /// Segment flushes in flight: partition, sequence.
@@ -191,6 +195,8 @@ impl Store {
             journal,
             files,
             segment_files: std::collections::BTreeMap::new(),
+            buffered_files: std::collections::BTreeMap::new(),
+            has_no_send_file: false,
             run_writes: Slab::default(),
             segment_flushes: Slab::default(),
             dirty: VecDeque::new(),

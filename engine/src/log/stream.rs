@@ -9,10 +9,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::partition::PartitionId;
 use super::read::DiskPlace;
+use super::scan::Served;
 use super::slab::Slab;
+use crate::frame::RUN_PREFIX_BYTES;
 use crate::pool::{BufId, Pool};
 use crate::port::{Fault, Time};
-use crate::settings::Settings;
+use crate::settings::{FRAMES_AHEAD_BYTES, Settings};
 use crate::units::u64_of;
 
 /// Streams that are kept for readers who may come back.
@@ -57,6 +59,44 @@ pub enum Covered {
     Failed(Fault),
 }
 
+/// What is read for a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamKind {
+    /// All bytes.
+    Data,
+    /// The first block of each frame: the rest is sent out of the file.
+    Heads,
+}
+
+/// A frame as its header tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    /// Position in the file.
+    pub position: u64,
+    /// Offset of its first record.
+    pub base: u64,
+    /// Offset behind its last record.
+    pub next: u64,
+    /// Length with padding.
+    pub bytes: usize,
+    /// Bytes of its batches, which follow header and table.
+    pub data_bytes: usize,
+    /// CRC32C of its batches.
+    pub crc: u32,
+}
+
+impl Frame {
+    /// Position in the file behind it.
+    pub fn end(&self) -> u64 {
+        self.position + u64_of(self.bytes)
+    }
+
+    /// Position in the file of its batches.
+    pub fn data_at(&self) -> u64 {
+        self.position + u64_of(RUN_PREFIX_BYTES)
+    }
+}
+
 /// A reader's place in a segment, and what was read from there on.
 #[derive(Debug)]
 pub struct Stream {
@@ -69,10 +109,16 @@ pub struct Stream {
     /// The fetch that waits for it.
     pub reader: Option<u64>,
     chunks: VecDeque<Chunk>,
+    /// What is read for it.
+    pub kind: StreamKind,
+    /// Of [`StreamKind::Heads`]: the frames from `place` on whose headers were read.
+    pub frames: VecDeque<Frame>,
     /// Bytes behind `place` to be read though nobody waits for them yet.
     ahead_bytes: usize,
     /// Position up to which its reader waits for bytes.
     need_to: u64,
+    /// What was read last was no frame.
+    is_broken: bool,
     /// Sets it apart from streams that had its number before.
     generation: u64,
     used: Time,
@@ -82,12 +128,27 @@ pub struct Stream {
 impl Stream {
     /// Where the next read begins.
     pub fn next_read(&self) -> u64 {
-        self.chunks.back().map_or(self.place.position, Chunk::end)
+        let known = self.frames.back().map_or(self.place.position, Frame::end);
+        self.chunks.back().map_or(known, Chunk::end)
     }
 
     /// Position up to which it is to be read by now.
     pub fn wanted_to(&self) -> u64 {
-        self.need_to.max(self.place.position + u64_of(self.ahead_bytes))
+        match self.kind {
+            StreamKind::Data => self.need_to.max(self.place.position + u64_of(self.ahead_bytes)),
+            // Where the next header lies is known once the one before it is there.
+            StreamKind::Heads if self.is_broken || !self.chunks.is_empty() => 0,
+            StreamKind::Heads => self.place.position + u64_of(FRAMES_AHEAD_BYTES),
+        }
+    }
+
+    /// Why there will be no further frame in a stream of headers, if there will be none.
+    pub fn trouble(&self) -> Option<Served> {
+        let failed = self.chunks.iter().find_map(|chunk| match chunk.state {
+            ChunkState::Failed(fault) => Some(Served::Failed(fault)),
+            ChunkState::Reading | ChunkState::Ready(..) => None,
+        });
+        failed.or(self.is_broken.then_some(Served::Corrupt))
     }
 
     /// Whether its reader waits for bytes.
@@ -139,7 +200,8 @@ pub struct StreamRead {
     pub place: DiskPlace,
     /// The buffer.
     pub buf: BufId,
-    stream: u32,
+    /// The stream's number.
+    pub stream: u32,
     generation: u64,
 }
 
@@ -187,14 +249,21 @@ impl Streams {
 
     /// A stream for a reader at `offset`, which lies at or behind `place`: the one that stands
     /// there, or a new one.
-    pub fn enter(&mut self, pool: &mut Pool, place: DiskPlace, offset: u64, serial: u64) -> u32 {
+    pub fn enter(
+        &mut self,
+        pool: &mut Pool,
+        (place, kind): (DiskPlace, StreamKind),
+        offset: u64,
+        serial: u64,
+    ) -> u32 {
         let id = place.partition;
         let here = (id, offset, 0)..=(id, offset, u32::MAX);
         let free = |slot: &u32| self.streams.get(*slot).is_some_and(|s| s.reader.is_none());
         let found = self.by_offset.range(here).map(|&(_, _, slot)| slot).find(free);
         if let Some(slot) = found {
             let stream = self.streams.get_mut(slot).expect("just seen");
-            if stream.place.segment == place.segment && stream.place.file == place.file {
+            let is_same = stream.place.segment == place.segment && stream.kind == kind;
+            if is_same && stream.place.file == place.file {
                 stream.reader = Some(serial);
                 return slot;
             }
@@ -207,8 +276,11 @@ impl Streams {
             checked: None,
             reader: Some(serial),
             chunks: VecDeque::new(),
+            kind,
+            frames: VecDeque::new(),
             ahead_bytes: 0,
             need_to: 0,
+            is_broken: false,
             generation: self.generations,
             used: Time::default(),
             is_queued: false,
@@ -238,6 +310,9 @@ impl Streams {
     pub fn advance(&mut self, pool: &mut Pool, slot: u32, position: u64) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
         stream.place.position = position;
+        while stream.frames.front().is_some_and(|frame| frame.position < position) {
+            stream.frames.pop_front();
+        }
         while let Some(chunk) = stream.chunks.front().filter(|chunk| chunk.end() <= position) {
             match chunk.state {
                 ChunkState::Ready(buf, _) => pool.release(buf),
@@ -376,6 +451,34 @@ impl Streams {
                 stream.is_queued = true;
                 self.demanded.push_back(slot);
             }
+        }
+    }
+
+    /// The block that was read for the stream at the front, taken out of it: its position, the
+    /// buffer, which is now the caller's, and how much of it is the file's.
+    pub fn take_head(&mut self, slot: u32) -> Option<(u64, BufId, usize)> {
+        let stream = self.streams.get_mut(slot)?;
+        let chunk = stream.chunks.front().filter(|_| stream.kind == StreamKind::Heads)?;
+        let ChunkState::Ready(buf, got) = chunk.state else { return None };
+        let chunk = stream.chunks.pop_front().expect("just seen");
+        self.bytes -= chunk.bytes;
+        Some((chunk.position, buf, got))
+    }
+
+    /// What was read for the stream was no frame.
+    pub fn set_broken(&mut self, slot: u32) {
+        if let Some(stream) = self.streams.get_mut(slot) {
+            stream.is_broken = true;
+        }
+    }
+
+    /// The next frame of the stream is known.
+    pub fn push_frame(&mut self, slot: u32, frame: Frame) {
+        let Some(stream) = self.streams.get_mut(slot) else { return };
+        stream.frames.push_back(frame);
+        if !stream.is_queued {
+            stream.is_queued = true;
+            self.eager.push_back(slot);
         }
     }
 

@@ -13,6 +13,8 @@ use crate::log::partition::PartitionId;
 use crate::log::read::{DiskPlace, Part, Place, Want};
 use crate::log::run::First;
 use crate::log::scan::Served;
+use crate::log::send_file::FilePart;
+use crate::log::stream::StreamKind;
 use crate::port::{ConnId, Fault, OpBatch, Time};
 use crate::shard::{Shard, Timer};
 use crate::units::{u32_of, u64_of, usize_of};
@@ -42,6 +44,10 @@ pub struct Fetch {
     taken: usize,
     is_parked: bool,
     reading: Option<Reading>,
+    /// The next partition is read though it could be sent out of its file.
+    is_apart: bool,
+    /// Bytes of `lists.parts` behind the last of `lists.files`.
+    since_file: usize,
 }
 
 /// Whose partitions a fetch is about.
@@ -64,6 +70,8 @@ pub struct FetchLists {
     rows: Vec<ReplyEntry>,
     /// The batches of these rows.
     parts: Vec<Part>,
+    /// Those that are sent out of files.
+    files: Vec<FilePart>,
 }
 
 /// A stream that a fetch waits for.
@@ -105,6 +113,8 @@ impl Shard {
             taken: 0,
             is_parked: false,
             reading: None,
+            is_apart: false,
+            since_file: 0,
         };
         let serial = self.next_serial();
         if self.conns.get(request.conn.0).is_some_and(|conn| conn.link.is_some()) {
@@ -125,7 +135,7 @@ impl Shard {
             let is_spread = fetch.reach == Reach::Spread;
             let full = self.conns.live(fetch.conn).filter(|conn| {
                 let is_busy = is_spread && conn.spreads >= SPREADS_PER_CONNECTION_MAX;
-                conn.reply_bytes >= queued_max || is_busy
+                conn.reply_bytes + conn.file_bytes >= queued_max || is_busy
             });
             if let Some(conn) = full {
                 conn.fetches.push_back(serial);
@@ -275,17 +285,23 @@ impl Shard {
         if reader.offset == reader.visible || none {
             return Taken::Row(self.row(want, id, 0));
         }
-        match self.store.place_of(batch, id, reader.offset) {
+        let (place, kind) = match self.file_place(batch, fetch, id, reader.offset) {
+            Some(place) => (place, StreamKind::Heads),
+            None => (self.store.place_of(batch, id, reader.offset), StreamKind::Data),
+        };
+        match place {
             Place::Memory => {
                 let parts = &mut fetch.lists.parts;
                 let bytes = self.store.read_memory(&mut self.pool, id, reader, parts);
                 fetch.taken += bytes;
+                fetch.since_file += bytes;
+                fetch.is_apart = false;
                 self.store.counters.fetch_memory_hits += 1;
                 Taken::Row(self.row(want, id, bytes))
             }
             Place::Disk(place) => {
                 let streams = &mut self.store.streams;
-                let stream = streams.enter(&mut self.pool, place, reader.offset, serial);
+                let stream = streams.enter(&mut self.pool, (place, kind), reader.offset, serial);
                 Taken::Read(Reading { stream, id })
             }
             Place::Opening => Taken::Later,
@@ -295,6 +311,21 @@ impl Shard {
                 Taken::Row(row)
             }
         }
+    }
+
+    /// Where the offset is sent from, if out of a file: only straight to a client, by one shard.
+    fn file_place(
+        &mut self,
+        batch: &mut OpBatch,
+        fetch: &Fetch,
+        id: PartitionId,
+        offset: u64,
+    ) -> Option<Place> {
+        if fetch.is_apart || fetch.reach != Reach::Own {
+            return None;
+        }
+        self.conns.live(fetch.conn).filter(|conn| conn.link.is_none())?;
+        self.store.file_place(batch, id, offset)
     }
 
     fn want(&self, fetch: &Fetch, want: &RequestEntry, id: PartitionId) -> Want {
@@ -312,14 +343,26 @@ impl Shard {
         let Reading { stream, id } = reading;
         let want = fetch.lists.wants[fetch.lists.rows.len()];
         let reader = self.want(fetch, &want, id);
-        let parts = &mut fetch.lists.parts;
-        let place = self.store.streams.get(stream)?.place;
-        let served = self.store.serve_stream(&mut self.pool, stream, reader, now, parts);
+        let (place, kind) = self.store.streams.get(stream).map(|s| (s.place, s.kind))?;
+        let served = match kind {
+            StreamKind::Data => {
+                let parts = &mut fetch.lists.parts;
+                self.store.serve_stream(&mut self.pool, stream, reader, now, parts)
+            }
+            StreamKind::Heads => self.serve_frames(fetch, stream, reader, now),
+        };
         let code = match served {
             Served::Taken(bytes) => {
                 fetch.taken += bytes;
+                fetch.since_file += if kind == StreamKind::Data { bytes } else { 0 };
+                fetch.is_apart = false;
                 let row = self.row(&want, id, bytes);
                 fetch.lists.rows.push(row);
+                return None;
+            }
+            Served::Apart => {
+                self.store.streams.abandon_and_remove(&mut self.pool, stream);
+                fetch.is_apart = true;
                 return None;
             }
             Served::Wait => {
@@ -335,6 +378,16 @@ impl Shard {
         row.error = code.number().into();
         fetch.lists.rows.push(row);
         None
+    }
+
+    fn serve_frames(&mut self, fetch: &mut Fetch, stream: u32, want: Want, now: Time) -> Served {
+        let files = &mut fetch.lists.files;
+        let before = files.len();
+        let served = self.store.serve_frames(&mut self.pool, stream, want, now, files);
+        if let Some(first) = files.get_mut(before) {
+            first.after = std::mem::take(&mut fetch.since_file);
+        }
+        served
     }
 
     /// A disk read ended: its buffer is the stream's to look at.
@@ -377,12 +430,10 @@ impl Shard {
             return self.fetched_here(now, (slot, serial), rows, parts);
         }
         self.link_fetches.remove(&(fetch.conn.0, fetch.correlation_id));
-        if self.conns.live(fetch.conn).is_none() {
-            for part in &fetch.lists.parts {
-                self.pool.release(part.buf);
-            }
-            return;
-        }
+        let Some(conn) = self.conns.live(fetch.conn) else {
+            return self.release_lists(&fetch.lists);
+        };
+        let before = conn.reply_bytes;
         let id = fetch.conn.0;
         let envelope = Envelope::reply(Kind::Fetch, fetch.correlation_id);
         self.reply_with(id, &fetch.lists.parts, |out| {
@@ -390,7 +441,20 @@ impl Shard {
                 fetch::encode_reply_control(out, &fetch.lists.rows);
             });
         });
+        if !fetch.lists.files.is_empty() {
+            let parts = fetch.lists.parts.iter().map(|part| part.len).sum();
+            self.reply_files(id, before, &fetch.lists.files, parts);
+        }
         self.request_ended(fetch.conn, fetch.frame_bytes);
+    }
+
+    fn release_lists(&mut self, lists: &FetchLists) {
+        for part in &lists.parts {
+            self.pool.release(part.buf);
+        }
+        for part in &lists.files {
+            self.store.file_part_ended(part);
+        }
     }
 
     fn keep_lists(&mut self, mut lists: FetchLists) {
@@ -400,6 +464,7 @@ impl Shard {
             lists.wants.clear();
             lists.rows.clear();
             lists.parts.clear();
+            lists.files.clear();
             self.free_fetches.push(lists);
         }
     }
@@ -433,9 +498,7 @@ impl Shard {
             if let Some(reading) = fetch.reading {
                 self.store.streams.abandon(reading.stream, serial);
             }
-            for part in &fetch.lists.parts {
-                self.pool.release(part.buf);
-            }
+            self.release_lists(&fetch.lists);
         }
     }
 
@@ -467,6 +530,8 @@ impl Fetch {
             taken: 0,
             is_parked: false,
             reading: None,
+            is_apart: false,
+            since_file: 0,
         }
     }
 }

@@ -268,7 +268,7 @@ impl SimDisk {
 
     fn open(&mut self, path: &FilePath, open: &Open) -> Result<u64, Fault> {
         match open {
-            Open::Existing => {}
+            Open::Existing | Open::Buffered => {}
             Open::Create => self.name_new(path, Vec::new()),
             Open::Adopt { from } => {
                 let inode = self.names.remove(from).ok_or(Fault::ENOENT)?;
@@ -283,6 +283,11 @@ impl SimDisk {
         self.inodes += 1;
         self.names.insert(path.clone(), self.inodes);
         self.files.insert(self.inodes, SimFile::stable(bytes));
+    }
+
+    /// Whether a write to the file is on its way.
+    pub(super) fn is_written(&self, inode: Inode) -> bool {
+        self.in_flight.values().filter_map(target).any(|(written, ..)| written == inode)
     }
 
     /// The file that a name leads to.

@@ -2,7 +2,7 @@
 
 use engine::layout::FilePath;
 use engine::pool::{FillBuf, Slice};
-use engine::port::{Done, Fault, FileSlot, Fill, Op, Tag};
+use engine::port::{Done, Fault, FileRange, FileSlot, Fill, Op, Open, Tag};
 
 use super::disk::{EINVAL, Inode, Mutation, aligned};
 use super::{Event, SimIo};
@@ -52,6 +52,7 @@ impl SimIo {
             Op::Write { file, tag, slice, position, sync, .. } => {
                 let bytes = self.slice_bytes(slice);
                 self.trace.bytes(&bytes);
+                self.assert_not_sent(file);
                 let bytes_hash = wire::crc::crc32c(&bytes);
                 match self.place(file, position, bytes.len()) {
                     Ok((inode, position)) => {
@@ -79,12 +80,16 @@ impl SimIo {
             }
             Op::FileOpen { file, path, open } => {
                 assert!(!self.slots.contains_key(&file), "{file:?} is open already");
+                if open == Open::Buffered {
+                    self.buffered.insert(file);
+                }
                 let number = self.disk.get().begin(Mutation::Open { path: path.clone(), open });
                 (500_000, FileOp::Open { file, path, number })
             }
             Op::FileExtend { file, from, to, fill } => self.submit_extend(file, from, to, fill),
             Op::FileClose { file } => {
                 assert!(self.slots.remove(&file).is_some(), "{file:?} is not open");
+                self.buffered.remove(&file);
                 return;
             }
             Op::FilesDelete { tag, paths } => {
@@ -126,6 +131,49 @@ impl SimIo {
         *self.slots.get(&file).unwrap_or_else(|| panic!("{file:?} is not open"))
     }
 
+    /// The file that is sent under this number.
+    pub(super) fn buffered_inode(&self, file: FileSlot) -> Inode {
+        assert!(self.buffered.contains(&file), "{file:?} was not opened to be sent");
+        let inode = self.inode(file);
+        assert!(!self.disk.get().is_written(inode), "{file:?} is sent while it is written to");
+        inode
+    }
+
+    /// Direct writes and pages that a socket holds do not go together.
+    fn assert_not_sent(&self, file: FileSlot) {
+        let inode = self.inode(file);
+        let mut sent = self.buffered.iter().filter_map(|slot| self.slots.get(slot));
+        assert!(sent.all(|&other| other != inode), "{file:?} is written to while it may be sent");
+    }
+
+    /// The bytes of the ranges, as many as `room`, up to the end of the file.
+    pub(super) fn file_bytes(
+        &mut self,
+        inode: Inode,
+        ranges: &[FileRange],
+        room: usize,
+    ) -> Result<Vec<u8>, Fault> {
+        let mut bytes: Vec<u8> = Vec::new();
+        for range in ranges {
+            let len = usize::try_from(range.len).expect("u32 fits usize");
+            let len = len.min(room - bytes.len().min(room));
+            if len == 0 {
+                break;
+            }
+            let position = usize::try_from(range.position).map_err(|_| EINVAL)?;
+            match self.disk.get().read_at(inode, position, len) {
+                Ok(found) if found.len() == len => bytes.extend(found),
+                Ok(found) => {
+                    bytes.extend(found);
+                    break;
+                }
+                Err(_) if !bytes.is_empty() => break,
+                Err(fault) => return Err(fault),
+            }
+        }
+        if bytes.is_empty() { Err(Fault::EIO) } else { Ok(bytes) }
+    }
+
     pub(super) fn file_op_ended(&mut self, op: FileOp, dones: &mut Vec<Done>) {
         let done = match op {
             FileOp::Write { tag, number, slice, bytes_hash } => {
@@ -151,6 +199,8 @@ impl SimIo {
                 if result.is_ok() {
                     let inode = self.disk.get().inode(&path).expect("it was just opened");
                     self.slots.insert(file, inode);
+                } else {
+                    self.buffered.remove(&file);
                 }
                 Done::FileOpened { file, result }
             }

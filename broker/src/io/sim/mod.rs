@@ -16,7 +16,7 @@ mod shared;
 mod trace;
 
 use std::cell::RefMut;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -92,6 +92,8 @@ pub struct SimIo {
     recv_free: VecDeque<u16>,
     disk: SharedDisk,
     slots: BTreeMap<FileSlot, Inode>,
+    /// Those that go through the page cache.
+    buffered: BTreeSet<FileSlot>,
     links: Option<Links>,
     trace: Trace,
 }
@@ -119,6 +121,7 @@ impl SimIo {
             recv_free: (0..region.count).collect(),
             disk: disk.into(),
             slots: BTreeMap::new(),
+            buffered: BTreeSet::new(),
             links: None,
             trace: Trace::new(),
         }
@@ -256,7 +259,8 @@ impl Io for SimIo {
                 | Op::RecvInto { .. }
                 | Op::RecvReturn { .. }
                 | Op::Send { .. }
-                | Op::Close { .. } => self.submit_net(op, &slices),
+                | Op::SendFile { .. }
+                | Op::Close { .. } => self.submit_net(op, &slices, &batch.ranges),
                 Op::Write { .. }
                 | Op::Read { .. }
                 | Op::Flush { .. }
@@ -269,6 +273,7 @@ impl Io for SimIo {
         }
         batch.slices = slices;
         batch.slices.clear();
+        batch.ranges.clear();
         Ok(())
     }
 }

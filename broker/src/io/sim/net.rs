@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use engine::pool::{FillBuf, Slice};
-use engine::port::ConnId;
+use engine::port::{ConnId, FileRange};
+
+use super::disk::Inode;
 
 /// The client end of a connection. Never reused, unlike the broker's [`ConnId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,10 +39,15 @@ pub(super) enum Receiving {
 
 /// An open send of the broker.
 #[derive(Debug)]
-pub(super) struct Sending {
-    pub(super) slices: Vec<Slice>,
-    /// What the slices held when the send was submitted.
-    pub(super) bytes: Vec<u8>,
+pub(super) enum Sending {
+    /// Of slices.
+    Memory {
+        slices: Vec<Slice>,
+        /// What the slices held when the send was submitted.
+        bytes: Vec<u8>,
+    },
+    /// Out of a file.
+    File { inode: Inode, ranges: Vec<FileRange> },
 }
 
 /// One direction of a connection, at its receiving end.

@@ -1,7 +1,9 @@
 //! Connection ops of the simulated backend, and the clients' side of the same connections.
 
 use engine::pool::Slice;
-use engine::port::{ConnId, Done, Fault, Op, RecvBuf, RecvEnd, SEND_SLICES_MAX, Time};
+use engine::port::{
+    ConnId, Done, Fault, FileRange, Op, RecvBuf, RecvEnd, SEND_RANGES_MAX, SEND_SLICES_MAX, Time,
+};
 
 use super::net::{BrokerEnd, ClientEnd, Conn, Inbox, Piece, Receiving, Sending};
 use super::{ClientId, Event, SimIo, StreamEnd};
@@ -244,13 +246,24 @@ impl SimIo {
         if room == 0 && !is_reset {
             return;
         }
-        let Some(Sending { slices, bytes }) = conn.sending.take() else { return };
-        let now = self.slices_bytes(&slices);
-        assert!(now == bytes, "slices of a send to {number:?} were changed while it was open");
-        if is_reset {
-            dones.push(Done::Sent { conn: number, result: Err(Fault::ECONNRESET) });
-            return;
-        }
+        let Some(sending) = conn.sending.take() else { return };
+        let bytes = match sending {
+            Sending::Memory { slices, bytes } => {
+                let now = self.slices_bytes(&slices);
+                let is_same = now == bytes;
+                assert!(is_same, "slices of a send to {number:?} were changed while it was open");
+                Ok(bytes)
+            }
+            Sending::File { inode, ranges } => self.file_bytes(inode, &ranges, room),
+        };
+        let bytes = match bytes {
+            Ok(bytes) if !is_reset => bytes,
+            bad => {
+                let fault = if is_reset { Fault::ECONNRESET } else { bad.expect_err("not good") };
+                dones.push(Done::Sent { conn: number, result: Err(fault) });
+                return;
+            }
+        };
         let len = self.piece_len(bytes.len().min(room));
         self.trace.bytes(&bytes[..len]);
         let mut rest = &bytes[..len];
@@ -285,7 +298,7 @@ impl SimIo {
 
 /// The ops.
 impl SimIo {
-    pub(super) fn submit_net(&mut self, op: Op, slices: &[Slice]) {
+    pub(super) fn submit_net(&mut self, op: Op, slices: &[Slice], ranges: &[FileRange]) {
         match op {
             Op::Recv { conn } => self.submit_receive(conn, Receiving::Multishot),
             Op::RecvInto { conn, mut buf, at, len } => {
@@ -308,6 +321,15 @@ impl SimIo {
                 let count = usize::try_from(count).expect("u32 fits usize");
                 assert!((1..=SEND_SLICES_MAX).contains(&count), "a send has a bounded list");
                 self.submit_send(conn, slices[first..first + count].to_vec());
+            }
+            Op::SendFile { conn, file, first, count } => {
+                let first = usize::try_from(first).expect("u32 fits usize");
+                let count = usize::try_from(count).expect("u32 fits usize");
+                assert!((1..=SEND_RANGES_MAX).contains(&count), "a send has a bounded list");
+                let ranges = ranges[first..first + count].to_vec();
+                assert!(ranges.iter().all(|range| range.len > 0), "a range has bytes");
+                let inode = self.buffered_inode(file);
+                self.begin_send(conn, Sending::File { inode, ranges });
             }
             Op::Close { conn } => {
                 let client = self.client(conn);
@@ -333,11 +355,15 @@ impl SimIo {
     fn submit_send(&mut self, number: ConnId, slices: Vec<Slice>) {
         let bytes = self.slices_bytes(&slices);
         assert!(!bytes.is_empty(), "a send has bytes");
+        self.begin_send(number, Sending::Memory { slices, bytes });
+    }
+
+    fn begin_send(&mut self, number: ConnId, sending: Sending) {
         let client = self.client(number);
         let conn = self.net.get(client).expect("the engine has it");
         assert_eq!(conn.broker, BrokerEnd::Open(number), "{number:?} is not closing");
         assert!(conn.sending.is_none(), "{number:?} has one send at a time");
-        conn.sending = Some(Sending { slices, bytes });
+        conn.sending = Some(sending);
         self.schedule(OP_NS_MAX, Event::Send(client));
     }
 

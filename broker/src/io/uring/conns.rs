@@ -1,13 +1,20 @@
 //! The connections: which operations each has open, and what their completions mean.
 
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
+
 use engine::pool::{FillBuf, Slice};
-use engine::port::{ConnId, Done, Fault, RecvBuf, RecvEnd, SEND_SLICES_MAX};
+use engine::port::{ConnId, Done, Fault, FileRange, RecvBuf, RecvEnd};
+use engine::port::{SEND_RANGES_MAX, SEND_SLICES_MAX};
 use io_uring::types::{CancelBuilder, Fixed};
 use io_uring::{cqueue, opcode, squeue};
+use rustix::net::Shutdown;
 
 use super::arena::Memory;
 use super::recv_ring::{self, RecvRing};
 use super::token::{Kind, Token, next_generation};
+use crate::directory::fault;
+use crate::io::sendfile::{self, Finished, Job};
 
 /// A completion as the ring gave it.
 #[derive(Debug, Clone, Copy)]
@@ -50,10 +57,23 @@ enum Receiving {
     Into(FillBuf),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Sending {
     No,
     Yes,
+    /// A file, by a thread.
+    File,
+    /// A file, once the socket has a descriptor for the thread.
+    Installing(Arc<OwnedFd>, Vec<FileRange>),
+}
+
+/// What a send out of a file begins with.
+#[derive(Debug)]
+pub enum FileSend {
+    /// The socket gets a descriptor first.
+    Install(squeue::Entry),
+    /// A thread can have it.
+    Job(Job),
 }
 
 #[derive(Debug)]
@@ -62,6 +82,8 @@ struct Conn {
     generation: u32,
     receiving: Receiving,
     sending: Sending,
+    /// The socket as other threads know it, once one of them needed it.
+    socket: Option<Arc<OwnedFd>>,
     /// The kernel gave the number to a new connection before we saw the old one's end.
     accepted_again: bool,
 }
@@ -72,11 +94,12 @@ impl Conn {
         generation: 0,
         receiving: Receiving::No,
         sending: Sending::No,
+        socket: None,
         accepted_again: false,
     };
 
     const fn is_quiet(&self) -> bool {
-        matches!((&self.receiving, self.sending), (Receiving::No, Sending::No))
+        matches!((&self.receiving, &self.sending), (Receiving::No, Sending::No))
     }
 }
 
@@ -150,7 +173,7 @@ impl Conns {
     pub fn send(&mut self, memory: &Memory, conn: ConnId, slices: &[Slice]) -> squeue::Entry {
         assert!(!slices.is_empty() && slices.len() <= SEND_SLICES_MAX, "a send has slices");
         let entry = self.open(conn);
-        assert_eq!(entry.sending, Sending::No, "one send at a time");
+        assert!(matches!(entry.sending, Sending::No), "one send at a time");
         entry.sending = Sending::Yes;
         let token = Token { kind: Kind::Send, generation: entry.generation, index: conn.0 };
         // With WAITALL the kernel goes on by itself after a part, instead of a turn for each.
@@ -166,12 +189,86 @@ impl Conns {
         entry.user_data(token.user_data())
     }
 
+    /// Sends ranges of a file.
+    pub fn send_file(
+        &mut self,
+        conn: ConnId,
+        file: Arc<OwnedFd>,
+        ranges: Vec<FileRange>,
+    ) -> FileSend {
+        assert!((1..=SEND_RANGES_MAX).contains(&ranges.len()), "a send has ranges");
+        let entry = self.open(conn);
+        assert!(matches!(entry.sending, Sending::No), "one send at a time");
+        let generation = entry.generation;
+        if let Some(socket) = &entry.socket {
+            entry.sending = Sending::File;
+            let socket = Arc::clone(socket);
+            return FileSend::Job(Job { conn, generation, socket, file, ranges });
+        }
+        entry.sending = Sending::Installing(file, ranges);
+        let token = Token { kind: Kind::Install, generation, index: conn.0 };
+        let install = opcode::FixedFdInstall::new(Fixed(conn.0), 0).build();
+        FileSend::Install(install.user_data(token.user_data()))
+    }
+
+    /// A socket got its descriptor, or not. Gives the job that waited for it, or what becomes of
+    /// its send.
+    pub fn installed(
+        &mut self,
+        completion: Completion,
+        dones: &mut Vec<Done>,
+    ) -> (Option<Job>, Option<squeue::Entry>) {
+        let index = completion.token.index;
+        let conn = ConnId(index);
+        let entry = &mut self.conns[usize::try_from(index).expect("u32 fits usize")];
+        assert_eq!(entry.generation, completion.token.generation, "no late completions");
+        let sending = std::mem::replace(&mut entry.sending, Sending::No);
+        let Sending::Installing(file, ranges) = sending else { unreachable!("it waited for it") };
+        let result = completion.count().and_then(|_| {
+            // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
+            let socket = unsafe { OwnedFd::from_raw_fd(completion.result) };
+            sendfile::prepare(&socket).map_err(fault)?;
+            Ok(Arc::new(socket))
+        });
+        match result {
+            Ok(socket) if entry.state == State::Open => {
+                entry.socket = Some(Arc::clone(&socket));
+                entry.sending = Sending::File;
+                let generation = entry.generation;
+                (Some(Job { conn, generation, socket, file, ranges }), None)
+            }
+            result => {
+                let result = result.and(Err(Fault::ECANCELED));
+                dones.push(Done::Sent { conn, result });
+                (None, ended(entry, index))
+            }
+        }
+    }
+
+    /// A thread has sent, or not. May give an entry to submit.
+    pub fn file_sent(
+        &mut self,
+        finished: Finished,
+        dones: &mut Vec<Done>,
+    ) -> Option<squeue::Entry> {
+        let Finished { conn, generation, result } = finished;
+        let entry = &mut self.conns[usize::try_from(conn.0).expect("u32 fits usize")];
+        assert_eq!(entry.generation, generation, "no late completions");
+        entry.sending = Sending::No;
+        dones.push(Done::Sent { conn, result });
+        ended(entry, conn.0)
+    }
+
     /// Closes the connection once its operations have ended. The entry ends them, or is the
     /// closing itself if there are none.
     pub fn close(&mut self, conn: ConnId) -> squeue::Entry {
         let entry = self.open(conn);
         if entry.is_quiet() {
             return close_descriptor(entry, conn.0);
+        }
+        if let (Sending::File, Some(socket)) = (&entry.sending, &entry.socket) {
+            // What the thread does ends with an error. A socket that is closed already is as good.
+            let _ = rustix::net::shutdown(&**socket, Shutdown::Both);
         }
         entry.state = State::Ending;
         cancel(CancelBuilder::fd(Fixed(conn.0)).all())
@@ -229,7 +326,7 @@ impl Conns {
             }
             _ => unreachable!("not a connection's"),
         }
-        (entry.state == State::Ending && entry.is_quiet()).then(|| close_descriptor(entry, index))
+        ended(entry, index)
     }
 
     fn open(&mut self, conn: ConnId) -> &mut Conn {
@@ -300,8 +397,15 @@ fn closed(entry: &mut Conn, conn: ConnId, dones: &mut Vec<Done>) {
     }
 }
 
+/// One of its operations has ended: perhaps it was the last one of a connection that closes.
+fn ended(entry: &mut Conn, index: u32) -> Option<squeue::Entry> {
+    let is_last = entry.state == State::Ending && entry.is_quiet();
+    is_last.then(|| close_descriptor(entry, index))
+}
+
 fn close_descriptor(entry: &mut Conn, index: u32) -> squeue::Entry {
     entry.state = State::Closing;
+    entry.socket = None;
     let token = Token { kind: Kind::Close, generation: entry.generation, index };
     opcode::Close::new(Fixed(index)).build().user_data(token.user_data())
 }

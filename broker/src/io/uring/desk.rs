@@ -5,18 +5,28 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use engine::pool::Slice;
-use engine::port::{Done, Fill, Op, Time};
+use engine::port::{Done, FileRange, Fill, Op, Time};
 use io_uring::types::Fd;
 use io_uring::{Submitter, opcode, squeue};
 
 use super::arena::Memory;
-use super::conns::{Completion, Conns};
+use super::conns::{Completion, Conns, FileSend};
 use super::listeners::Listeners;
 use super::recv_ring::RecvRing;
 use super::storage::{Storage, Write};
 use super::token::{Kind, Token};
 use super::{Endpoints, Settings};
 use crate::io::maintenance::{Finished, Job, Maintenance};
+use crate::io::sendfile::{self, Senders};
+
+/// The lists of a batch that its ops name parts of.
+#[derive(Debug, Clone, Copy)]
+pub struct Lists<'a> {
+    /// For sends.
+    pub slices: &'a [Slice],
+    /// For sends out of files.
+    pub ranges: &'a [FileRange],
+}
 
 /// Everything that completions change.
 #[derive(Debug)]
@@ -26,6 +36,10 @@ pub struct Desk {
     conns: Conns,
     storage: Storage,
     maintenance: Maintenance,
+    /// Started when the first file is sent.
+    senders: Option<Senders>,
+    /// For them.
+    jobs: Vec<sendfile::Job>,
     listeners: Listeners,
     stop: Option<OwnedFd>,
     /// Where the bell's and the stop signal's bytes are read to; boxed for a lasting address.
@@ -52,6 +66,8 @@ impl Desk {
             conns: Conns::new(size(settings.connections_max)),
             storage: Storage::new(settings.connections_max, size(settings.files_max)),
             maintenance,
+            senders: None,
+            jobs: Vec::new(),
             listeners: Listeners::new(listeners),
             stop,
             bell_value: Box::new(0),
@@ -91,13 +107,20 @@ impl Desk {
         self.memory.leak();
     }
 
-    /// Tells what the maintenance thread has finished, if it rang.
+    /// Tells what other threads have finished for the shard, if they rang.
     pub fn answer_bell(
         &mut self,
         submitter: &Submitter<'_>,
+        staged: &mut Vec<squeue::Entry>,
         dones: &mut Vec<Done>,
     ) -> io::Result<()> {
+        for job in std::mem::take(&mut self.jobs) {
+            self.send_file(job)?;
+        }
         if std::mem::take(&mut self.rung) {
+            while let Some(finished) = self.senders.as_ref().and_then(Senders::pop) {
+                staged.extend(self.conns.file_sent(finished, dones));
+            }
             while let Some(finished) = self.maintenance.pop() {
                 dones.push(self.finished(submitter, finished)?);
             }
@@ -132,7 +155,7 @@ impl Desk {
         &mut self,
         submitter: &Submitter<'_>,
         op: Op,
-        slices: &[Slice],
+        lists: &Lists<'_>,
         staged: &mut Vec<squeue::Entry>,
     ) -> io::Result<()> {
         let Desk { memory, conns, storage, .. } = self;
@@ -146,7 +169,16 @@ impl Desk {
             Op::Send { conn, first, count } => {
                 let first = usize::try_from(first).expect("u32 fits usize");
                 let count = usize::try_from(count).expect("u32 fits usize");
-                staged.push(conns.send(memory, conn, &slices[first..first + count]));
+                staged.push(conns.send(memory, conn, &lists.slices[first..first + count]));
+            }
+            Op::SendFile { conn, file, first, count } => {
+                let first = usize::try_from(first).expect("u32 fits usize");
+                let count = usize::try_from(count).expect("u32 fits usize");
+                let ranges = lists.ranges[first..first + count].to_vec();
+                match conns.send_file(conn, storage.descriptor(file), ranges) {
+                    FileSend::Install(entry) => staged.push(entry),
+                    FileSend::Job(job) => self.send_file(job)?,
+                }
             }
             Op::Close { conn } => staged.push(conns.close(conn)),
             Op::Write { file, tag, slice, position, sync, extent } => {
@@ -173,6 +205,16 @@ impl Desk {
         Ok(())
     }
 
+    fn send_file(&mut self, job: sendfile::Job) -> io::Result<()> {
+        let senders = match self.senders.take() {
+            Some(senders) => senders,
+            None => Senders::start(&self.maintenance.shared_bell())?,
+        };
+        senders.push(job);
+        self.senders = Some(senders);
+        Ok(())
+    }
+
     /// Turns a completion into dones.
     pub fn completed(
         &mut self,
@@ -187,6 +229,11 @@ impl Desk {
                 if completion.token.kind == Kind::Close {
                     self.listeners.arm_all(staged);
                 }
+            }
+            Kind::Install => {
+                let (job, next) = self.conns.installed(completion, dones);
+                staged.extend(next);
+                self.jobs.extend(job);
             }
             Kind::Storage => self.storage.completed(completion, dones),
             Kind::Accept => {

@@ -37,7 +37,7 @@ use io_uring::{IoUring, squeue};
 
 use self::arena::Memory;
 use self::conns::Completion;
-use self::desk::Desk;
+use self::desk::{Desk, Lists};
 use self::links::Links;
 use self::recv_ring::RecvRing;
 use self::sys::{Door, Patience};
@@ -240,7 +240,7 @@ impl Uring {
             }
             self.desk.completed(completion, &mut self.staged, dones);
         }
-        self.desk.answer_bell(&submitter, dones)
+        self.desk.answer_bell(&submitter, &mut self.staged, dones)
     }
 
     /// Whether an enter could bring anything: entries to submit, completion work to run, or
@@ -306,9 +306,11 @@ impl Io for Uring {
         let submitter = self.ring.submitter();
         for op in batch.ops.drain(..) {
             let Some(op) = self.links.divert(op, &batch.slices) else { continue };
-            self.desk.stage(&submitter, op, &batch.slices, &mut self.staged)?;
+            let lists = Lists { slices: &batch.slices, ranges: &batch.ranges };
+            self.desk.stage(&submitter, op, &lists, &mut self.staged)?;
         }
         batch.slices.clear();
+        batch.ranges.clear();
         self.desk.publish_buffers();
         self.fill()
     }

@@ -37,6 +37,8 @@ pub enum Kind {
     Doorbell = 10,
     /// A message from another shard's ring.
     Rung = 11,
+    /// A connection's socket is given a descriptor of the process.
+    Install = 12,
 }
 
 const GENERATION_BITS: u64 = 24;
@@ -79,6 +81,7 @@ impl Token {
             9 => Kind::Stop,
             10 => Kind::Doorbell,
             11 => Kind::Rung,
+            12 => Kind::Install,
             _ => unreachable!("the ring returns only names it was given"),
         };
         let generation = u32::from_be_bytes([0, a, b, c]);
