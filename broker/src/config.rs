@@ -9,7 +9,7 @@ use engine::settings::Settings;
 use crate::backend::Backend;
 use crate::listen::ShardPorts;
 use crate::mesh::SHARDS_MAX;
-use crate::tuning::Tuning;
+use crate::tuning::{FetchPath, Tuning};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -100,6 +100,11 @@ impl Config {
         }
         if let Some(sentence) = self.invalid_ports() {
             return Some(sentence);
+        }
+        if self.io == Backend::Glommio && self.tuning.fetch_path == FetchPath::SendFile {
+            let sentence = "fetch-path is sendfile, which glommio does not have: use --io uring, \
+                            or --fetch-path memory or direct";
+            return Some(sentence.to_owned());
         }
         let bounds = [
             ("shards", u64::from(self.shards()), 1, u64::from(SHARDS_MAX)),

@@ -70,7 +70,7 @@ impl Bounds {
             read_bytes: [4, 16, 64][rng.index(3)] * 1024,
             read_ahead_bytes: [0, 16, 64][rng.index(3)] * 1024,
             reads_in_flight_max: [1, 2, 8][rng.index(3)],
-            fetch_path: [FetchPath::Memory, FetchPath::Direct][rng.index(2)],
+            fetch_path: FetchPath::ALL[rng.index(FetchPath::ALL.len())],
             reply_bytes_queued_max: kib[rng.index(3)] * 1024,
             lazy_commit_ns: [0, 100_000, 1_000_000, 20_000_000][rng.index(4)],
             requests_in_flight_max: [1, 2, 16][rng.index(3)],

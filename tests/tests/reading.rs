@@ -1,13 +1,13 @@
 //! Reading what is on disk, by every fetch path: all of it, in order, whatever the sizes of reads;
 //! and what becomes of a read that fails or of a file that was cut short.
 
-use broker::io::sim::SimDisk;
+use broker::io::sim::{SimDisk, StreamEnd};
 use engine::Settings;
 use engine::layout::FilePath;
 use engine::port::Fault;
 use engine::settings::FetchPath;
 use pelton_tests::model::{Model, Place, Topic};
-use pelton_tests::sim_client::{Fetched, SimClient};
+use pelton_tests::sim_client::{Fetched, SimClient, State};
 use pelton_tests::world::World;
 use wire::{Acks, ErrorCode};
 
@@ -109,8 +109,10 @@ fn every_path_and_size_of_read_brings_every_record() {
                 let offsets = life.read(places[0], from, max_bytes);
                 assert!(offsets.iter().copied().eq(from..2 * BATCHES), "{settings:?}");
             }
-            let reads = life.world.shard(0).counters().fetch_disk_reads;
-            assert!(reads > 0, "it is read from the disk: {fetch_path:?}");
+            let counters = life.world.shard(0).counters();
+            assert!(counters.fetch_disk_reads > 0, "it is read from the disk: {fetch_path:?}");
+            let is_sent = counters.fetch_file_bytes > 0;
+            assert_eq!(is_sent, fetch_path == FetchPath::SendFile, "{settings:?}");
         }
     }
 }
@@ -186,6 +188,39 @@ fn a_file_that_was_cut_short_is_told_and_others_go_on() {
 }
 
 #[test]
+fn a_file_that_was_cut_short_is_never_sent_as_something_else() {
+    let (mut disk, places, model) = written(&Settings::tiny());
+    // Inside the data of a frame whose header is there.
+    disk.edit(&oldest_segment(places[0]), |bytes| bytes.truncate(5 * 4096));
+    let settings = Settings { fetch_path: FetchPath::SendFile, ..Settings::tiny() };
+    let mut life = Life::begin(&settings, disk, model);
+    let mut next = 0;
+    while life.client.state == State::Open {
+        let now = life.world.now();
+        life.client.fetch(now, &[(places[0], next)], 0, 1 << 20);
+        life.until(|client| client.state == State::Ended || !client.fetched.is_empty());
+        let Some(fetched) = life.client.fetched.pop() else { break };
+        let last = fetched.records.last().expect("it is there, or the connection ends");
+        next = last.0 + 1;
+    }
+    assert!(next > 0, "what is there is sent");
+    assert_eq!(life.client.state, State::Ended, "what was promised cannot be sent");
+    let name = oldest_segment(places[0]).to_string();
+    assert!(life.world.errors().iter().any(|text| text.contains(&name)), "{name} is named");
+    assert!(life.model.violations().is_empty(), "{:?}", life.model.violations());
+    let client = SimClient::connect(&mut life.world, &mut life.model);
+    life.client = client;
+    life.until(SimClient::is_ready);
+    let offsets = life.read(places[1], 0, 1 << 20);
+    assert_eq!(offsets.len(), usize::try_from(2 * BATCHES).expect("few"), "others go on");
+    life.world.settle().expect("no power loss is planned");
+    let Life { mut world, client, mut model } = life;
+    client.leave(&mut world, &mut model, StreamEnd::Eof);
+    world.settle().expect("no power loss is planned");
+    assert_eq!(world.leaks(), None);
+}
+
+#[test]
 fn what_was_read_ahead_is_given_back_when_nobody_comes() {
     let (disk, places, model) = written(&Settings::tiny());
     let mut life = Life::begin(&Settings::tiny(), disk, model);
@@ -193,7 +228,7 @@ fn what_was_read_ahead_is_given_back_when_nobody_comes() {
     life.fetch(places[0], 4, 40_000);
     life.world.settle().expect("no power loss is planned");
     let Life { mut world, client, mut model } = life;
-    client.leave(&mut world, &mut model, broker::io::sim::StreamEnd::Eof);
+    client.leave(&mut world, &mut model, StreamEnd::Eof);
     world.settle().expect("no power loss is planned");
     assert_eq!(world.leaks(), None);
     assert_eq!(world.shard(0).buffers_read_ahead(), 0);

@@ -85,6 +85,42 @@ macro_rules! link_contract {
     };
 }
 
+/// Cases about sends out of files, which glommio does not have.
+macro_rules! send_file_contract {
+    ($($name:ident,)*) => {
+        mod sim_send_file {
+            $(
+                #[test]
+                fn $name() {
+                    for seed in 0..super::SEEDS {
+                        let mut rig = super::sim_stage::rig(super::pool(), seed);
+                        super::send_file_cases::$name(&mut rig);
+                    }
+                }
+            )*
+        }
+
+        mod uring_send_file {
+            $(
+                #[test]
+                fn $name() {
+                    super::send_file_cases::$name(&mut super::uring_stage::rig(super::pool()));
+                }
+            )*
+        }
+    };
+}
+
+send_file_contract! {
+    ranges_of_a_file_arrive_in_order,
+    memory_and_files_take_turns,
+    a_file_waits_for_a_peer_that_does_not_read,
+    a_stuck_peer_does_not_hold_up_another,
+    close_ends_a_send_out_of_a_file,
+    a_file_that_ends_too_early_is_told,
+    a_number_works_again_after_it_sent_a_file,
+}
+
 link_contract! {
     every_shard_has_two_links_to_every_other,
     bytes_arrive_whole_and_in_order,
@@ -121,13 +157,6 @@ contract! {
     file_cases::what_is_not_aligned_is_refused,
     file_cases::an_op_on_a_closed_number_panics,
     file_cases::a_number_leads_to_its_newest_file,
-    send_file_cases::ranges_of_a_file_arrive_in_order,
-    send_file_cases::memory_and_files_take_turns,
-    send_file_cases::a_file_waits_for_a_peer_that_does_not_read,
-    send_file_cases::a_stuck_peer_does_not_hold_up_another,
-    send_file_cases::close_ends_a_send_out_of_a_file,
-    send_file_cases::a_file_that_ends_too_early_is_told,
-    send_file_cases::a_number_works_again_after_it_sent_a_file,
     time_cases::a_wait_ends_at_its_deadline,
     time_cases::an_eager_wait_does_not_block,
     time_cases::dones_are_appended,

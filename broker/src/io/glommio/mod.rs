@@ -30,7 +30,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use engine::pool::{Pool, Slice};
-use engine::port::{ConnId, Done, Now, Op, OpBatch, Time};
+use engine::port::{ConnId, Done, Fault, Now, Op, OpBatch, Time};
 use glommio::timer::Timer;
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, Task};
 
@@ -196,6 +196,11 @@ impl Glommio {
                 let count = usize::try_from(count).expect("u32 fits usize");
                 let slices = &slices[first..first + count];
                 self.staged.conn(&self.world, conn, |conn| conn.send(slices));
+            }
+            // Its sockets have no descriptor for another thread.
+            Op::SendFile { conn, .. } => {
+                self.world.begin();
+                self.world.end(Done::Sent { conn, result: Err(Fault::EINVAL) });
             }
             Op::Close { conn } => self.staged.conn(&self.world, conn, Conn::close),
             // Glommio cannot have a worker submit a write, so `extent` makes no difference.
