@@ -52,6 +52,11 @@ impl<R: fmt::Display> fmt::Display for Banner<'_, R> {
         let Device { file_system, alignment } = self.device;
         write!(f, "  data      {} on {file_system}", self.data_dir.display())?;
         match alignment {
+            Some(0) => writeln!(
+                f,
+                ", without direct I/O (ext4 with data=journal?): all goes through the page cache, \
+                 which is as durable, but slower"
+            )?,
             Some(bytes) => writeln!(f, ", aligned to {bytes} bytes")?,
             None => writeln!(f, ", alignment unknown, 4096 bytes used")?,
         }

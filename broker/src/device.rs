@@ -19,6 +19,8 @@ use crate::directory;
 /// Rounds of the calibration, for each method.
 const CALIBRATION_ROUNDS: usize = 21;
 const SCRATCH_BYTES: u64 = 256 * 1024;
+/// What no device needs less than for a durable write.
+const DEVICE_MIN: Duration = Duration::from_micros(3);
 /// What a durable write takes when its completion has to wait for the next tick of 4 ms.
 const TICK: RangeInclusive<Duration> = Duration::from_micros(3700)..=Duration::from_micros(4200);
 
@@ -158,7 +160,8 @@ fn is_read(file: &fs::File) -> bool {
 pub struct Device {
     /// Name of the file system.
     pub file_system: &'static str,
-    /// Alignment that direct I/O needs in the file, in bytes; `None`: the kernel does not say.
+    /// Alignment that direct I/O needs in the file, in bytes; 0: there is none, and what is read
+    /// and written goes through the page cache; `None`: the kernel does not say.
     pub alignment: Option<u32>,
 }
 
@@ -220,6 +223,13 @@ impl Calibration {
 
     /// Something to tell the user: the method in use is a bad one here, or something is wrong.
     pub fn hint(&self) -> Option<&'static str> {
+        if self.dsync.max(self.flush) < DEVICE_MIN {
+            return Some(
+                "NOT DURABLE: no device is that fast, so this is memory (an overlay above tmpfs?) \
+                 or a disk that ignores flushes, and a loss of power loses records that were \
+                 acknowledged",
+            );
+        }
         if TICK.contains(&self.dsync) && TICK.contains(&self.flush) {
             return Some(
                 "both take one scheduler tick: a thread spins without yielding on the CPU that \
@@ -381,6 +391,8 @@ mod tests {
         let us = Duration::from_micros;
         assert_eq!(Calibration { dsync: us(150), flush: us(100) }.hint(), None);
         assert!(Calibration { dsync: us(151), flush: us(100) }.hint().is_some());
+        let memory = Calibration { dsync: us(0), flush: us(1) }.hint();
+        assert!(memory.expect("told").contains("NOT DURABLE"));
         let starved = Calibration { dsync: us(3998), flush: us(4001) }.hint();
         assert!(starved.expect("told").contains("without yielding"));
     }

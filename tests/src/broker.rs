@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -43,7 +43,22 @@ impl Broker {
     /// # Errors
     /// It ended before it listened: what it left behind.
     pub fn try_start(data_dir: &Path, flags: &[&str]) -> Result<Self, Finished> {
-        let (mut broker, ready) = Self::spawn(data_dir, flags);
+        Self::await_ready(Self::spawn(data_dir, flags))
+    }
+
+    /// The same below a limit that a shell sets: `ulimit` and these words.
+    ///
+    /// # Errors
+    /// It ended before it listened: what it left behind.
+    pub fn try_start_limited(data_dir: &Path, ulimit: &str) -> Result<Self, Finished> {
+        let serve = serve(data_dir, &[]);
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit {ulimit}; exec \"$0\" \"$@\""));
+        shell.arg(serve.get_program()).args(serve.get_args());
+        Self::await_ready(Self::spawn_command(shell))
+    }
+
+    fn await_ready((mut broker, ready): (Self, Receiver<String>)) -> Result<Self, Finished> {
         match ready.recv_timeout(PATIENCE) {
             Ok(address) => {
                 broker.address = address;
@@ -62,8 +77,10 @@ impl Broker {
     }
 
     fn spawn(data_dir: &Path, flags: &[&str]) -> (Self, Receiver<String>) {
-        let mut command = program::command(&["serve", "--listen=127.0.0.1:0"]);
-        command.args(FLAGS).arg("--data-dir").arg(data_dir).args(flags);
+        Self::spawn_command(serve(data_dir, flags))
+    }
+
+    fn spawn_command(mut command: Command) -> (Self, Receiver<String>) {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -133,6 +150,13 @@ impl Drop for Broker {
             eprintln!("the broker's log:\n{}", self.log());
         }
     }
+}
+
+/// The command that serves a data directory.
+fn serve(data_dir: &Path, flags: &[&str]) -> Command {
+    let mut command = program::command(&["serve", "--listen=127.0.0.1:0"]);
+    command.args(FLAGS).arg("--data-dir").arg(data_dir).args(flags);
+    command
 }
 
 /// Reads the log to its end, so that the broker never blocks on it; tells the address once.

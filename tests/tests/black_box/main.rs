@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod crossing;
+mod files;
 mod glommio;
 mod memory;
 mod requests;

@@ -71,8 +71,38 @@ impl std::error::Error for SetupError {
     }
 }
 
-/// A ring without registrations, and whether it has no index array.
+/// Submission queue entries below which a ring is not worth having.
+const SUBMISSIONS_MIN: u32 = 32;
+
+/// A ring without registrations, and whether it has no index array. Where the limit on locked
+/// memory leaves no room for its queues they are made shorter: that costs more entries into the
+/// kernel, and nothing else.
 pub fn build(settings: Settings) -> Result<(IoUring, bool), SetupError> {
+    let Settings { mut submissions, mut completions, .. } = settings;
+    loop {
+        let error = match build_sized(submissions, completions) {
+            Ok(built) => {
+                if submissions < settings.submissions {
+                    tracing::warn!(
+                        "the limit on locked memory leaves room for io_uring queues of \
+                         {submissions} entries only, not {}: raise it (ulimit -l 8192) for speed",
+                        settings.submissions
+                    );
+                }
+                return Ok(built);
+            }
+            Err(error) => error,
+        };
+        let is_short = error.source.raw_os_error() == Some(libc::ENOMEM);
+        if !is_short || submissions <= SUBMISSIONS_MIN {
+            return Err(error);
+        }
+        submissions /= 2;
+        completions /= 2;
+    }
+}
+
+fn build_sized(submissions: u32, completions: u32) -> Result<(IoUring, bool), SetupError> {
     let mut builder = IoUring::builder();
     builder
         .setup_single_issuer()
@@ -80,12 +110,12 @@ pub fn build(settings: Settings) -> Result<(IoUring, bool), SetupError> {
         .setup_taskrun_flag()
         .setup_submit_all()
         .setup_clamp()
-        .setup_cqsize(settings.completions);
-    let built = match builder.clone().setup_no_sqarray().build(settings.submissions) {
+        .setup_cqsize(completions);
+    let built = match builder.clone().setup_no_sqarray().build(submissions) {
         Ok(ring) => Ok((ring, true)),
         // Kernels before 6.6 do not know the flag.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            builder.build(settings.submissions).map(|ring| (ring, false))
+            builder.build(submissions).map(|ring| (ring, false))
         }
         Err(error) => Err(error),
     };
@@ -125,11 +155,16 @@ pub fn descriptor(ring: &IoUring) -> BorrowedFd<'_> {
 
 /// Some other step of the set-up failed.
 pub fn failed(what: &str, source: io::Error) -> SetupError {
-    SetupError {
-        sentence: format!("io_uring refused {what} ({source}): update the kernel"),
-        source,
-    }
+    let fix = match source.raw_os_error() {
+        Some(libc::ENOMEM) => LOCKED_MEMORY_FIX,
+        _ => "update the kernel",
+    };
+    SetupError { sentence: format!("io_uring refused {what} ({source}): {fix}"), source }
 }
+
+/// What to do where the kernel may not lock enough memory.
+const LOCKED_MEMORY_FIX: &str = "raise the limit on locked memory (ulimit -l 8192, in KiB; \
+    LimitMEMLOCK= for a service) or free some memory";
 
 fn refused(source: io::Error) -> SetupError {
     let sentence = match source.raw_os_error() {
@@ -146,9 +181,9 @@ fn refused(source: io::Error) -> SetupError {
         Some(libc::EINVAL) => "this kernel's io_uring is too old (it lacks single issuer or \
             deferred completions): Linux 6.1 or newer is needed"
             .to_owned(),
-        Some(libc::ENOMEM) => "there is not enough memory for the io_uring queues: raise the \
-            limit on locked memory (ulimit -l) or free some memory"
-            .to_owned(),
+        Some(libc::ENOMEM) => {
+            format!("there is not enough memory for the io_uring queues: {LOCKED_MEMORY_FIX}")
+        }
         _ => format!("io_uring could not be set up ({source}): check the kernel's log"),
     };
     SetupError { sentence, source }
