@@ -4,6 +4,7 @@
 //! socket; `floor` probes the machine with raw code of its own; `report` is the JSON contract.
 
 pub mod clock;
+pub mod compare;
 pub mod cores;
 pub mod floor;
 pub mod integrity;

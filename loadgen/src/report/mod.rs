@@ -350,3 +350,5 @@ impl Validity {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::run as fixture;

@@ -3,7 +3,8 @@
 use super::*;
 use crate::latency::Latencies;
 
-fn run() -> Run {
+/// A small run of a closed loop, complete in all fields.
+pub(crate) fn run() -> Run {
     let mut response = Latencies::new();
     (0..5_000).for_each(|i| response.record(100_000 + i * 10));
     Run {

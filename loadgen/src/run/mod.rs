@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::{fmt, io};
 
+use crate::compare::CompareArgs;
 use crate::integrity::IntegrityVerdict;
 use crate::report::Run;
 use site::Site;
@@ -69,6 +70,8 @@ enum BenchCommand {
     Run(Box<RunArgs>),
     /// Measures a load over a grid of settings, each cell beside this machine's limits
     Sweep(Box<SweepArgs>),
+    /// Says what differs between two results, in settings and figures
+    Compare(CompareArgs),
 }
 
 /// What must be known of `serve` to check the flags of brokers before they are started.
@@ -132,6 +135,7 @@ pub fn bench(args: &BenchArgs, serve: &ServeFlags) -> u8 {
             None => run_once(run),
         },
         Some(BenchCommand::Sweep(sweep)) => sweep::run(sweep, serve),
+        Some(BenchCommand::Compare(files)) => compare(files),
         None => set::run(&args.set),
     };
     outcome.unwrap_or_else(|error| {
@@ -156,6 +160,16 @@ fn run_once(args: &RunArgs) -> Result<u8, RunError> {
         print!("{}", crate::report::render_run(&run));
     }
     Ok(exit_code(&run))
+}
+
+fn compare(args: &CompareArgs) -> Result<u8, RunError> {
+    let comparison = crate::compare::compare(&args.a, &args.b)
+        .map_err(|error| RunError::Setup(error.to_string()))?;
+    write_json(args.json.as_deref(), &comparison)?;
+    if args.json.as_deref() != Some(Path::new("-")) {
+        print!("{}", crate::compare::render(&comparison));
+    }
+    Ok(EXIT_OK)
 }
 
 fn exit_code(run: &Run) -> u8 {

@@ -136,6 +136,9 @@ fn drive(plan: &Plan, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunEr
         let attempt = Attempt { cell: number, round, run: None, error: None };
         let attempt = match outcome {
             Ok(run) => {
+                if !cell.args.quiet {
+                    eprintln!("{} {}", label.text, table::line(&run));
+                }
                 set.cells.push(run);
                 Attempt { run: Some(set.cells.len() - 1), ..attempt }
             }

@@ -45,6 +45,20 @@ pub(super) fn render(plan: &Plan, set: &Set) -> String {
     text
 }
 
+/// A run in a few words, while the others are made.
+pub(super) fn line(run: &Run) -> String {
+    let show = |name: &str| {
+        let figure = Figure::named(name);
+        figure.unit.show((figure.of)(run))
+    };
+    let rate = match run.load.achieved_records_per_s {
+        Some(_) => show("records_per_s"),
+        None => show("consumed_records_per_s"),
+    };
+    let p99 = show("response_p99_ns");
+    format!("{rate} records/s, {}, p99 {p99}", show("bytes_per_s"))
+}
+
 /// What the runs are about: records that were acknowledged, or consumed where none were.
 fn throughput(set: &Set) -> &'static Figure {
     let produced = Figure::named("records_per_s");
