@@ -1,5 +1,5 @@
 //! The engine alone, over a backend that is done at once: an idle turn, an append from bytes to
-//! acknowledgement, a fetch from memory, and the search for an offset.
+//! acknowledgement, a fetch from memory, a fetch of many partitions, and the search for an offset.
 
 use std::hint::black_box;
 
@@ -8,7 +8,8 @@ use engine::log::run::Run;
 use engine::log::segment::Segment;
 use engine::pool::{Pool, RecvRegion};
 use engine::port::{OpBatch, Time};
-use pelton_bench::requests::{fetch_request, produce_request, reply_body, shard_with_topic};
+use pelton_bench::requests::{fetch_request, fetch_requests, produce_request, reply_body};
+use pelton_bench::requests::{shard_with_partitions, shard_with_topic};
 use pelton_bench::{batch, criterion};
 use wire::batch::Batch;
 use wire::{Acks, fetch, produce};
@@ -68,6 +69,40 @@ fn fetch_from_memory(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a fetch costs per partition that has nothing new: answered at once, and parked, woken by
+/// a record in the first partition, and answered.
+fn fetch_rows(c: &mut Criterion) {
+    let mut group = c.benchmark_group("engine_fetch_rows");
+    for partitions in [1u32, 100, 1000] {
+        group.throughput(Throughput::Elements(u64::from(partitions)));
+        let (mut backend, id) = shard_with_partitions(1, partitions);
+        let mut offsets = vec![0; usize::try_from(partitions).expect("few")];
+        let bytes = fetch_requests(id, &offsets, 0);
+        group.bench_function(BenchmarkId::new("idle", partitions), |b| {
+            b.iter(|| {
+                let body = reply_body(backend.exchange(black_box(&bytes)));
+                let reply = fetch::Reply::decode(body).expect("well-formed");
+                assert_eq!(reply.entries.len(), offsets.len());
+            });
+        });
+        let (mut backend, id) = shard_with_partitions(2, partitions);
+        let produce = produce_request(id, Acks::Durable, &batch(1, 100));
+        group.bench_function(BenchmarkId::new("woken", partitions), |b| {
+            b.iter(|| {
+                backend.send(0, &fetch_requests(id, &offsets, 3_600_000));
+                backend.settle();
+                assert!(backend.answer(0).is_empty(), "it waits");
+                backend.send(1, &produce);
+                backend.settle();
+                let reply = fetch::Reply::decode(reply_body(backend.answer(0)));
+                assert!(!reply.expect("well-formed").batches.is_empty(), "it was woken");
+                offsets[0] += 1;
+            });
+        });
+    }
+    group.finish();
+}
+
 /// Offsets below `end` in no order that a branch predictor could learn.
 fn offsets(end: u64) -> impl FnMut() -> u64 {
     let mut state = 0u64;
@@ -111,6 +146,6 @@ fn full_run() -> (Pool, Run) {
 criterion_group! {
     name = benches;
     config = criterion();
-    targets = turn, append, fetch_from_memory, search
+    targets = turn, append, fetch_from_memory, fetch_rows, search
 }
 criterion_main!(benches);

@@ -26,6 +26,11 @@ pub fn reply_body(bytes: &[u8]) -> &[u8] {
 
 /// A shard with greeted connections and a topic with one partition.
 pub fn shard_with_topic(connections: u32) -> (NullBackend, TopicId) {
+    shard_with_partitions(connections, 1)
+}
+
+/// The same with a topic of so many partitions.
+pub fn shard_with_partitions(connections: u32, partitions: u32) -> (NullBackend, TopicId) {
     let mut backend = NullBackend::new(connections);
     let greeting = hello::Request { version_min: 1, version_max: 1, features: 0, client: "bench" };
     let hello = request(Kind::Hello, 0, |out| greeting.encode(out));
@@ -34,7 +39,7 @@ pub fn shard_with_topic(connections: u32) -> (NullBackend, TopicId) {
         backend.settle();
         reply_body(backend.answer(connection));
     }
-    let settings = topic::Settings::new(1);
+    let settings = topic::Settings::new(partitions);
     let create = topic::CreateRequest { settings: &settings, name: "bench" };
     let reply = backend.exchange(&request(Kind::CreateTopic, 0, |out| create.encode(out)));
     let id = reply_body(reply).try_into().expect("a topic id");
@@ -54,23 +59,30 @@ pub fn produce_request(topic_id: TopicId, acks: Acks, batch: &[u8]) -> Vec<u8> {
 
 /// A fetch from partition 0 that takes what is there.
 pub fn fetch_request(topic_id: TopicId, offset: u64) -> Vec<u8> {
+    fetch_requests(topic_id, &[offset], 0)
+}
+
+/// A fetch from as many partitions as there are offsets, which may wait.
+pub fn fetch_requests(topic_id: TopicId, offsets: &[u64], max_wait_ms: u32) -> Vec<u8> {
+    let count = u16::try_from(offsets.len()).expect("a request names few enough");
     let head = fetch::RequestHead {
-        max_wait_ms: 0.into(),
+        max_wait_ms: max_wait_ms.into(),
         min_bytes: 1.into(),
         max_bytes: (1 << 20).into(),
         isolation: 0,
         flags: 0,
-        partition_count: 1.into(),
+        partition_count: count.into(),
     };
-    let entry = fetch::RequestEntry {
+    let entry = |(partition, offset): (u32, &u64)| fetch::RequestEntry {
         topic_id,
-        partition: 0.into(),
+        partition: partition.into(),
         leader_epoch: u32::MAX.into(),
-        offset: offset.into(),
+        offset: (*offset).into(),
         partition_max_bytes: (1 << 20).into(),
         reserved: 0.into(),
     };
+    let entries: Vec<fetch::RequestEntry> = (0..).zip(offsets).map(entry).collect();
     request(Kind::Fetch, 0, |out| {
-        fetch::Request { head: &head, entries: &[entry] }.encode(out);
+        fetch::Request { head: &head, entries: &entries }.encode(out);
     })
 }

@@ -77,6 +77,8 @@ pub(crate) struct FakeBroker {
     pub(crate) partition_bytes_max: usize,
     /// Most bytes of a fetch reply.
     pub(crate) reply_bytes_max: usize,
+    /// So many fetch requests are refused as overloaded.
+    pub(crate) fetches_refused: usize,
     conns: Vec<Conn>,
 }
 
@@ -93,6 +95,7 @@ impl FakeNetwork {
             listens: true,
             partition_bytes_max: 200,
             reply_bytes_max: usize::MAX,
+            fetches_refused: 0,
             conns: Vec::new(),
         };
         let network = FakeNetwork { broker: Rc::new(RefCell::new(broker)) };
@@ -122,6 +125,11 @@ impl FakeBroker {
     /// The ports of the connections that are open.
     pub(crate) fn open_ports(&self) -> Vec<u16> {
         self.conns.iter().filter(|conn| !conn.closed).map(|conn| conn.port).collect()
+    }
+
+    /// How many connections to shards were ever made.
+    pub(crate) fn connections(&self) -> usize {
+        self.conns.iter().filter(|conn| conn.port != PORT).count()
     }
 
     fn owner(&self, partition: usize) -> usize {
@@ -237,6 +245,15 @@ impl FakeBroker {
     fn fetch(&mut self, conn: usize, id: u64, body: &[u8]) {
         let request = fetch::Request::decode(body).expect("well-formed");
         let port = self.conns[conn].port;
+        if self.fetches_refused > 0 {
+            self.fetches_refused -= 1;
+            let code = ErrorCode::Overloaded.number();
+            let mut out = Vec::new();
+            let error = ErrorReply { code, retry_after_ms: 0, detail: "" };
+            error.encode(&mut out, Kind::Fetch.number(), id);
+            self.conns[conn].outbox.extend(out);
+            return;
+        }
         let partitions = request.entries.iter().map(|entry| entry.partition.get()).collect();
         self.fetched.push((port, partitions));
         let mut rows = Vec::new();

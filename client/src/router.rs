@@ -20,6 +20,7 @@ use crate::limits::{RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN};
 use crate::network::Network;
 use crate::session::{Limits, SendError};
 use crate::transport::Transport;
+use wire::ErrorCode;
 
 /// A connection that is up, with what its user keeps for it.
 #[derive(Debug)]
@@ -44,6 +45,16 @@ struct Outage {
     /// When to try next; `None` while it is not known yet whether the last try helped.
     retry_at: Option<Instant>,
     pause: Duration,
+    cure: Cure,
+}
+
+/// What may end an outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cure {
+    /// Time: a broker that is overloaded is not asked for metadata on top.
+    Pause,
+    /// New metadata and connections.
+    Refresh,
 }
 
 /// Whether [`Router::mend`] changed anything.
@@ -158,11 +169,16 @@ impl<N: Network, S: Default> Router<N, S> {
         if !error.is_passing() {
             return Err(error);
         }
+        let is_overloaded = error.error_code() == Some(ErrorCode::Overloaded);
         let outage = self.outage.get_or_insert(Outage {
             since: now,
             retry_at: None,
             pause: RECONNECT_PAUSE_MIN,
+            cure: Cure::Pause,
         });
+        if !is_overloaded {
+            outage.cure = Cure::Refresh;
+        }
         if now.saturating_duration_since(outage.since) >= self.connect.reconnect_for {
             self.outage = None;
             return Err(error);
@@ -194,7 +210,10 @@ impl<N: Network, S: Default> Router<N, S> {
         wanted: impl Iterator<Item = (usize, u32)>,
     ) -> Result<Mended, ClientError> {
         let is_due = match &mut self.outage {
-            Some(outage) => outage.retry_at.take_if(|at| now >= *at).is_some(),
+            Some(outage) => {
+                let is_over = outage.retry_at.take_if(|at| now >= *at).is_some();
+                is_over && std::mem::replace(&mut outage.cure, Cure::Pause) == Cure::Refresh
+            }
             // It was given up before, and is wanted again.
             None => self.is_cut,
         };

@@ -20,6 +20,8 @@ pub(super) struct Fetching {
     order: Vec<usize>,
     /// The fetch in flight, and when it is overdue.
     in_flight: Option<(RequestId, Instant)>,
+    /// It was refused, or some of its partitions were: it is not asked again before this.
+    rests_until: Option<Instant>,
     /// Its entries and their slots.
     pub(super) asked: Vec<RequestEntry>,
     pub(super) asked_slots: Vec<usize>,
@@ -29,6 +31,11 @@ impl Fetching {
     /// Another request of its connection drops the reply that is on its way: ask again.
     pub(super) const fn forget(&mut self) {
         self.in_flight = None;
+    }
+
+    /// Does not ask before `until`.
+    pub(super) const fn rest(&mut self, until: Option<Instant>) {
+        self.rests_until = until;
     }
 }
 
@@ -77,7 +84,7 @@ impl<N: Network> Consumer<N> {
             let (Some(link), _) = self.router.parts(route) else { return Ok(Step::Nothing) };
             link.connection.send_now()?;
             if let Some(absorbed) = self.take_reply(route)? {
-                return self.settle(absorbed, now);
+                return self.settle(route, absorbed, now);
             }
             let (Some(link), _) = self.router.parts(route) else { return Ok(Step::Nothing) };
             if link.connection.receive_now()? > 0 {
@@ -98,7 +105,8 @@ impl<N: Network> Consumer<N> {
         let timeout = self.router.request_timeout();
         let (Some(link), topics) = self.router.parts(route) else { return Ok(()) };
         let state = &mut link.state;
-        if state.in_flight.is_some() {
+        let is_resting = state.rests_until.is_some_and(|until| now < until);
+        if state.in_flight.is_some() || is_resting {
             return Ok(());
         }
         let cursors = &self.cursors;
@@ -175,13 +183,27 @@ impl<N: Network> Consumer<N> {
         }
     }
 
+    /// Lets a connection whose partitions are not served wait for the next try to mend that.
+    pub(super) fn rest(&mut self, route: usize) {
+        let until = self.router.retry_at();
+        if let (Some(link), _) = self.router.parts(route) {
+            link.state.rest(until);
+        }
+    }
+
     /// What a reply means for connections and events.
-    fn settle(&mut self, absorbed: Absorbed, now: Instant) -> Result<Step, ClientError> {
+    fn settle(
+        &mut self,
+        route: usize,
+        absorbed: Absorbed,
+        now: Instant,
+    ) -> Result<Step, ClientError> {
         absorbed.events.into_iter().for_each(|event| self.tell(event));
         match absorbed.stale {
             Some(error) => {
                 // What came beside it is good: it is given first.
                 let result = self.router.failed(error, now);
+                self.rest(route);
                 if !absorbed.has_records {
                     result?;
                 }

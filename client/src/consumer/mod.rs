@@ -34,7 +34,8 @@ use wire::fetch::Reply;
 
 /// Reads partitions of one or several topics, from one thread, each from the shard that owns it.
 /// It asks for more before it gives what came, so broker and caller work side by side: per
-/// endpoint one reply is read from while the next one is on its way.
+/// endpoint one reply is read from while the next one is on its way, so it holds at most
+/// [`crate::limits::CONSUMER_BYTES_PER_ENDPOINT_MAX`] for each.
 ///
 /// Partitions take turns: those that gave records last come last in the next fetch. A lost
 /// connection is made again, for as long as [`ConnectOptions::reconnect_for`] says.
@@ -300,6 +301,7 @@ impl<N: Network> Consumer<N> {
             self.router.cut(route);
         }
         self.router.failed(error, now)?;
+        self.rest(route);
         let address = self.router.routes[route].address.clone();
         self.tell(ConsumerEvent::Reconnecting { address, reason });
         Ok(())

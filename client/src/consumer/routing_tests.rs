@@ -188,3 +188,18 @@ fn a_paused_partition_is_not_asked_for() {
     assert_eq!(poll_to_end(&mut consumer), everything(3)[20..]);
     assert!(consumer.resume("t", 6).is_err() && consumer.pause("u", 0).is_err());
 }
+
+#[test]
+fn a_refused_fetch_is_tried_again_after_a_pause() {
+    let network = sharded();
+    let mut consumer = consumer_of(&network, &["t"]);
+    consumer.assign_all(Position::Beginning).expect("partitions");
+    network.broker().fetches_refused = 3;
+    assert_eq!(poll(&mut consumer), [], "both endpoints are overloaded");
+    let mut found = 0;
+    while found < 60 {
+        found += consumer.poll().expect("it passes").count();
+    }
+    assert_eq!(network.broker().fetches_refused, 0);
+    assert_eq!(network.broker().connections(), 4, "a producer's and a consumer's, two each");
+}
