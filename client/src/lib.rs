@@ -16,6 +16,7 @@ pub mod producer;
 mod router;
 pub mod session;
 pub mod transport;
+mod upkeep;
 
 pub use connection::TopicMetadata;
 pub use connection::{ConnectOptions, Connection, Endpoint, Metadata, TopicDescription};

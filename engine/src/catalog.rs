@@ -2,7 +2,11 @@
 //! journal into segments of their own, and are replayed at every start.
 //!
 //! ```text
-//!  record: length u32 │ kind u8 (1 create, 2 delete) │ topic id 16 B │ create: settings, name
+//!  record: length u32 │ kind u8 │ topic id 16 B │ …
+//!  kind 1: a topic of the first version: 16 bytes of settings, name
+//!  kind 2: it is deleted
+//!  kind 3: a topic: settings, name
+//!  kind 4: its settings from now on
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -47,6 +51,13 @@ pub enum Change {
         /// Its settings.
         settings: Settings,
     },
+    /// A topic has other settings.
+    Alter {
+        /// Its id.
+        id: TopicId,
+        /// All its settings from now on.
+        settings: Settings,
+    },
     /// A topic is gone.
     Delete {
         /// Its id.
@@ -60,10 +71,15 @@ impl Change {
         let mut out = vec![0; 4];
         match self {
             Change::Create { id, name, settings } => {
-                out.push(1);
+                out.push(3);
                 out.extend_from_slice(id);
                 out.extend_from_slice(settings.as_bytes());
                 out.extend_from_slice(name.as_bytes());
+            }
+            Change::Alter { id, settings } => {
+                out.push(4);
+                out.extend_from_slice(id);
+                out.extend_from_slice(settings.as_bytes());
             }
             Change::Delete { id } => {
                 out.push(2);
@@ -83,15 +99,32 @@ impl Change {
         let (id, body) = body.split_first_chunk::<16>()?;
         let change = match kind {
             1 => {
-                let (settings, name) = Settings::read_from_prefix(body).ok()?;
-                let name = std::str::from_utf8(name).ok()?.to_owned();
-                Change::Create { id: *id, name, settings }
+                let (first, name) = body.split_first_chunk::<FIRST_SETTINGS_BYTES>()?;
+                Change::Create { id: *id, name: owned(name)?, settings: first_settings(first) }
             }
+            3 => {
+                let (settings, name) = Settings::read_from_prefix(body).ok()?;
+                Change::Create { id: *id, name: owned(name)?, settings }
+            }
+            4 => Change::Alter { id: *id, settings: Settings::read_from_bytes(body).ok()? },
             2 if body.is_empty() => Change::Delete { id: *id },
             _ => return None,
         };
         Some((change, rest))
     }
+}
+
+/// Bytes of the settings that topics had at first: without retention.
+const FIRST_SETTINGS_BYTES: usize = 16;
+
+fn first_settings(first: &[u8; FIRST_SETTINGS_BYTES]) -> Settings {
+    let mut settings = Settings::new(0);
+    settings.as_mut_bytes()[..FIRST_SETTINGS_BYTES].copy_from_slice(first);
+    settings
+}
+
+fn owned(name: &[u8]) -> Option<String> {
+    std::str::from_utf8(name).ok().map(str::to_owned)
 }
 
 /// Who waits for a change to be durable.
@@ -169,12 +202,30 @@ mod tests {
         let settings = Settings::new(3);
         let create = Change::Create { id: [1; 16], name: "t".to_owned(), settings };
         let delete = Change::Delete { id: [1; 16] };
-        let bytes = [create.encode(), delete.encode()].concat();
+        let mut settings = settings;
+        settings.retention_ms = 7.into();
+        let alter = Change::Alter { id: [1; 16], settings };
+        let bytes = [create.encode(), alter.encode(), delete.encode()].concat();
         let (first, rest) = Change::decode(&bytes).expect("whole");
         let (second, rest) = Change::decode(rest).expect("whole");
-        assert_eq!((first, second, rest.len()), (create, delete, 0));
+        let (third, rest) = Change::decode(rest).expect("whole");
+        assert_eq!((first, second, third, rest.len()), (create, alter, delete, 0));
         for cut in 0..bytes.len() {
             let _ = Change::decode(&bytes[..cut]);
         }
+    }
+
+    #[test]
+    fn a_record_of_the_first_version_keeps_its_records_for_ever() {
+        let settings = Settings { segment_bytes: 5.into(), ..Settings::new(3) };
+        let new = Change::Create { id: [1; 16], name: "t".to_owned(), settings }.encode();
+        let mut old = new[..4 + 1 + 16 + FIRST_SETTINGS_BYTES].to_vec();
+        old.extend_from_slice(b"t");
+        let length = u32_of(old.len()).to_le_bytes();
+        old[..4].copy_from_slice(&length);
+        old[4] = 1;
+        let (change, rest) = Change::decode(&old).expect("whole");
+        assert!(rest.is_empty());
+        assert_eq!(change, Change::Create { id: [1; 16], name: "t".to_owned(), settings });
     }
 }

@@ -86,6 +86,10 @@ counters! {
     disk_read_bytes,
     /// Runs dropped from memory to make room.
     runs_evicted,
+    /// Times a partition's log start was moved, durably.
+    log_starts_moved,
+    /// Segments whose records were deleted or had served their time.
+    segments_retired,
     /// Turns of the loop.
     turns,
     /// Completions handled.

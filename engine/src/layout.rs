@@ -27,6 +27,14 @@ pub enum FilePath {
         /// Counts the partition's segments; never reused.
         sequence: u32,
     },
+    /// `streams/TOPIC/PARTITION/start`: where the partition's records begin; two slots of one
+    /// block.
+    Start {
+        /// Topic.
+        topic: TopicId,
+        /// Partition.
+        partition: u32,
+    },
     /// `spare/NUMBER.seg`: a zeroed file that waits to become a segment.
     Spare {
         /// Number.
@@ -43,6 +51,10 @@ impl fmt::Display for FilePath {
                 let topic = u128::from_be_bytes(*topic);
                 write!(f, "streams/{topic:032x}/{partition}/{sequence:08}.seg")
             }
+            FilePath::Start { topic, partition } => {
+                let topic = u128::from_be_bytes(*topic);
+                write!(f, "streams/{topic:032x}/{partition}/start")
+            }
             FilePath::Spare { number } => write!(f, "spare/{number:06}.seg"),
         }
     }
@@ -57,6 +69,10 @@ impl FilePath {
             ["journal", shard, file] => FilePath::Journal {
                 shard: shard.parse().ok()?,
                 index: file.strip_suffix(".jnl")?.parse().ok()?,
+            },
+            ["streams", topic, partition, "start"] => FilePath::Start {
+                topic: u128::from_str_radix(topic, 16).ok()?.to_be_bytes(),
+                partition: partition.parse().ok()?,
             },
             ["streams", topic, partition, file] => FilePath::Segment {
                 topic: u128::from_str_radix(topic, 16).ok()?.to_be_bytes(),
@@ -81,6 +97,7 @@ mod tests {
             FilePath::Superblock,
             FilePath::Journal { shard: 3, index: 12 },
             FilePath::Segment { topic: [0xab; 16], partition: 7, sequence: 123_456_789 },
+            FilePath::Start { topic: [0xcd; 16], partition: 9 },
             FilePath::Spare { number: 1 },
         ];
         for path in paths {

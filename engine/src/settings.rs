@@ -82,6 +82,8 @@ pub struct Settings {
     pub frame_arrival_ns: u64,
     /// A stop waits at most this long for replies to be taken.
     pub stop_grace_ns: u64,
+    /// Partitions with a limit of time or size are looked at this often.
+    pub retention_check_ns: u64,
     /// First spare file number that may be adopted, and one behind the last: `--prepare`.
     pub spares: std::ops::Range<u32>,
 }
@@ -160,6 +162,7 @@ impl Settings {
             stall_ns: 1_000_000_000,
             frame_arrival_ns: 30_000_000_000,
             stop_grace_ns: 3_000_000_000,
+            retention_check_ns: 10_000_000_000,
             spares: 0..0,
         }
     }
@@ -194,6 +197,7 @@ impl Settings {
             reads_in_flight_max: 3,
             topics_max: 16,
             partitions_max: 64,
+            retention_check_ns: 3_000_000_000,
             ..Settings::production()
         }
     }

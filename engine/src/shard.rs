@@ -14,7 +14,7 @@ use crate::log::slab::Slab;
 use crate::log::store::{Store, StoreTag};
 use crate::pool::Pool;
 use crate::port::{ConnId, Done, Fault, Level, Notice, Now, OpBatch, RecvBuf, Time};
-use crate::request::{Fetch, FetchLists, Produce};
+use crate::request::{DeletionWait, Fetch, FetchLists, Produce};
 use wire::produce::ReplyEntry;
 
 /// What a timer is for.
@@ -40,6 +40,7 @@ pub struct Shard {
     pub(crate) forward: Forward,
     pub(crate) produces: Slab<Produce>,
     pub(crate) free_entries: Vec<Vec<ReplyEntry>>,
+    pub(crate) deletion_waits: BTreeMap<PartitionId, Vec<DeletionWait>>,
     pub(crate) fetches: BTreeMap<u64, Fetch>,
     /// Fetches of other shards by link and correlation id: they may be hurried.
     pub(crate) link_fetches: BTreeMap<(ConnId, u64), u64>,
@@ -89,6 +90,7 @@ impl Shard {
             forward: Forward::default(),
             produces: Slab::default(),
             free_entries: Vec::new(),
+            deletion_waits: BTreeMap::new(),
             fetches: BTreeMap::new(),
             link_fetches: BTreeMap::new(),
             free_fetches: Vec::new(),
@@ -157,6 +159,7 @@ impl Shard {
         match tag {
             StoreTag::Frame(lsn) => self.store.frame_wrote(lsn, result),
             StoreTag::Run(slot) => self.store.run_wrote(&mut self.pool, slot, result),
+            StoreTag::Start(slot) => self.store.start_wrote(&mut self.pool, slot, result),
             other => unreachable!("a write was never tagged {other:?}"),
         }
     }
@@ -169,6 +172,8 @@ impl Shard {
         self.retry_for_memory(now.time);
         self.serve_links();
         self.tell_failure();
+        self.store.settle_starts(&mut self.pool, batch);
+        self.answer_deletions();
         self.resume_connections(now.time);
         self.answer_advanced(now.time);
         self.serve_fetches(now.time, batch);
@@ -200,6 +205,8 @@ impl Shard {
         self.store.place_runs(pool, now, batch);
         self.store.flush_journal(now.time, batch);
         self.store.flush_segments(batch);
+        self.store.check_retention(now);
+        self.store.write_starts(pool, now, batch);
         let due = self.store.seal_deadline().is_some_and(|due| due <= now.time);
         if due || self.stopping.is_some() {
             self.store.publish_watermark(pool, now, batch);
@@ -214,6 +221,7 @@ impl Shard {
             self.store.seal_deadline(),
             self.store.flush_deadline(),
             self.store.space.deadline(),
+            self.store.retention_deadline(),
             self.stopping,
             self.relief,
             self.store.streams.sweep_at,
@@ -248,6 +256,7 @@ impl Shard {
         (committed || failed)
             && self.store.run_writes.is_empty()
             && self.store.segment_flushes.is_empty()
+            && self.store.starts.is_idle()
     }
 
     /// Takes over what the process counts about its own input and output.
@@ -400,7 +409,7 @@ impl Shard {
     fn files_deleted(&mut self, result: Result<(), Fault>) {
         if let Err(Fault(errno)) = result {
             let text = format!(
-                "files of a deleted topic could not be removed (errno {errno}); the next start \
+                "files of deleted records could not be removed (errno {errno}); the next start \
                  tries again"
             );
             self.notices.push(Notice { level: Level::Warn, conn: None, text });

@@ -8,7 +8,7 @@ use engine::inspect::InspectError;
 use engine::layout::FilePath;
 use engine::port::Disk;
 use engine::settings::FetchPath;
-use wire::TopicId;
+use wire::{ErrorCode, TopicId};
 
 use crate::inspection::{self, Inspection};
 use crate::model::{Model, Place, Topic};
@@ -338,7 +338,7 @@ pub fn records_of(world: &mut World, place: Place) -> Vec<(u64, u64)> {
     let ready = reader.until(world, &mut model, is_ready);
     assert_eq!(ready, Ok(Some(())), "the broker says hello");
     let read = reader.read_records(world, &mut model, place).expect("no power loss is planned");
-    let (records, end) = read.unwrap_or_else(|| panic!("{:?}", model.violations()));
+    let (records, _, end) = read.unwrap_or_else(|| panic!("{:?}", model.violations()));
     let last = records.last().map_or(0, |&(offset, _)| offset + 1);
     assert_eq!(end, last, "all that is visible can be read");
     records
@@ -348,8 +348,8 @@ struct Reader {
     client: SimClient,
 }
 
-/// A partition's records, offset and number of each, and where they end.
-type Contents = (Vec<(u64, u64)>, u64);
+/// A partition's records, offset and number of each, and where they begin and end.
+type Contents = (Vec<(u64, u64)>, u64, u64);
 
 impl Reader {
     fn read_all(&mut self, world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
@@ -379,8 +379,13 @@ impl Reader {
         model: &mut Model,
         place: Place,
     ) -> Result<(), PowerLoss> {
-        if let Some((records, end)) = self.read_records(world, model, place)? {
-            model.judge(place, &records, end);
+        let before = model.start(place);
+        if let Some((records, start, end)) = self.read_records(world, model, place)? {
+            if start < before {
+                let what = format!("it began at {before} once and begins at {start} now");
+                model.violated(place, what);
+            }
+            model.judge(place, &records, start, end);
         }
         Ok(())
     }
@@ -393,14 +398,21 @@ impl Reader {
         place: Place,
     ) -> Result<Option<Contents>, PowerLoss> {
         let mut records = Vec::new();
+        let mut begin = 0;
         loop {
-            let offset = records.last().map_or(0, |&(offset, _)| offset + 1);
+            let offset = records.last().map_or(begin, |&(offset, _)| offset + 1);
             self.client.fetch(world.now(), &[(place, offset)], 0, 64 * 1024);
             let fetched = self.until(world, model, |client| client.fetched.pop())?;
-            let Some(Fetched { error, records: more, end, .. }) = fetched else {
+            let Some(Fetched { error, records: more, start, end, .. }) = fetched else {
                 model.violated(place, format!("reading at {offset} brings no answer"));
                 return Ok(None);
             };
+            if error == ErrorCode::OffsetOutOfRange.number() && start > offset {
+                // Records go while they are read, if the topic has limits: it begins anew.
+                records.clear();
+                begin = start;
+                continue;
+            }
             if error != 0 {
                 // A device that failed may fail its readers, but not without a word in the log.
                 if world.errors().is_empty() {
@@ -414,7 +426,7 @@ impl Reader {
                 if offset < end {
                     model.violated(place, format!("nothing comes at {offset}, before {end}"));
                 }
-                return Ok(Some((records, end)));
+                return Ok(Some((records, begin, end)));
             }
             records.extend(news);
         }

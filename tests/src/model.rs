@@ -47,6 +47,22 @@ pub struct Log {
     pub passing: BTreeMap<u64, u64>,
     /// Highest end that a consumer was told.
     pub visible_end: u64,
+    /// Highest start that anybody was told.
+    pub start: u64,
+    /// Highest start that anybody asked for; an empty partition's is 0.
+    pub start_asked: u64,
+    /// Whether records go by request only.
+    pub keeps: Keeps,
+}
+
+/// Whether a topic's records go by request only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keeps {
+    /// Its limits are not known, or let records go.
+    #[default]
+    Perhaps,
+    /// It has no limits.
+    All,
 }
 
 /// How long a record's place holds.
@@ -164,6 +180,28 @@ impl Model {
         log.visible_end = log.visible_end.max(end);
     }
 
+    /// Somebody was told where a partition begins; what lies before is gone for ever.
+    pub fn told_start(&mut self, place: Place, start: u64) {
+        let log = self.logs.entry(place).or_default();
+        log.start = log.start.max(start);
+        let asked = log.start_asked;
+        if log.keeps == Keeps::All && start > asked {
+            let what = format!("it begins at {start}, and nobody asked for more than {asked}");
+            self.violated(place, what);
+        }
+    }
+
+    /// Whoever reads a partition from now on finds that it begins no earlier.
+    pub fn start(&self, place: Place) -> u64 {
+        self.logs.get(&place).map_or(0, |log| log.start)
+    }
+
+    /// Somebody asks that a partition begins at an offset, or at its end.
+    pub fn ask_start(&mut self, place: Place, offset: u64) {
+        let log = self.logs.entry(place).or_default();
+        log.start_asked = log.start_asked.max(offset);
+    }
+
     /// The connection is gone: what it had open stays in doubt.
     pub fn in_doubt(&mut self, place: Place, first: u64) {
         let sent = self.logs.get_mut(&place).and_then(|log| log.sent.get_mut(&first));
@@ -183,11 +221,11 @@ impl Model {
     }
 
     /// Judges a whole partition as it was read from its beginning: `records` by offset, and the
-    /// end that the broker told.
-    pub fn judge(&mut self, place: Place, records: &[(u64, u64)], end: u64) {
+    /// start and end that the broker told.
+    pub fn judge(&mut self, place: Place, records: &[(u64, u64)], start: u64, end: u64) {
         let offsets = records.iter().map(|&(offset, _)| offset);
-        if !offsets.eq(0..end) {
-            let what = format!("offsets are not dense from 0 to {end}: {:?}", brief(records));
+        if !offsets.eq(start..end) {
+            let what = format!("offsets are not dense from {start} to {end}: {:?}", brief(records));
             self.violated(place, what);
         }
         for &(offset, record) in records {
@@ -199,7 +237,7 @@ impl Model {
         if end < log.visible_end {
             found.push(format!("the end was {} once and is {end} now", log.visible_end));
         }
-        for (offset, record) in &log.lasting {
+        for (offset, record) in log.lasting.range(start..) {
             if by_offset.get(offset) != Some(record) {
                 let there = by_offset.get(offset);
                 found.push(format!("record {record} is not at {offset}: {there:?} is"));
@@ -248,7 +286,7 @@ fn repeated(records: &[(u64, u64)]) -> Option<String> {
 /// Batches are whole, and those of one connection are in the order they were sent.
 fn disordered(log: &Log, records: &[(u64, u64)]) -> Option<String> {
     let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
-    let mut rest = records;
+    let mut rest = behind_cut_batch(log, records);
     while let Some(&(offset, first)) = rest.first() {
         let Some(sent) = log.sent.get(&first) else {
             return Some(format!("record {first} at {offset} does not begin a batch"));
@@ -269,6 +307,15 @@ fn disordered(log: &Log, records: &[(u64, u64)]) -> Option<String> {
         rest = tail;
     }
     None
+}
+
+/// The records behind the first batch, if the partition begins within that.
+fn behind_cut_batch<'r>(log: &Log, records: &'r [(u64, u64)]) -> &'r [(u64, u64)] {
+    let Some(&(_, first)) = records.first() else { return records };
+    let Some((&batch, sent)) = log.sent.range(..=first).next_back() else { return records };
+    let end = batch + u64::from(sent.count);
+    let left = if batch == first { 0 } else { end.saturating_sub(first) };
+    &records[usize::try_from(left).expect("small").min(records.len())..]
 }
 
 fn brief(records: &[(u64, u64)]) -> (Option<u64>, Option<u64>, usize) {

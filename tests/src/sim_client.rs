@@ -9,9 +9,9 @@ use client::session::{
 };
 use engine::port::Time;
 use wire::batch::{BatchBuilder, Batches};
-use wire::{Acks, ErrorCode, TopicId, fetch, list_offsets, metadata, topic};
+use wire::{Acks, ErrorCode, TopicId, delete_records, fetch, list_offsets, metadata, topic};
 
-use crate::model::{Model, Place, Topic};
+use crate::model::{Keeps, Model, Place, Topic};
 use crate::world::World;
 
 /// What a request in flight was about.
@@ -23,8 +23,10 @@ pub enum Asked {
     Fetch(Vec<(Place, u64)>),
     /// Partitions' newest or oldest offsets.
     Offsets(Vec<Place>),
+    /// Partitions' new beginnings.
+    Begin(Vec<Place>),
     /// A topic.
-    Create(String, u32),
+    Create(String, topic::Settings),
     /// A topic.
     Delete(String),
     /// All topics.
@@ -42,6 +44,8 @@ pub struct Fetched {
     pub error: u16,
     /// Offsets and numbers of the records.
     pub records: Vec<(u64, u64)>,
+    /// Where records begin.
+    pub start: u64,
     /// Where visible records end.
     pub end: u64,
 }
@@ -181,12 +185,51 @@ impl SimClient {
     }
 
     /// Creates a topic.
-    pub fn create_topic(&mut self, now: Time, model: &mut Model, name: &str, partitions: u32) {
-        let asked = self.session.create_topic(name, &topic::Settings::new(partitions));
+    pub fn create_topic(
+        &mut self,
+        now: Time,
+        model: &mut Model,
+        name: &str,
+        settings: topic::Settings,
+    ) {
+        let asked = self.session.create_topic(name, &settings);
         if asked.is_ok() {
             model.topics.insert(name.to_owned(), Topic::Creating);
         }
-        self.noted(asked, Asked::Create(name.to_owned(), partitions), now);
+        self.noted(asked, Asked::Create(name.to_owned(), settings), now);
+    }
+
+    /// Changes a live topic's limits.
+    pub fn alter_topic(
+        &mut self,
+        now: Time,
+        model: &mut Model,
+        name: &str,
+        settings: &topic::Settings,
+    ) {
+        let Some(&Topic::Live(id, partitions)) = model.topics.get(name) else { return };
+        for partition in 0..partitions {
+            model.logs.entry((id, partition)).or_default().keeps = Keeps::Perhaps;
+        }
+        let changes = topic::CHANGE_RETENTION | topic::CHANGE_RETENTION_BYTES;
+        let asked = self.session.alter_topic(name, changes, settings);
+        self.noted(asked, Asked::Other, now);
+    }
+
+    /// Deletes partitions' records below an offset.
+    pub fn delete_records(&mut self, now: Time, model: &mut Model, places: &[Place], before: u64) {
+        let entry = |&(topic_id, partition): &Place| delete_records::RequestEntry {
+            topic_id,
+            partition: partition.into(),
+            reserved: 0.into(),
+            before_offset: before.into(),
+        };
+        let entries: Vec<_> = places.iter().map(entry).collect();
+        let asked = self.session.delete_records(&entries);
+        if asked.is_ok() {
+            places.iter().for_each(|&place| model.ask_start(place, before));
+        }
+        self.noted(asked, Asked::Begin(places.to_vec()), now);
     }
 
     /// Deletes a topic that is live.
@@ -339,13 +382,25 @@ fn answered(
                 }
             }
         }
-        (Event::TopicCreated(_, &id), Asked::Create(name, partitions)) => {
+        (Event::RecordsDeleted(_, entries), Asked::Begin(places)) => {
+            assert_eq!(entries.len(), places.len(), "a row for each partition");
+            for (&place, entry) in places.iter().zip(entries) {
+                assert_eq!((entry.topic_id, entry.partition.get()), place, "rows are in order");
+                if entry.error.get() == 0 {
+                    model.told_start(place, entry.log_start_offset.get());
+                }
+            }
+        }
+        (Event::TopicCreated(_, &id), Asked::Create(name, settings)) => {
             let is_new = model.logs.keys().all(|&(other, _)| other != id);
             if !is_new {
                 model.wrong(format!("the id of topic {name} was used before"));
             }
+            let partitions = settings.partitions.get();
+            let is_limited = settings.retention_ms.get() > 0 || settings.retention_bytes.get() > 0;
             for partition in 0..partitions {
-                model.logs.entry((id, partition)).or_default();
+                let log = model.logs.entry((id, partition)).or_default();
+                log.keeps = if is_limited { Keeps::Perhaps } else { Keeps::All };
             }
             model.topics.insert(name, Topic::Live(id, partitions));
         }
@@ -371,10 +426,18 @@ fn row_fetched(
             model.violated(place, format!("record at {offset} is beyond the end {end}"));
         }
     }
-    if entry.error.get() == 0 {
+    let (error, start) = (entry.error.get(), entry.log_start_offset.get());
+    let is_outside = error == ErrorCode::OffsetOutOfRange.number();
+    if error == 0 {
         model.told_end(place, end);
     }
-    Fetched { place, error: entry.error.get(), records, end }
+    if error == 0 || is_outside {
+        model.told_start(place, start);
+    }
+    if is_outside && (start..=end).contains(&offset) {
+        model.violated(place, format!("{offset} is refused, within {start} and {end}"));
+    }
+    Fetched { place, error, records, start, end }
 }
 
 fn refused(refusal: Refusal<'_>, about: Asked, fetched: &mut Vec<Fetched>, model: &mut Model) {
@@ -388,6 +451,7 @@ fn refused(refusal: Refusal<'_>, about: Asked, fetched: &mut Vec<Fetched>, model
             place,
             error: refusal.code,
             records: Vec::new(),
+            start: 0,
             end: 0,
         })),
         Asked::Create(name, _) => {
@@ -396,7 +460,7 @@ fn refused(refusal: Refusal<'_>, about: Asked, fetched: &mut Vec<Fetched>, model
         Asked::Delete(name) => {
             model.topics.insert(name, Topic::InDoubt);
         }
-        Asked::Offsets(_) | Asked::Metadata | Asked::Other => {}
+        Asked::Offsets(_) | Asked::Begin(_) | Asked::Metadata | Asked::Other => {}
     }
     let is_bad = [ErrorCode::Malformed, ErrorCode::CorruptMessage, ErrorCode::InvalidRecord];
     if refusal.error_code().is_none_or(|code| is_bad.contains(&code)) {

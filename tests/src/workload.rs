@@ -2,7 +2,7 @@
 
 use broker::io::sim::{Rng, StreamEnd};
 use engine::port::Time;
-use wire::{Acks, list_offsets};
+use wire::{Acks, delete_records, list_offsets, topic};
 
 use crate::model::{Model, Place, Topic};
 use crate::sim_client::{SimClient, State};
@@ -120,7 +120,8 @@ impl Workload {
             return self.change_topics(index, now, model);
         };
         match self.rng.below(100) {
-            0..=54 => self.produce(index, now, model, place),
+            0..=51 => self.produce(index, now, model, place),
+            52..=54 => self.delete_records(index, now, model, place),
             55..=79 => self.fetch(index, now, model, place),
             80..=86 => {
                 let which = [list_offsets::TIMESTAMP_LATEST, list_offsets::TIMESTAMP_EARLIEST];
@@ -209,13 +210,41 @@ impl Workload {
         self.clients[index].fetch(now, &wants, wait_ms, max_bytes);
     }
 
+    fn delete_records(&mut self, index: usize, now: Time, model: &mut Model, place: Place) {
+        let end = model.logs.get(&place).map_or(0, |log| log.visible_end);
+        let before = match self.rng.below(4) {
+            0 => end,
+            1 => end + self.rng.below(3),
+            2 => delete_records::BEFORE_END,
+            _ => self.rng.below(end + 1),
+        };
+        let places = self.places(model, place);
+        self.clients[index].delete_records(now, model, &places, before);
+    }
+
+    /// Settings of a topic whose records stay, mostly, or go by size or age: all are older than
+    /// the age.
+    fn settings(&mut self, partitions: u32) -> topic::Settings {
+        let mut settings = topic::Settings::new(partitions);
+        match self.rng.below(6) {
+            0 => settings.retention_ms = 60_000.into(),
+            1 => settings.retention_bytes = self.rng.between(1, 400_000).into(),
+            _ => {}
+        }
+        settings
+    }
+
     fn change_topics(&mut self, index: usize, now: Time, model: &mut Model) {
         let name = TOPICS[self.rng.index(TOPICS.len())];
         let partitions = u32::try_from(self.rng.between(1, 3)).expect("few");
+        let settings = self.settings(partitions);
         let client = &mut self.clients[index];
         match model.topics.get(name) {
-            None | Some(Topic::Gone) => client.create_topic(now, model, name, partitions),
+            None | Some(Topic::Gone) => client.create_topic(now, model, name, settings),
             Some(Topic::Live(..)) if self.rng.one_in(2) => client.delete_topic(now, model, name),
+            Some(Topic::Live(..)) if self.rng.one_in(4) => {
+                client.alter_topic(now, model, name, &settings);
+            }
             _ => client.metadata(now),
         }
     }

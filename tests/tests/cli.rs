@@ -115,6 +115,38 @@ fn a_consumer_that_waits_gets_what_comes_later() {
 }
 
 #[test]
+fn old_records_go_by_request_and_stay_gone() {
+    let (broker, dir) = broker();
+    ok(&broker, &["topic", "create", "log", "--retention", "7d", "--retention-bytes", "1GiB"]);
+    let described = json(&ok(&broker, &["topic", "describe", "log", "--format", "json"]));
+    assert_eq!(described["retention_ms"], 7 * 86_400_000);
+    assert_eq!(described["retention_bytes"], 1 << 30);
+    ok(&broker, &["topic", "alter", "log", "--retention", "0s", "--flush", "5ms"]);
+    let table = ok(&broker, &["topic", "describe", "log"]);
+    assert!(table.contains("flush 5 ms") && table.contains("retention for ever"), "{table}");
+    assert!(table.contains("1073741824 bytes"), "what was not named stays: {table}");
+
+    produce(&broker, "log", b"0\n1\n2\n3\n");
+    let args = ["topic", "delete-records", "log", "--before", "2", "--format", "json"];
+    let deleted = json(&ok(&broker, &args));
+    assert_eq!(deleted["partitions"][0]["log_start_offset"], 2);
+    let beyond = broker.run(&["topic", "delete-records", "log", "--before", "9"], b"");
+    assert_eq!(beyond.code, Some(1));
+    assert!(beyond.stdout.contains("ends before"), "{}", beyond.stdout);
+
+    broker.kill();
+    let broker = Broker::start(dir.path());
+    let args = ["consume", "log", "--from", "beginning", "--exit-at-end", "-f", r"%o\n"];
+    assert_eq!(ok(&broker, &args), "2\n3\n");
+    let described = json(&ok(&broker, &["topic", "describe", "log", "--format", "json"]));
+    assert_eq!(described["partitions"][0]["log_start_offset"], 2);
+    assert_eq!(described["flush_ms"], 5, "altered settings last");
+    let args = ["topic", "delete-records", "log", "--before", "end"];
+    assert!(ok(&broker, &args).contains("deleted"));
+    assert_eq!(ok(&broker, &["consume", "log", "--from", "beginning", "--exit-at-end"]), "");
+}
+
+#[test]
 fn topics_come_and_go() {
     let (broker, _dir) = broker();
     let created = json(&ok(&broker, &["topic", "create", "b", "--format", "json"]));

@@ -9,7 +9,7 @@ use engine::settings::FetchPath;
 use pelton_tests::model::{Model, Place, Topic};
 use pelton_tests::sim_client::{Fetched, SimClient, State};
 use pelton_tests::world::World;
-use wire::{Acks, ErrorCode};
+use wire::{Acks, ErrorCode, topic};
 
 /// Batches of each partition: together they fill a few segments of the tiny limits.
 const BATCHES: u64 = 60;
@@ -73,7 +73,7 @@ impl Life {
 fn written(settings: &Settings) -> (SimDisk, [Place; 2], Model) {
     let mut life = Life::begin(settings, SimDisk::new(11), Model::default());
     let now = life.world.now();
-    life.client.create_topic(now, &mut life.model, "t", 2);
+    life.client.create_topic(now, &mut life.model, "t", topic::Settings::new(2));
     life.until(|client| client.in_flight() == 0);
     let Some(&Topic::Live(id, _)) = life.model.topics.get("t") else { panic!("created") };
     let places = [(id, 0), (id, 1)];

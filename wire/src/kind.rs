@@ -24,6 +24,10 @@ pub enum Kind {
     ListOffsets = 9,
     /// Reads every counter.
     Stats = 10,
+    /// Changes a topic's settings.
+    AlterTopic = 11,
+    /// Deletes the oldest records of partitions.
+    DeleteRecords = 12,
     /// Reserved: creates a queue.
     QueueCreate = 32,
     /// Reserved: deletes a queue.
@@ -50,7 +54,7 @@ pub struct KindRange {
 }
 
 /// Every kind that is served, with its versions. Reserved kinds are not in it.
-pub const SERVED: [KindRange; 10] = [
+pub const SERVED: [KindRange; 12] = [
     served(Kind::Hello),
     served(Kind::Ping),
     served(Kind::Metadata),
@@ -61,6 +65,8 @@ pub const SERVED: [KindRange; 10] = [
     served(Kind::Fetch),
     served(Kind::ListOffsets),
     served(Kind::Stats),
+    served(Kind::AlterTopic),
+    served(Kind::DeleteRecords),
 ];
 
 const fn served(kind: Kind) -> KindRange {
@@ -69,7 +75,7 @@ const fn served(kind: Kind) -> KindRange {
 
 impl Kind {
     /// Every kind that has a number, served or reserved.
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Hello,
         Kind::Ping,
         Kind::Metadata,
@@ -80,6 +86,8 @@ impl Kind {
         Kind::Fetch,
         Kind::ListOffsets,
         Kind::Stats,
+        Kind::AlterTopic,
+        Kind::DeleteRecords,
         Kind::QueueCreate,
         Kind::QueueDelete,
         Kind::QueueDescribe,

@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod crc;
+pub mod delete_records;
 pub mod error_code;
 pub mod fetch;
 pub mod frame;

@@ -1,4 +1,4 @@
-//! Create, delete and describe a topic.
+//! Create, alter, delete and describe a topic.
 
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -70,6 +70,10 @@ pub struct Settings {
     pub flush_ms: U32,
     /// Segment size at which a new one is begun, in bytes; 0 takes the broker's.
     pub segment_bytes: U32,
+    /// How long records are kept, in ms, by their own time; 0 keeps them for ever.
+    pub retention_ms: U64,
+    /// Bytes of segments that each partition keeps; 0 keeps all.
+    pub retention_bytes: U64,
 }
 
 impl Settings {
@@ -81,7 +85,17 @@ impl Settings {
             reserved: [0; 3],
             flush_ms: 0.into(),
             segment_bytes: 0.into(),
+            retention_ms: 0.into(),
+            retention_bytes: 0.into(),
         }
+    }
+
+    /// Decodes the body of the reply to alter.
+    pub fn decode(body: &[u8]) -> Result<&Settings, Malformed> {
+        let mut reader = Reader::new(body);
+        let settings = reader.get("topic settings")?;
+        reader.end("bytes after the topic's settings")?;
+        Ok(settings)
     }
 }
 
@@ -119,6 +133,66 @@ impl<'a> CreateRequest<'a> {
 pub struct CreateReply {
     /// The new topic's id.
     pub topic_id: TopicId,
+}
+
+/// Alter takes over `flush_ms`.
+pub const CHANGE_FLUSH: u32 = 1;
+/// Alter takes over `segment_bytes`.
+pub const CHANGE_SEGMENT_BYTES: u32 = 2;
+/// Alter takes over `retention_ms`.
+pub const CHANGE_RETENTION: u32 = 4;
+/// Alter takes over `retention_bytes`.
+pub const CHANGE_RETENTION_BYTES: u32 = 8;
+/// Every change that alter knows.
+pub const CHANGES_ALL: u32 =
+    CHANGE_FLUSH | CHANGE_SEGMENT_BYTES | CHANGE_RETENTION | CHANGE_RETENTION_BYTES;
+
+/// Changes settings of a topic. The reply's body is the topic's [`Settings`] from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlterRequest<'a> {
+    /// Which of the settings are taken over: `CHANGE_*` bits.
+    pub changes: u32,
+    /// Their new values; what no bit names is ignored.
+    pub settings: &'a Settings,
+    /// The topic's name.
+    pub name: &'a str,
+}
+
+impl<'a> AlterRequest<'a> {
+    /// Decodes the body.
+    pub fn decode(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let changes = reader.get::<U32>("changes of the topic")?.get();
+        let settings = reader.get("topic settings")?;
+        let name = reader.str16(TOPIC_NAME_BYTES_MAX, "topic name")?;
+        reader.end("bytes after alter topic")?;
+        Ok(AlterRequest { changes, settings, name })
+    }
+
+    /// Appends the body.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.changes.to_le_bytes());
+        out.extend_from_slice(self.settings.as_bytes());
+        put_str16(out, self.name);
+    }
+
+    /// `old` with the changes made.
+    pub fn applied_to(&self, old: &Settings) -> Settings {
+        let mut new = *old;
+        if self.changes & CHANGE_FLUSH != 0 {
+            new.flush_ms = self.settings.flush_ms;
+        }
+        if self.changes & CHANGE_SEGMENT_BYTES != 0 {
+            new.segment_bytes = self.settings.segment_bytes;
+        }
+        if self.changes & CHANGE_RETENTION != 0 {
+            new.retention_ms = self.settings.retention_ms;
+        }
+        if self.changes & CHANGE_RETENTION_BYTES != 0 {
+            new.retention_bytes = self.settings.retention_bytes;
+        }
+        new
+    }
 }
 
 /// Names one topic: the body of delete and describe requests.

@@ -116,6 +116,9 @@ proptest! {
         let create = topic::CreateRequest { settings: &settings, name: &name };
         let out = bytes(|out| create.encode(out));
         prop_assert_eq!(topic::CreateRequest::decode(&out), Ok(create));
+        let alter = topic::AlterRequest { changes: 5, settings: &settings, name: &name };
+        let out = bytes(|out| alter.encode(out));
+        prop_assert_eq!(topic::AlterRequest::decode(&out), Ok(alter));
         let named = topic::NameRequest { name: &name };
         let out = bytes(|out| named.encode(out));
         prop_assert_eq!(topic::NameRequest::decode(&out), Ok(named));

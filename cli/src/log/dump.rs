@@ -107,6 +107,9 @@ impl<W: Write> Dump<'_, W> {
             FilePath::Segment { topic, partition, .. } => {
                 (all || self.args.segments) && self.wants_stream(topic, *partition)
             }
+            FilePath::Start { topic, partition } => {
+                all && self.args.offsets.is_none() && self.wants_stream(topic, *partition)
+            }
             FilePath::Spare { .. } => all && !is_filtered,
         }
     }

@@ -131,6 +131,15 @@ fn change(at: &At<'_>, offset: u64, change: &Change) -> Value {
                 "partitions": settings.partitions.get(),
             }),
         ),
+        Change::Alter { id, settings } => with(
+            at,
+            "change",
+            json!({
+                "offset": offset, "change": "alter", "id": hex(id),
+                "retention_ms": settings.retention_ms.get(),
+                "retention_bytes": settings.retention_bytes.get(),
+            }),
+        ),
         Change::Delete { id } => {
             with(at, "change", json!({ "offset": offset, "change": "delete", "id": hex(id) }))
         }

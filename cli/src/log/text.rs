@@ -121,6 +121,7 @@ fn change(offset: u64, change: &Change) -> String {
             hex(id),
             settings.partitions.get(),
         ),
+        Change::Alter { id, .. } => format!("{:14}  change {offset:>6}  alter id {}", "", hex(id)),
         Change::Delete { id } => format!("{:14}  change {offset:>6}  delete id {}", "", hex(id)),
     }
 }

@@ -138,7 +138,7 @@ fn verdict_words(verdict: &Verdict) -> String {
         Verdict::Unacknowledged => {
             "written ahead of records that a crash lost: the next start removes it".to_owned()
         }
-        Verdict::Deleted => "of a deleted topic: the next start removes it".to_owned(),
+        Verdict::Deleted => "of deleted records: the next start removes it".to_owned(),
         Verdict::Corrupt { position, offsets: Some(offsets), what } => {
             let (from, to) = (offsets.start, offsets.end);
             format!("CORRUPT at byte {position}, offsets {from}..{to}: {what}")

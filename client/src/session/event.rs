@@ -1,6 +1,7 @@
 //! What a session tells its owner.
 
-use wire::{ErrorCode, Kind, TopicId, fetch, hello, list_offsets, metadata, produce, stats, topic};
+use wire::{ErrorCode, Kind, TopicId, delete_records, fetch, hello};
+use wire::{list_offsets, metadata, produce, stats, topic};
 
 use super::RequestId;
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
@@ -60,6 +61,10 @@ pub enum Event<'a> {
     Offsets(RequestId, &'a [list_offsets::ReplyEntry]),
     /// Answers stats.
     Stats(RequestId, stats::Reply<'a>),
+    /// Answers alter topic: the topic's settings from now on.
+    TopicAltered(RequestId, &'a topic::Settings),
+    /// Answers delete records. Each partition has an error code of its own.
+    RecordsDeleted(RequestId, &'a [delete_records::ReplyEntry]),
     /// The broker refused the request as a whole.
     Refused(RequestId, Refusal<'a>),
 }
@@ -78,6 +83,8 @@ impl Event<'_> {
             | Event::Fetched(id, _)
             | Event::Offsets(id, _)
             | Event::Stats(id, _)
+            | Event::TopicAltered(id, _)
+            | Event::RecordsDeleted(id, _)
             | Event::Refused(id, _) => Some(*id),
         }
     }

@@ -31,8 +31,8 @@ mod violation;
 
 use wire::frame::{Envelope, ErrorReply, FLAG_ERROR, FLAG_REPLY};
 use wire::limits::FRAME_VERSION;
-use wire::{FrameHeader, Kind, Malformed, fetch, hello, list_offsets, metadata, produce, stats};
-use wire::{TopicId, topic};
+use wire::{FrameHeader, Kind, Malformed, TopicId, delete_records, fetch, hello};
+use wire::{list_offsets, metadata, produce, stats, topic};
 
 pub use event::{Event, Limits, Refusal};
 pub use inflight::RequestId;
@@ -223,6 +223,8 @@ fn decode(
         Kind::Fetch => Event::Fetched(id, fetch::Reply::decode(body)?),
         Kind::ListOffsets => Event::Offsets(id, list_offsets::decode_reply(body)?),
         Kind::Stats => Event::Stats(id, stats::Reply::decode(body)?),
+        Kind::AlterTopic => Event::TopicAltered(id, topic::Settings::decode(body)?),
+        Kind::DeleteRecords => Event::RecordsDeleted(id, delete_records::decode_reply(body)?),
         Kind::QueueCreate
         | Kind::QueueDelete
         | Kind::QueueDescribe

@@ -2,7 +2,8 @@
 
 use wire::frame::{self, Envelope};
 use wire::limits::{FRAME_HEADER_BYTES, REQUEST_PARTITIONS_MAX};
-use wire::{Acks, Kind, TopicId, fetch, list_offsets, metadata, produce, topic};
+use wire::{Acks, Kind, TopicId, delete_records, fetch};
+use wire::{list_offsets, metadata, produce, topic};
 
 use super::{BatchWrite, RequestId, Session, Violation};
 
@@ -117,6 +118,27 @@ impl Session {
     pub fn delete_topic(&mut self, name: &str) -> Result<RequestId, SendError> {
         valid_name(name)?;
         self.request(Kind::DeleteTopic, |out| topic::NameRequest { name }.encode(out))
+    }
+
+    /// Changes settings of a topic: those that `changes` names by its `topic::CHANGE_*` bits.
+    pub fn alter_topic(
+        &mut self,
+        name: &str,
+        changes: u32,
+        settings: &topic::Settings,
+    ) -> Result<RequestId, SendError> {
+        valid_name(name)?;
+        let request = topic::AlterRequest { changes, settings, name };
+        self.request(Kind::AlterTopic, |out| request.encode(out))
+    }
+
+    /// Deletes the oldest records of partitions.
+    pub fn delete_records(
+        &mut self,
+        entries: &[delete_records::RequestEntry],
+    ) -> Result<RequestId, SendError> {
+        valid_count(entries.len())?;
+        self.request(Kind::DeleteRecords, |out| delete_records::encode(out, entries))
     }
 
     /// Asks for a topic's settings and its partitions' offsets.

@@ -25,6 +25,7 @@ mod replay;
 pub(crate) mod scanner;
 mod segments;
 mod split;
+mod starts;
 
 use std::collections::BTreeMap;
 
@@ -196,6 +197,7 @@ pub fn boot(
     let journals = boot.walk_journals()?;
     boot.open_topics()?;
     boot.replay(&journals)?;
+    boot.check_starts()?;
     boot.finish(&journals, seed)
 }
 
@@ -325,6 +327,11 @@ impl<D: Disk> Boot<'_, D> {
                 let topic = Topic { name, settings, partitions: Vec::new() };
                 self.catalog.topics.insert(id, topic);
             }
+            Change::Alter { id, settings } => {
+                if let Some(topic) = self.catalog.topics.get_mut(&id) {
+                    topic.settings = settings;
+                }
+            }
             Change::Delete { id } => {
                 if let Some(topic) = self.catalog.topics.remove(&id) {
                     self.catalog.names.remove(&topic.name);
@@ -355,7 +362,7 @@ impl<D: Disk> Boot<'_, D> {
             .files
             .iter()
             .filter_map(|file| match &file.path {
-                FilePath::Segment { topic, .. }
+                FilePath::Segment { topic, .. } | FilePath::Start { topic, .. }
                     if *topic != Store::CATALOG_TOPIC
                         && !self.catalog.topics.contains_key(topic) =>
                 {

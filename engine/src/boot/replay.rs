@@ -7,7 +7,7 @@ use crate::layout::FilePath;
 use crate::log::partition::PartitionId;
 use crate::log::placement::seal_run;
 use crate::log::run::RunState;
-use crate::log::segment::Segment;
+use crate::log::segment::{Newest, Segment};
 use crate::log::store::BatchFacts;
 use crate::port::{Disk, Sync};
 use crate::settings::INDEX_SPACING_BYTES;
@@ -123,7 +123,9 @@ impl<D: Disk> Boot<'_, D> {
                 created.map_err(|fault| BootError::Disk(path, fault))?;
                 continue;
             }
+            let before = partition.segments.iter().rev().nth(1).map(|before| before.newest);
             let segment = partition.segments.back_mut().expect("just made");
+            let before = before.filter(|_| segment.end == 0);
             let run = &mut partition.runs[index];
             run.segment = segment.sequence;
             run.position = segment.end;
@@ -133,7 +135,7 @@ impl<D: Disk> Boot<'_, D> {
                 key: identity.key,
                 boot_epoch: identity.boot_epoch,
                 broker_id: identity.broker_id,
-                lsn: 0,
+                lsn: before.map_or(0, Newest::recorded),
                 watermark: base_offset,
                 file_sequence: u64::from(run.segment),
                 position: run.position,

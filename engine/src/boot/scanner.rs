@@ -1,6 +1,9 @@
 //! Walks the frames of one file through a window in memory.
 
-use crate::frame::{BLOCK_BYTES, FrameKey, FrameView, Unreadable};
+use zerocopy::FromBytes;
+
+use crate::frame::{BLOCK_BYTES, FRAME_MAGIC, FrameHeader, FrameKey, FrameView};
+use crate::frame::{SegmentPlace, Unreadable};
 use crate::layout::FilePath;
 use crate::pool::{BUFFER_BYTES_MAX, BufId, Pool};
 use crate::port::{Disk, Fault};
@@ -50,6 +53,22 @@ impl Scanner {
         }
         let at = usize_of_u64(position - self.start);
         Ok(FrameView::read(&pool.bytes(self.buf)[at..self.len], self.key))
+    }
+
+    /// Whether the block at a place, which was looked at last, says that it begins the frame that
+    /// belongs there, whole or not.
+    pub fn claims(&self, pool: &Pool, place: &SegmentPlace, broker_id: &[u8; 16]) -> bool {
+        let Some(at) = place.position.checked_sub(self.start).map(usize_of_u64) else {
+            return false;
+        };
+        let bytes = pool.bytes(self.buf)[..self.len].get(at..).unwrap_or_default();
+        let header = FrameHeader::ref_from_prefix(bytes).map(|(header, _)| header);
+        header.is_ok_and(|header| {
+            header.magic.get() == FRAME_MAGIC
+                && header.broker_id == *broker_id
+                && header.file_sequence.get() == u64::from(place.sequence)
+                && header.position.get() == place.position
+        })
     }
 
     fn covers(&self, position: u64, bytes: usize) -> bool {

@@ -5,16 +5,17 @@ use wire::batch::Batches;
 use super::scanner::Scanner;
 use super::{Boot, BootError};
 use crate::catalog::Change;
-use crate::frame::{BLOCK_BYTES, EntryKind, FrameKind, FrameView, Unreadable};
+use crate::frame::{BLOCK_BYTES, EntryKind, FrameHeader, FrameView, SegmentPlace, Unreadable};
 use crate::layout::FilePath;
 use crate::log::cursors::Progress;
 use crate::log::partition::{Partition, PartitionId};
-use crate::log::segment::Segment;
+use crate::log::segment::{Newest, Segment};
 use crate::port::Disk;
 use crate::settings::INDEX_SPACING_BYTES;
 use crate::units::u64_of;
 
-/// How far behind a blank block a later frame is searched for.
+/// How far behind a block that is no frame of the segment a later frame is searched for: further
+/// than any frame is long.
 const BLANK_SEARCH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What walking a segment found.
@@ -25,6 +26,37 @@ struct Walked {
     /// Highest durable offset that a whole frame of it claims.
     watermark: u64,
     is_torn: bool,
+    /// What its first frame says of the segment before it.
+    before: Before,
+}
+
+/// What the first frame of a segment says of the one before it.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    /// Sequence of the one that says it.
+    teller: u32,
+    /// What it says, if it says something.
+    newest: Option<Newest>,
+    /// By when the records of segments before it were written.
+    written_by: Newest,
+}
+
+impl Before {
+    fn told_by(sequence: u32, header: &FrameHeader) -> Before {
+        let newest = i64::try_from(header.lsn.get()).ok().filter(|&ms| ms > 0);
+        let wall_ms = i64::try_from(header.wall_ns.get() / 1_000_000).unwrap_or(i64::MAX);
+        Before {
+            teller: sequence,
+            newest: newest.map(Newest::Known),
+            written_by: Newest::WrittenBy(wall_ms),
+        }
+    }
+
+    /// The newest time of a segment before it: what it says, if that is the next one.
+    fn newest_of(&self, sequence: u32) -> Newest {
+        let told = self.newest.filter(|_| self.teller == sequence + 1);
+        told.unwrap_or(self.written_by)
+    }
 }
 
 /// What whole frames behind a bad one claim.
@@ -44,6 +76,7 @@ impl<D: Disk> Boot<'_, D> {
         let mut sequences = self.segments.remove(&stream).unwrap_or_default();
         sequences.sort_unstable();
         partition.next_sequence = sequences.last().map_or(0, |(sequence, _)| sequence + 1);
+        self.recover_start(partition, &mut sequences)?;
         let mut doomed = Vec::new();
         self.find_tail(partition, sequences, &mut doomed)?;
         let end = partition.progress.appended();
@@ -72,11 +105,15 @@ impl<D: Disk> Boot<'_, D> {
         // Newest first, each continued by the one before it.
         let mut chain: Vec<Walked> = Vec::new();
         let mut watermark = 0;
+        let mut is_proven = false;
+        let mut is_headless = false;
         while let Some((sequence, bytes)) = sequences.pop() {
             let Some(walked) = self.walk(partition, sequence, bytes)? else {
                 doomed.push(partition.path(sequence));
+                is_headless = true;
                 continue;
             };
+            is_headless = false;
             let gap =
                 chain.last().is_some_and(|newer| newer.segment.base_offset != walked.next_offset);
             if gap && watermark > walked.next_offset {
@@ -92,16 +129,26 @@ impl<D: Disk> Boot<'_, D> {
             watermark = walked.watermark.max(watermark);
             chain.push(walked);
             if watermark >= base_offset {
+                is_proven = true;
                 break;
             }
         }
+        let oldest = chain.last().map(|oldest| oldest.segment.base_offset);
+        if is_headless && !is_proven && oldest.is_some_and(|oldest| oldest != partition.start.base)
+        {
+            // The segment that the partition begins with has no whole frame: a gap as well.
+            let newer = chain.drain(..).map(|newer| partition.path(newer.segment.sequence));
+            doomed.extend(newer);
+        }
         let mut chain = chain.into_iter();
         let Some(tail) = chain.next() else { return Ok(()) };
+        let mut before = tail.before;
         self.adopt_tail(partition, tail);
         for older in chain {
+            before = older.before;
             self.adopt_older(partition, older.segment, older.next_offset);
         }
-        self.adopt_rest(partition, &sequences)
+        self.adopt_rest(partition, &sequences, before)
     }
 
     fn adopt_tail(&mut self, partition: &mut Partition, walked: Walked) {
@@ -111,13 +158,13 @@ impl<D: Disk> Boot<'_, D> {
         partition.progress = Progress::at(walked.next_offset);
         partition.runs_written = walked.next_offset;
         partition.runs_stored = walked.next_offset;
-        partition.log_start = segment.base_offset;
+        partition.begin_with(segment.base_offset);
         partition.segments.push_front(segment);
     }
 
     fn adopt_older(&mut self, partition: &mut Partition, mut segment: Segment, next_offset: u64) {
         segment.next_offset = Some(next_offset);
-        partition.log_start = segment.base_offset;
+        partition.begin_with(segment.base_offset);
         partition.segments.push_front(segment);
     }
 
@@ -126,15 +173,22 @@ impl<D: Disk> Boot<'_, D> {
         &mut self,
         partition: &mut Partition,
         older: &[(u32, u64)],
+        mut before: Before,
     ) -> Result<(), BootError> {
+        let broker_id = self.store.identity.broker_id;
         for &(sequence, bytes) in older.iter().rev() {
             let path = partition.path(sequence);
+            let place = partition.place(sequence, 0);
+            let newest = before.newest_of(sequence);
             let fault = |fault| BootError::Disk(path.clone(), fault);
             let mut scanner = self.scanner(&path)?;
             let first = scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)?;
             let base = match first {
-                Ok(view) => view.entries.first().map(|entry| entry.base_offset.get()),
-                Err(_) => None,
+                Ok(view) if view.is_at(&broker_id, &place) => {
+                    before = Before::told_by(sequence, view.header);
+                    view.entries.first().map(|entry| entry.base_offset.get())
+                }
+                Ok(_) | Err(_) => None,
             };
             scanner.close(&mut self.pool);
             let Some(base_offset) = base else {
@@ -145,8 +199,9 @@ impl<D: Disk> Boot<'_, D> {
             let mut segment = Segment::new(sequence, base_offset);
             segment.end = bytes;
             segment.indexed = false;
+            segment.newest = newest;
             segment.next_offset = next;
-            partition.log_start = base_offset;
+            partition.begin_with(base_offset);
             partition.segments.push_front(segment);
         }
         Ok(())
@@ -200,8 +255,7 @@ impl<D: Disk> Boot<'_, D> {
                 Err(Unreadable::Newer(_)) => return Err(BootError::Newer(path.clone())),
                 Err(bad) => break Some(bad),
             };
-            let belongs =
-                view.belongs(FrameKind::Segment, &broker_id, u64::from(sequence), position);
+            let belongs = view.is_at(&broker_id, &partition.place(sequence, position));
             let Some((entry, data)) = view.parts().next().filter(|_| belongs) else {
                 break Some(Unreadable::Damaged("a frame of another file or place"));
             };
@@ -212,6 +266,7 @@ impl<D: Disk> Boot<'_, D> {
                 next_offset: base_offset,
                 watermark: 0,
                 is_torn: false,
+                before: Before::told_by(sequence, view.header),
             });
             if tail.next_offset != base_offset {
                 break Some(Unreadable::Damaged("a frame with another offset"));
@@ -222,13 +277,14 @@ impl<D: Disk> Boot<'_, D> {
             tail.watermark = tail.watermark.max(view.header.watermark.get());
             position += length;
         };
-        let Some(bad) = bad else { return Ok(walked) };
-        let end = match bad {
-            Unreadable::Blank => bytes.min(position + BLANK_SEARCH_BYTES),
-            _ => bytes,
-        };
-        let Later { watermark, lowest } =
-            self.later_frames(scanner, path, sequence, position, end)?;
+        if bad.is_none() {
+            return Ok(walked);
+        }
+        let first = partition.place(sequence, position);
+        // What is no frame of this segment is nothing, or of its file's earlier life.
+        let is_mine = scanner.claims(&self.pool, &first, &broker_id);
+        let end = if is_mine { bytes } else { bytes.min(position + BLANK_SEARCH_BYTES) };
+        let Later { watermark, lowest } = self.later_frames(scanner, path, first, end)?;
         let proven = match &walked {
             Some(walked) => watermark > walked.next_offset,
             // Where the segment begins is not known, but all before its next whole frame was
@@ -240,7 +296,7 @@ impl<D: Disk> Boot<'_, D> {
             return Err(BootError::Corrupt(path.clone(), position, what));
         }
         if let Some(walked) = &mut walked {
-            walked.is_torn = bad != Unreadable::Blank;
+            walked.is_torn = is_mine;
         }
         Ok(walked)
     }
@@ -250,20 +306,17 @@ impl<D: Disk> Boot<'_, D> {
         &mut self,
         scanner: &mut Scanner,
         path: &FilePath,
-        sequence: u32,
-        from: u64,
+        from: SegmentPlace,
         to: u64,
     ) -> Result<Later, BootError> {
         let broker_id = self.store.identity.broker_id;
         let mut later = Later { watermark: 0, lowest: None };
-        let mut position = from + u64_of(BLOCK_BYTES);
+        let mut position = from.position + u64_of(BLOCK_BYTES);
         while position < to {
             let fault = |fault| BootError::Disk(path.clone(), fault);
             let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
-            let kind = FrameKind::Segment;
-            let mine = |view: &FrameView<'_>| {
-                view.belongs(kind, &broker_id, u64::from(sequence), position)
-            };
+            let here = SegmentPlace { position, ..from };
+            let mine = |view: &FrameView<'_>| view.is_at(&broker_id, &here);
             match frame {
                 Ok(view) if mine(&view) => {
                     later.watermark = later.watermark.max(view.header.watermark.get());

@@ -2,7 +2,7 @@
 
 use wire::frame::{Envelope, encode};
 use wire::topic::{DescribeHead, PartitionState};
-use wire::{ErrorCode, FrameHeader, Kind, list_offsets, stats};
+use wire::{ErrorCode, FrameHeader, Kind, delete_records, list_offsets, stats};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Call, error_of, row_index};
@@ -25,6 +25,8 @@ pub struct Gather {
 pub enum What {
     /// Rows of list offsets, in the request's order.
     Offsets(Vec<list_offsets::ReplyEntry>),
+    /// Rows of delete records, in the request's order.
+    Deletions(Vec<delete_records::ReplyEntry>),
     /// A topic's partitions.
     Topic(DescribeHead, Vec<PartitionState>),
     /// Counters: name and value.
@@ -32,27 +34,73 @@ pub enum What {
 }
 
 impl Shard {
-    /// Asks the owners of the rows that were set aside, and answers once they have.
+    /// Asks the owners of the rows that were set aside, and answers once they have, and `here`
+    /// rows of this shard are settled too. Gives the number of what is put together.
     pub(crate) fn gather_offsets(
         &mut self,
         request: Request,
         wants: &[list_offsets::RequestEntry],
         rows: Vec<list_offsets::ReplyEntry>,
-    ) {
+        here: usize,
+    ) -> u32 {
+        let kind = Kind::ListOffsets;
+        self.gather_rows(request, kind, What::Offsets(rows), here, |out, rows| {
+            let asked: Vec<_> = rows.iter().map(|&row| wants[row_index(row)]).collect();
+            list_offsets::encode(out, &asked);
+        })
+    }
+
+    /// The same for records to be deleted.
+    pub(crate) fn gather_deletions(
+        &mut self,
+        request: Request,
+        wants: &[delete_records::RequestEntry],
+        rows: Vec<delete_records::ReplyEntry>,
+        here: usize,
+    ) -> u32 {
+        let kind = Kind::DeleteRecords;
+        self.gather_rows(request, kind, What::Deletions(rows), here, |out, rows| {
+            let asked: Vec<_> = rows.iter().map(|&row| wants[row_index(row)]).collect();
+            delete_records::encode(out, &asked);
+        })
+    }
+
+    fn gather_rows(
+        &mut self,
+        request: Request,
+        kind: Kind,
+        what: What,
+        here: usize,
+        encode: impl Fn(&mut Vec<u8>, &[u16]),
+    ) -> u32 {
         let mut groups = std::mem::take(&mut self.forward.groups);
-        let waiting = groups.iter().filter(|rows| !rows.is_empty()).count();
-        let gather = Gather { request, waiting, what: What::Offsets(rows) };
-        let slot = self.forward.gathers.insert(gather);
+        let waiting = here + groups.iter().filter(|rows| !rows.is_empty()).count();
+        let slot = self.forward.gathers.insert(Gather { request, waiting, what });
         for (shard, rows) in groups.iter_mut().enumerate().filter(|(_, rows)| !rows.is_empty()) {
             let shard = u16::try_from(shard).expect("shards are numbered with u16");
             let rows = std::mem::take(rows);
-            let asked: Vec<_> = rows.iter().map(|&row| wants[row_index(row)]).collect();
-            let kind = Kind::ListOffsets.number();
-            self.call(shard, kind, 0, Call::Gather { slot, rows }, &[], |out| {
-                list_offsets::encode(out, &asked);
-            });
+            let asked = rows.clone();
+            let call = Call::Gather { slot, rows };
+            self.call(shard, kind.number(), 0, call, &[], |out| encode(out, &asked));
         }
         self.forward.groups = groups;
+        slot
+    }
+
+    /// A row of this shard is settled.
+    pub(crate) fn settle_row(&mut self, slot: u32, settle: impl FnOnce(&mut What)) {
+        let gather = self.forward.gathers.get_mut(slot).expect("it waits for this row");
+        settle(&mut gather.what);
+        self.settle_part(slot);
+    }
+
+    fn settle_part(&mut self, slot: u32) {
+        let gather = self.forward.gathers.get_mut(slot).expect("it waits");
+        gather.waiting -= 1;
+        if gather.waiting == 0 {
+            let gather = self.forward.gathers.remove(slot).expect("just seen");
+            self.answer_gathered(gather);
+        }
     }
 
     /// Asks every other shard the same, and answers once all have.
@@ -88,6 +136,17 @@ impl Shard {
                     }
                 }
             }
+            What::Deletions(found) => {
+                let replies = error.is_none().then(|| delete_records::decode_reply(bytes));
+                let replies = replies.map(|replies| replies.expect("shards speak the protocol"));
+                for (index, &row) in rows.iter().enumerate() {
+                    match (error, replies) {
+                        (Some(code), _) => found[row_index(row)].error = code.into(),
+                        (None, Some(replies)) => found[row_index(row)] = replies[index],
+                        (None, None) => unreachable!("either is there"),
+                    }
+                }
+            }
             What::Topic(_, found) if error.is_none() => {
                 let rows = bytes.get(size_of::<DescribeHead>()..).unwrap_or_default();
                 let rows = <[PartitionState]>::ref_from_bytes(rows);
@@ -102,11 +161,7 @@ impl Shard {
             }
             What::Topic(..) | What::Counters(_) => {}
         }
-        gather.waiting -= 1;
-        if gather.waiting == 0 {
-            let gather = self.forward.gathers.remove(slot).expect("just seen");
-            self.answer_gathered(gather);
-        }
+        self.settle_part(slot);
     }
 
     fn answer_gathered(&mut self, Gather { request, what, .. }: Gather) {
@@ -117,6 +172,11 @@ impl Shard {
             _ if !is_live => {}
             What::Offsets(rows) => self.reply(id, |out| {
                 encode(out, reply(Kind::ListOffsets), 0, |out| list_offsets::encode(out, &rows));
+            }),
+            What::Deletions(rows) => self.reply(id, |out| {
+                encode(out, reply(Kind::DeleteRecords), 0, |out| {
+                    delete_records::encode(out, &rows);
+                });
             }),
             What::Topic(head, mut rows) => {
                 rows.sort_unstable_by_key(|row| row.partition.get());

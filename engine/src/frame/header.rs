@@ -12,6 +12,8 @@ pub enum FrameKind {
     Journal = 1,
     /// In a segment: one entry of one stream.
     Segment = 2,
+    /// Where a stream begins: one entry of it.
+    Start = 3,
 }
 
 /// What an entry holds. Numbers are never reused; 2, 3, 4 and 6 are reserved for queue
@@ -25,6 +27,8 @@ pub enum EntryKind {
     Catalog = 5,
     /// No data: the stream's segments are stored up to the base offset.
     Watermark = 7,
+    /// The stream begins at the base offset; the data says at which segment.
+    LogStart = 8,
 }
 
 impl EntryKind {
@@ -34,6 +38,7 @@ impl EntryKind {
             1 => Some(EntryKind::RecordBatch),
             5 => Some(EntryKind::Catalog),
             7 => Some(EntryKind::Watermark),
+            8 => Some(EntryKind::LogStart),
             _ => None,
         }
     }
@@ -44,6 +49,7 @@ impl EntryKind {
             EntryKind::RecordBatch => "record_batch",
             EntryKind::Catalog => "catalog",
             EntryKind::Watermark => "watermark",
+            EntryKind::LogStart => "log_start",
         }
     }
 }
@@ -78,7 +84,8 @@ pub struct FrameHeader {
     pub boot_epoch: U32,
     /// The broker's id: a stranger's file is noticed.
     pub broker_id: [u8; 16],
-    /// Journal: log sequence number. Segment: 0.
+    /// Journal: log sequence number. First frame of a segment: newest record time in ms of the
+    /// segment before it, 0 if not known. Else 0.
     pub lsn: U64,
     /// Journal: highest number known durable when this was written. Segment: the offset
     /// below which the partition's segments were durable then.

@@ -12,7 +12,7 @@ mod header;
 mod view;
 
 pub use header::{EntryHeader, EntryKind, FrameHeader, FrameKind};
-pub use view::{FrameKey, FrameMeta, FrameView, Unreadable, seal_frame};
+pub use view::{FrameKey, FrameMeta, FrameView, SegmentPlace, Unreadable, seal_frame};
 
 /// Unit of writing and alignment, in bytes.
 pub const BLOCK_BYTES: usize = 4096;

@@ -78,6 +78,20 @@ pub fn seal_frame(bytes: &mut [u8], meta: &FrameMeta, entries: usize, data_bytes
     frame_bytes
 }
 
+/// The one place of a frame in a segment. Topic ids and a partition's sequences are never used
+/// twice, so no frame of a file's earlier life has the place of a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentPlace {
+    /// Topic of the segment.
+    pub topic: wire::TopicId,
+    /// Partition of the segment.
+    pub partition: u32,
+    /// The segment's sequence.
+    pub sequence: u32,
+    /// Position in the segment's file.
+    pub position: u64,
+}
+
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
@@ -193,7 +207,17 @@ impl<'a> FrameView<'a> {
         })
     }
 
-    /// Whether this is the frame of this kind, file and position by this broker.
+    /// Whether this is the frame at this place of a segment by this broker.
+    pub fn is_at(&self, broker_id: &[u8; 16], place: &SegmentPlace) -> bool {
+        let mine = |entry: &EntryHeader| {
+            entry.topic == place.topic && entry.partition.get() == place.partition
+        };
+        self.belongs(FrameKind::Segment, broker_id, u64::from(place.sequence), place.position)
+            && matches!(self.entries, [entry] if mine(entry))
+    }
+
+    /// Whether this is the frame of this kind, file and position by this broker; what file it
+    /// is says the caller.
     pub fn belongs(
         &self,
         kind: FrameKind,

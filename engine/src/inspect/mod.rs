@@ -6,6 +6,7 @@
 mod content;
 mod journal;
 mod rehearsal;
+mod start;
 mod stream;
 mod verify;
 mod walk;
@@ -166,12 +167,17 @@ impl<'d, D: Disk> Directory<'d, D> {
         let changes = self.changes_in(|file| match file.path {
             FilePath::Segment { topic, .. } => topic == Store::CATALOG_TOPIC,
             FilePath::Journal { .. } => true,
-            FilePath::Superblock | FilePath::Spare { .. } => false,
+            FilePath::Superblock | FilePath::Start { .. } | FilePath::Spare { .. } => false,
         })?;
         for change in changes.into_values() {
             match change {
                 Change::Create { id, name, settings } => {
                     self.topics.insert(id, TopicEntry { name, settings, is_deleted: false });
+                }
+                Change::Alter { id, settings } => {
+                    if let Some(topic) = self.topics.get_mut(&id) {
+                        topic.settings = settings;
+                    }
                 }
                 Change::Delete { id } => {
                     if let Some(topic) = self.topics.get_mut(&id) {

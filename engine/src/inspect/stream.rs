@@ -16,6 +16,8 @@ const PROVEN: &str = "a later frame shows that it had been acknowledged";
 /// A stream's segments, oldest first, each walked to its end.
 pub(super) struct StreamWalk {
     stream: Stream,
+    /// Where the first segment begins.
+    base: u64,
     segments: Vec<SegmentWalk>,
 }
 
@@ -43,6 +45,7 @@ impl StreamWalk {
     pub(super) fn read<D: Disk>(
         directory: &mut Directory<'_, D>,
         stream: Stream,
+        base: u64,
         files: Vec<FileEntry>,
     ) -> Result<StreamWalk, InspectError> {
         let mut segments = Vec::new();
@@ -50,7 +53,7 @@ impl StreamWalk {
             segments.push(SegmentWalk::read(directory, file)?);
         }
         segments.sort_by_key(|segment| segment.sequence);
-        Ok(StreamWalk { stream, segments })
+        Ok(StreamWalk { stream, base, segments })
     }
 
     /// Gives every file its verdict.
@@ -71,7 +74,7 @@ impl StreamWalk {
     /// Offset behind the last record that counts.
     pub(super) fn end(&self) -> u64 {
         let counting = self.segments.iter().filter(|segment| segment.counts());
-        counting.map(|segment| segment.kept.to).max().unwrap_or(0)
+        counting.map(|segment| segment.kept.to).max().unwrap_or(self.base)
     }
 
     /// Records that count.
@@ -108,6 +111,13 @@ impl StreamWalk {
             chain.push(place);
             if watermark >= segment.kept.from {
                 return place;
+            }
+        }
+        // Before the oldest of them there may be one without a whole frame: a gap as well.
+        let oldest = chain.last().copied().unwrap_or(0);
+        if oldest > 0 && self.segments[oldest].kept.from != self.base {
+            for newer in chain {
+                self.segments[newer].verdict = Verdict::Unacknowledged;
             }
         }
         0
@@ -207,10 +217,8 @@ impl SegmentWalk {
                         walk.count(*position, view);
                     }
                 }
-                Piece::Stray(position, _) => {
-                    is_ended = true;
-                    walk.bad.get_or_insert(*position);
-                }
+                // Of the file's earlier life: nothing was written over it.
+                Piece::Stray(..) => is_ended = true,
                 Piece::Gap { from, why, .. } => {
                     is_newer |= !is_ended && matches!(why, Unreadable::Newer(_));
                     is_ended = true;

@@ -7,7 +7,7 @@ use wire::TopicId;
 
 use super::journal::Journals;
 use super::stream::StreamWalk;
-use super::{Directory, InspectError, Slot, Stream};
+use super::{Directory, InspectError, Slot, Stream, start};
 use crate::boot::BootError;
 use crate::catalog::Change;
 use crate::layout::FilePath;
@@ -29,7 +29,7 @@ pub enum Verdict {
     /// It was written ahead of records that a crash lost, so nothing in it was acknowledged; the
     /// next start removes it.
     Unacknowledged,
-    /// It belongs to a topic that was deleted; the next start removes it.
+    /// It belongs to a topic, or held records, that were deleted; the next start removes it.
     Deleted,
     /// What had been acknowledged is damaged.
     Corrupt {
@@ -178,9 +178,14 @@ fn streams<D: Disk>(
 ) -> Result<(), InspectError> {
     let topics = topics(directory, journals)?;
     let mut streams: BTreeMap<Stream, Vec<FileEntry>> = BTreeMap::new();
+    let mut start_files: BTreeMap<Stream, FileEntry> = BTreeMap::new();
     for file in &directory.files {
         if let FilePath::Segment { topic, partition, .. } = file.path {
             streams.entry((topic, partition)).or_default().push(file.clone());
+        }
+        if let FilePath::Start { topic, partition } = file.path {
+            start_files.insert((topic, partition), file.clone());
+            streams.entry((topic, partition)).or_default();
         }
     }
     for stream in journals.streams() {
@@ -188,12 +193,23 @@ fn streams<D: Disk>(
     }
     for (stream, files) in streams {
         if stream.0 != Store::CATALOG_TOPIC && !topics.contains(&stream.0) {
-            for file in files {
-                desk.file(&file, Kept::default(), Verdict::Deleted);
+            for file in files.iter().chain(start_files.get(&stream)) {
+                desk.file(file, Kept::default(), Verdict::Deleted);
             }
             continue;
         }
-        let walk = StreamWalk::read(directory, stream, files)?;
+        let start = match start_files.get(&stream) {
+            Some(file) => start::judge(directory, file, stream, desk)?,
+            None => None,
+        };
+        let first = start.map_or(0, |start| start.sequence);
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|file| sequence_of(&file.path) >= first);
+        for file in gone {
+            desk.file(&file, Kept::default(), Verdict::Deleted);
+        }
+        let base = start.map_or(0, |start| start.base);
+        let walk = StreamWalk::read(directory, stream, base, kept)?;
         let walk = walk.judge(journals.proven(stream), desk);
         desk.summary.records += walk.records();
         if stream.0 != Store::CATALOG_TOPIC {
@@ -203,6 +219,13 @@ fn streams<D: Disk>(
         }
     }
     Ok(())
+}
+
+const fn sequence_of(path: &FilePath) -> u32 {
+    match path {
+        FilePath::Segment { sequence, .. } => *sequence,
+        _ => 0,
+    }
 }
 
 /// The topics that there will be after the next start: unlike names, those count only as far as
@@ -222,9 +245,14 @@ fn topics<D: Disk>(
     let mut topics = BTreeSet::new();
     for (_, (_, change)) in dense {
         match change {
-            Change::Create { id, .. } => topics.insert(id),
-            Change::Delete { id } => topics.remove(&id),
-        };
+            Change::Create { id, .. } => {
+                topics.insert(id);
+            }
+            Change::Alter { .. } => {}
+            Change::Delete { id } => {
+                topics.remove(&id);
+            }
+        }
     }
     Ok(topics)
 }

@@ -47,7 +47,9 @@ impl<D: Disk> Directory<'_, D> {
         let mut owner = match file.path {
             FilePath::Journal { .. } => Owner::Journal(None),
             FilePath::Segment { sequence, .. } => Owner::Segment(u64::from(sequence)),
-            FilePath::Superblock | FilePath::Spare { .. } => return Ok(None),
+            FilePath::Superblock | FilePath::Start { .. } | FilePath::Spare { .. } => {
+                return Ok(None);
+            }
         };
         let key = self.key();
         let opened = Scanner::open(&mut self.pool, file.path.clone(), key);

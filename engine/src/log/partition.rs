@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
+use wire::topic::Settings;
 use wire::{Acks, TopicId};
 
 use super::cursors::Progress;
 use super::run::{Run, RunState};
 use super::segment::Segment;
-use crate::frame::EntryKind;
+use super::start::Start;
+use crate::frame::{EntryKind, SegmentPlace};
 use crate::layout::FilePath;
 
 /// A partition's number within its shard.
@@ -36,14 +38,22 @@ pub struct Partition {
     pub segment_bytes: u64,
     /// How long written records may wait for a flush.
     pub flush_ns: u64,
+    /// How long records are kept, in ms; 0 keeps them for ever.
+    pub retention_ms: u64,
+    /// Bytes of segments that are kept; 0 keeps all.
+    pub retention_bytes: u64,
     /// Offset of the oldest record.
     pub log_start: u64,
+    /// What the start file says, and shall say.
+    pub start: Start,
     /// Cursors and commits.
     pub progress: Progress,
     /// Runs in memory, contiguous up to the newest record.
     pub runs: VecDeque<Run>,
     /// Segments, oldest first; the last is written to if `writable`.
     pub segments: VecDeque<Segment>,
+    /// Segments that are no part of it any more, until their last reader has finished.
+    pub retired: Vec<Segment>,
     /// Whether the last segment may be written to: it was begun by this start.
     pub writable: bool,
     /// The segment after the last one, opened ahead.
@@ -92,10 +102,14 @@ impl Partition {
             kind,
             segment_bytes: u64::MAX,
             flush_ns: 0,
+            retention_ms: 0,
+            retention_bytes: 0,
             log_start: offset,
+            start: Start::at(offset),
             progress: Progress::at(offset),
             runs: VecDeque::new(),
             segments: VecDeque::new(),
+            retired: Vec::new(),
             writable: false,
             next: None,
             next_sequence: 0,
@@ -115,6 +129,27 @@ impl Partition {
             users: 0,
             is_deleted: false,
         }
+    }
+
+    /// Takes over what the topic's settings say; `segment_bytes` is what the broker's settings say.
+    pub fn take_settings(&mut self, settings: &Settings, segment_bytes: u64) {
+        self.segment_bytes = match settings.segment_bytes.get() {
+            0 => segment_bytes,
+            bytes => u64::from(bytes),
+        };
+        self.flush_ns = u64::from(settings.flush_ms.get()) * 1_000_000;
+        self.retention_ms = settings.retention_ms.get();
+        self.retention_bytes = settings.retention_bytes.get();
+    }
+
+    /// Path of its start file.
+    pub const fn start_path(&self) -> FilePath {
+        FilePath::Start { topic: self.topic, partition: self.number }
+    }
+
+    /// The place of a frame in one of its segments.
+    pub const fn place(&self, sequence: u32, position: u64) -> SegmentPlace {
+        SegmentPlace { topic: self.topic, partition: self.number, sequence, position }
     }
 
     /// Path of its segment with this sequence.
@@ -168,6 +203,8 @@ impl Partition {
         if self.next.as_ref().is_some_and(|next| next.sequence == sequence) {
             return self.next.as_mut();
         }
-        self.segments.iter_mut().rev().find(|segment| segment.sequence == sequence)
+        let retired = self.retired.iter_mut();
+        let mut all = self.segments.iter_mut().rev().chain(retired);
+        all.find(|segment| segment.sequence == sequence)
     }
 }

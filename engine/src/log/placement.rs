@@ -135,6 +135,7 @@ impl Store {
         }
         partition.segments.push_back(next);
         partition.writable = true;
+        self.retention.rolled(id);
         Ok(file)
     }
 
@@ -155,17 +156,19 @@ impl Store {
         run.position = segment.end;
         run.state = RunState::Writing;
         let bytes = run.frame_bytes();
+        let is_first = segment.end == 0;
         let end = segment.end + u64_of(bytes);
         let extent = if end <= segment.written_to { Extent::Written } else { Extent::Fresh };
         segment.push(run.base_offset, u64_of(bytes), run.max_timestamp_ms, INDEX_SPACING_BYTES);
         segment.users += 1;
         partition.users += 1;
+        let before = partition.segments.iter().rev().nth(1).filter(|_| is_first);
         let meta = FrameMeta {
             kind: FrameKind::Segment,
             key: identity.key,
             boot_epoch: identity.boot_epoch,
             broker_id: identity.broker_id,
-            lsn: 0,
+            lsn: before.map_or(0, |before| before.newest.recorded()),
             // Not `durable()`: that counts what only the journal holds, and a lost background
             // write below it would look like damage to acknowledged data.
             watermark: partition.runs_stored,
@@ -335,6 +338,8 @@ impl Store {
         self.dirty.retain(|&other| other != id);
         self.placing.retain(|&other| other != id);
         self.flushing.retain(|&other| other != id);
+        self.starts.forget(id);
+        self.retention.forget(id);
     }
 
     /// Frees deleted partitions that nothing names any more: closes and deletes their files.
@@ -345,12 +350,16 @@ impl Store {
                 return true;
             }
             let sequences: Vec<u32> = all_segments(partition).map(|s| s.sequence).collect();
-            let paths = sequences.iter().map(|&sequence| partition.path(sequence)).collect();
+            let mut paths: Vec<_> =
+                sequences.iter().map(|&sequence| partition.path(sequence)).collect();
+            if partition.start.is_there() {
+                paths.push(partition.start_path());
+            }
             for &sequence in &sequences {
                 self.close_segment_file(batch, id, sequence);
             }
             self.partitions.remove(id.0);
-            if !sequences.is_empty() {
+            if !paths.is_empty() {
                 batch.ops.push(Op::FilesDelete { tag: StoreTag::Delete.tag(), paths });
             }
             false
@@ -359,7 +368,7 @@ impl Store {
 }
 
 fn all_segments(partition: &Partition) -> impl Iterator<Item = &Segment> {
-    partition.segments.iter().chain(partition.next.iter())
+    partition.segments.iter().chain(&partition.retired).chain(&partition.next)
 }
 
 /// Writes the header and the entry table of a run's frame into its buffer.

@@ -9,7 +9,7 @@ use super::run::First;
 use super::segment::IndexEntry;
 use super::store::Store;
 use super::stream::{Covered, Frame, Piece, Stream};
-use crate::frame::{BLOCK_BYTES, FrameKind, FrameView, RUN_PREFIX_BYTES};
+use crate::frame::{BLOCK_BYTES, FrameView, RUN_PREFIX_BYTES};
 use crate::pool::Pool;
 use crate::port::{Fault, Time};
 use crate::settings::INDEX_SPACING_BYTES;
@@ -117,9 +117,8 @@ impl Store {
     /// What the first block of the frame at `place` says, if it is one.
     pub(super) fn frame_of(&self, place: &DiskPlace, block: &[u8]) -> Option<Frame> {
         let head = FrameView::read_head(block, self.identity.key).ok()?;
-        let sequence = u64::from(place.segment);
-        let broker_id = &self.identity.broker_id;
-        let belongs = head.belongs(FrameKind::Segment, broker_id, sequence, place.position);
+        let here = self.partition(place.partition).place(place.segment, place.position);
+        let belongs = head.is_at(&self.identity.broker_id, &here);
         let [entry] = head.entries else { return None };
         let data_bytes = usize_of(entry.length.get());
         let bytes = head.frame_bytes();

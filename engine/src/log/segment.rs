@@ -26,6 +26,40 @@ pub enum SegmentFile {
     Missing,
 }
 
+/// The newest time of a segment's records, in ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Newest {
+    /// It is this; `i64::MIN` without records.
+    Known(i64),
+    /// Nobody has looked; by this time they were written.
+    WrittenBy(i64),
+}
+
+impl Newest {
+    /// What its age is judged by.
+    pub const fn at_most(self) -> i64 {
+        match self {
+            Newest::Known(ms) | Newest::WrittenBy(ms) => ms,
+        }
+    }
+
+    /// Whether a record of that time, or a later one, may be there.
+    pub const fn may_reach(self, timestamp_ms: i64) -> bool {
+        match self {
+            Newest::Known(ms) => ms >= timestamp_ms,
+            Newest::WrittenBy(_) => true,
+        }
+    }
+
+    /// As the segment behind it records it; 0 is not known.
+    pub const fn recorded(self) -> u64 {
+        match self {
+            Newest::Known(ms) if ms > 0 => ms.cast_unsigned(),
+            Newest::Known(_) | Newest::WrittenBy(_) => 0,
+        }
+    }
+}
+
 /// One segment.
 #[derive(Debug)]
 pub struct Segment {
@@ -37,6 +71,8 @@ pub struct Segment {
     pub next_offset: Option<u64>,
     /// Position behind its last frame.
     pub end: u64,
+    /// Newest time of its records.
+    pub newest: Newest,
     /// Its file.
     pub file: SegmentFile,
     /// Its file once more, opened to be sent out of the page cache.
@@ -66,6 +102,7 @@ impl Segment {
             base_offset,
             next_offset: None,
             end: 0,
+            newest: Newest::Known(i64::MIN),
             file: SegmentFile::Closed,
             buffered: SegmentFile::Closed,
             was_buffered: false,
@@ -93,6 +130,9 @@ impl Segment {
             self.index.push(IndexEntry { base_offset, position: self.end, max_timestamp_ms });
         } else if let Some(last) = self.index.last_mut() {
             last.max_timestamp_ms = last.max_timestamp_ms.max(max_timestamp_ms);
+        }
+        if let Newest::Known(newest) = &mut self.newest {
+            *newest = (*newest).max(max_timestamp_ms);
         }
         self.end += bytes;
     }

@@ -218,7 +218,7 @@ impl Store {
 
     /// A segment's file was opened, or not.
     pub fn file_opened(&mut self, slot: FileSlot, result: Result<u64, Fault>) {
-        if self.buffered_opened(slot, result).is_some() {
+        if self.start_opened(slot, result) || self.buffered_opened(slot, result).is_some() {
             return;
         }
         let Some(&(id, sequence)) = self.segment_files.get(&slot) else {

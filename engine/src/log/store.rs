@@ -12,9 +12,11 @@ use super::cursors::Via;
 use super::files::FileSlots;
 use super::journal::Journal;
 use super::partition::{Partition, PartitionId};
+use super::retention::Retention;
 use super::run::{Run, RunState};
 use super::segment_files::Space;
 use super::slab::Slab;
+use super::start::Starts;
 use super::stream::Streams;
 use super::watermark::Unproven;
 use crate::counters::Counters;
@@ -48,6 +50,8 @@ pub enum StoreTag {
     SegmentFlush(u32),
     /// Deletion of files.
     Delete,
+    /// Write of a start file; number in [`Store::starts`].
+    Start(u32),
     /// Not the store's: the read of a fetch.
     Read(u32),
 }
@@ -62,6 +66,7 @@ impl StoreTag {
             StoreTag::SegmentFlush(slot) => (3, u64::from(slot)),
             StoreTag::Delete => (4, 0),
             StoreTag::Read(slot) => (5, u64::from(slot)),
+            StoreTag::Start(slot) => (6, u64::from(slot)),
         };
         assert!(value < 1 << 56, "tags have 56 bits for a number");
         Tag(kind << 56 | value)
@@ -78,6 +83,7 @@ impl StoreTag {
             3 => StoreTag::SegmentFlush(slot),
             4 => StoreTag::Delete,
             5 => StoreTag::Read(slot),
+            6 => StoreTag::Start(slot),
             kind => unreachable!("no op of the store has tag kind {kind}"),
         }
     }
@@ -171,6 +177,10 @@ pub struct Store {
     pub streams: Streams,
     /// The device failed: nothing more is written.
     pub failed: Option<Fault>,
+    /// Start files.
+    pub starts: Starts,
+    /// Segments that have served their time.
+    pub retention: Retention,
     /// Spare files left.
     pub spares: std::ops::Range<u32>,
     /// What it counts.
@@ -219,6 +229,8 @@ impl Store {
             space: Space::default(),
             streams: Streams::default(),
             failed: None,
+            starts: Starts::default(),
+            retention: Retention::default(),
             counters: Counters::default(),
             notices: Vec::new(),
         }
@@ -372,7 +384,7 @@ impl Store {
         Ok(base_offset)
     }
 
-    fn refuse(&self) -> Result<(), ErrorCode> {
+    pub(crate) fn refuse(&self) -> Result<(), ErrorCode> {
         match self.failed {
             None => Ok(()),
             Some(Fault::ENOSPC) => Err(ErrorCode::StorageFull),
@@ -578,7 +590,9 @@ impl Store {
 
     /// Adds a partition.
     pub fn add_partition(&mut self, partition: Partition) -> PartitionId {
-        PartitionId(self.partitions.insert(partition))
+        let id = PartitionId(self.partitions.insert(partition));
+        self.note_limits(id);
+        id
     }
 
     /// The catalog's stream.

@@ -417,6 +417,18 @@ impl Streams {
         }
     }
 
+    /// Forgets the streams of one of the partition's segments.
+    pub fn remove_segment(&mut self, pool: &mut Pool, id: PartitionId, sequence: u32) {
+        let all = self.by_offset.range((id, 0, 0)..=(id, u64::MAX, u32::MAX));
+        let mine = |slot: &u32| {
+            self.streams.get(*slot).is_some_and(|stream| stream.place.segment == sequence)
+        };
+        let slots: Vec<u32> = all.map(|&(_, _, slot)| slot).filter(mine).collect();
+        for slot in slots {
+            self.remove(pool, slot);
+        }
+    }
+
     /// Drops the streams that nobody came back to.
     pub fn sweep(&mut self, pool: &mut Pool, now: Time, settings: &Settings) {
         if self.sweep_at.is_none_or(|due| now < due) {

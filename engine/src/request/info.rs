@@ -99,7 +99,7 @@ impl Shard {
             }
         }
         if elsewhere > 0 {
-            self.gather_offsets(request, &entries, replies);
+            self.gather_offsets(request, &entries, replies, 0);
             return Ok(Answer::Later);
         }
         let envelope = Envelope::reply(Kind::ListOffsets, request.correlation_id);

@@ -1,10 +1,13 @@
 //! Requests: one file per family, one line per kind.
 
+mod alter;
+mod delete_records;
 mod fetch;
 mod info;
 mod produce;
 mod topics;
 
+pub use delete_records::DeletionWait;
 pub use fetch::{Fetch, FetchLists};
 pub use produce::{Ask, Produce};
 pub use topics::new_partition;
@@ -112,7 +115,9 @@ impl Shard {
             Kind::Ping => self.ping(request),
             Kind::Metadata => self.metadata(request),
             // One shard writes the catalog.
-            Kind::CreateTopic | Kind::DeleteTopic if self.catalog_stream.is_none() => {
+            Kind::CreateTopic | Kind::DeleteTopic | Kind::AlterTopic
+                if self.catalog_stream.is_none() =>
+            {
                 self.relay(CATALOG_SHARD, kind.number(), request);
                 Ok(Answer::Later)
             }
@@ -123,6 +128,8 @@ impl Shard {
             Kind::Fetch => self.fetch(now, request),
             Kind::ListOffsets => self.list_offsets(request),
             Kind::Stats => self.stats(request),
+            Kind::AlterTopic => self.alter_topic(now, request),
+            Kind::DeleteRecords => self.delete_records(request),
             Kind::QueueCreate
             | Kind::QueueDelete
             | Kind::QueueDescribe

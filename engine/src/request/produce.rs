@@ -264,6 +264,7 @@ impl Shard {
 
     /// Answers everything that waits for a partition with an error.
     pub(crate) fn fail_waiters(&mut self, id: PartitionId, code: ErrorCode) {
+        self.fail_deletions(id, code);
         let Some(partition) = self.store.partitions.get_mut(id.0) else { return };
         let (topic, number) = (partition.topic, partition.number);
         let durable = std::mem::take(&mut partition.durable_waiters);

@@ -56,7 +56,7 @@ impl Shard {
         let id = self.topic_id(name)?;
         let again = self.catalog.pending.iter().any(|pending| match &pending.change {
             Change::Delete { id: other } => *other == id,
-            Change::Create { .. } => false,
+            Change::Create { .. } | Change::Alter { .. } => false,
         });
         if again {
             return Err(UNKNOWN_TOPIC);
@@ -108,12 +108,12 @@ impl Shard {
         }
     }
 
-    fn topic_id(&self, name: &str) -> Result<TopicId, Refusal> {
+    pub(super) fn topic_id(&self, name: &str) -> Result<TopicId, Refusal> {
         let id = self.catalog.names.get(name).copied();
         id.filter(|id| self.catalog.topics.contains_key(id)).ok_or(UNKNOWN_TOPIC)
     }
 
-    fn append_change(
+    pub(super) fn append_change(
         &mut self,
         now: Time,
         request: Request,
@@ -153,6 +153,7 @@ impl Shard {
     pub(crate) fn apply_change(&mut self, change: Change) {
         match change {
             Change::Create { id, name, settings } => self.add_topic(id, name, settings),
+            Change::Alter { id, settings } => self.alter(&id, &settings),
             Change::Delete { id } => self.drop_topic(&id),
         }
     }
@@ -160,16 +161,19 @@ impl Shard {
     /// Answers who asked for a change that every shard has applied.
     pub(crate) fn answer_change(&mut self, pending: &PendingChange) {
         if self.conns.live(pending.conn).is_some() {
-            let (kind, created) = match &pending.change {
-                Change::Create { id, .. } => (Kind::CreateTopic, Some(*id)),
-                Change::Delete { .. } => (Kind::DeleteTopic, None),
+            let kind = match &pending.change {
+                Change::Create { .. } => Kind::CreateTopic,
+                Change::Alter { .. } => Kind::AlterTopic,
+                Change::Delete { .. } => Kind::DeleteTopic,
             };
             let envelope = Envelope::reply(kind, pending.correlation_id);
             self.reply(pending.conn.0, |out| {
-                encode(out, envelope, 0, |out| {
-                    if let Some(topic_id) = created {
-                        out.extend_from_slice(CreateReply { topic_id }.as_bytes());
+                encode(out, envelope, 0, |out| match &pending.change {
+                    Change::Create { id, .. } => {
+                        out.extend_from_slice(CreateReply { topic_id: *id }.as_bytes());
                     }
+                    Change::Alter { settings, .. } => out.extend_from_slice(settings.as_bytes()),
+                    Change::Delete { .. } => {}
                 });
             });
         }
@@ -213,20 +217,17 @@ pub fn new_partition(
     offset: u64,
 ) -> Partition {
     let mut partition = Partition::new(id, number, EntryKind::RecordBatch, offset);
-    partition.segment_bytes = match settings.segment_bytes.get() {
-        0 => store.settings.segment_bytes,
-        bytes => u64::from(bytes),
-    };
-    partition.flush_ns = u64::from(settings.flush_ms.get()) * 1_000_000;
+    partition.take_settings(settings, store.settings.segment_bytes);
     partition
 }
 
-const UNKNOWN_TOPIC: Refusal = Refusal::new(ErrorCode::UnknownTopic, "no topic has this name");
+pub(super) const UNKNOWN_TOPIC: Refusal =
+    Refusal::new(ErrorCode::UnknownTopic, "no topic has this name");
 
 /// Shortest segment that a topic may ask for.
 const SEGMENT_BYTES_MIN: u32 = 128 * 1024;
 
-fn invalid_settings(settings: &Settings) -> Option<&'static str> {
+pub(super) fn invalid_settings(settings: &Settings) -> Option<&'static str> {
     if !(1..=limits::TOPIC_PARTITIONS_MAX).contains(&settings.partitions.get()) {
         return Some("a topic has 1 to 10,000 partitions");
     }

@@ -80,11 +80,12 @@ fn numbers_are_the_ones_told() {
     assert_eq!(meaning("`frame::FrameHeader", "version"), version);
     let log2 = frame::BLOCK_BYTES.ilog2().to_string();
     assert_eq!(meaning("`frame::FrameHeader", "block_log2"), log2);
+    let [journal, segment, start] = [FrameKind::Journal, FrameKind::Segment, FrameKind::Start];
     let kinds =
-        format!("{} journal, {} segment", FrameKind::Journal as u8, FrameKind::Segment as u8);
+        format!("{} journal, {} segment, {} start", journal as u8, segment as u8, start as u8);
     assert_eq!(meaning("`frame::FrameHeader", "kind"), kinds);
     let known: Vec<u16> = (0..=u16::MAX).filter(|n| EntryKind::from_u16(*n).is_some()).collect();
-    assert_eq!(known, [1, 5, 7], "the table of entry kinds names them");
+    assert_eq!(known, [1, 5, 7, 8], "the table of entry kinds names them");
 }
 
 #[test]
@@ -106,6 +107,7 @@ fn paths_are_the_ones_listed() {
         zeroed(FilePath::Superblock),
         zeroed(FilePath::Journal { shard: 0, index: 0 }),
         zeroed(FilePath::Segment { topic: [0; 16], partition: 0, sequence: 0 }),
+        zeroed(FilePath::Start { topic: [0; 16], partition: 0 }),
         zeroed(FilePath::Spare { number: 0 }),
     ];
     document::assert_lines("paths", &listed, &code);

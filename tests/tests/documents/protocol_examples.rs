@@ -15,6 +15,7 @@ fn encoded() -> Vec<(&'static str, Vec<u8>)> {
         ("hello-request", hello_request()),
         ("metadata-request", bytes(|out| metadata::encode_request(out, &["a", "bc"]))),
         ("metadata-reply", bytes(metadata_reply)),
+        ("alter-request", bytes(alter_request)),
         ("name-request", bytes(|out| topic::NameRequest { name: "a" }.encode(out))),
         ("stats-reply", bytes(|out| stats::encode_reply(out, [("a_ns", 5)].into_iter()))),
         ("record", record()),
@@ -44,6 +45,13 @@ fn metadata_reply(out: &mut Vec<u8>) {
     metadata::encode_topic_count(out, 1);
     let owner = PartitionOwner { shard: 0.into(), reserved: 0.into(), leader_epoch: 5.into() };
     metadata::encode_topic(out, "a", 0, &[7; 16], [owner].into_iter());
+}
+
+fn alter_request(out: &mut Vec<u8>) {
+    let mut settings = topic::Settings::new(0);
+    settings.retention_ms = 1000.into();
+    let changes = topic::CHANGE_RETENTION;
+    topic::AlterRequest { changes, settings: &settings, name: "a" }.encode(out);
 }
 
 fn record() -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! The protocol's structures: offset, size, type and name of each field.
 
-use wire::{batch, fetch, frame, hello, list_offsets, metadata, produce, topic};
+use wire::{batch, delete_records, fetch, frame, hello, list_offsets, metadata, produce, topic};
 
 use crate::document::PROTOCOL;
 use crate::drawing::{self, Layout, layout};
@@ -44,9 +44,17 @@ fn connection() -> [Layout; 3] {
     ]
 }
 
-fn topics() -> [Layout; 6] {
+fn topics() -> [Layout; 8] {
     [
-        layout!(topic::Settings { partitions, visibility, reserved, flush_ms, segment_bytes }),
+        layout!(topic::Settings {
+            partitions,
+            visibility,
+            reserved,
+            flush_ms,
+            segment_bytes,
+            retention_ms,
+            retention_bytes,
+        }),
         layout!(topic::CreateReply { topic_id }),
         layout!(topic::DescribeHead { topic_id, settings }),
         layout!(topic::PartitionState {
@@ -59,6 +67,14 @@ fn topics() -> [Layout; 6] {
             segment_bytes,
             segments,
             leader_epoch,
+        }),
+        layout!(delete_records::RequestEntry { topic_id, partition, reserved, before_offset }),
+        layout!(delete_records::ReplyEntry {
+            topic_id,
+            partition,
+            error,
+            reserved,
+            log_start_offset,
         }),
         layout!(list_offsets::RequestEntry { topic_id, partition, timestamp_ms }),
         layout!(list_offsets::ReplyEntry {

@@ -1,7 +1,7 @@
 //! The protocol's kinds, error codes, flags, levels and limits.
 
 use wire::topic::Visibility;
-use wire::{Acks, ErrorCode, Kind, frame, limits, list_offsets};
+use wire::{Acks, ErrorCode, Kind, frame, limits, list_offsets, topic};
 
 use crate::document::{self, PROTOCOL};
 
@@ -52,6 +52,15 @@ fn flags_and_levels_are_the_ones_listed() {
         .filter_map(|byte| Some(format!("{byte} | {}", Visibility::from_u8(byte)?.name())))
         .collect();
     document::assert_lines("visibility", &PROTOCOL.columns("Visibility", 2), &visibility);
+
+    let changes = [
+        format!("{} | CHANGE_FLUSH", topic::CHANGE_FLUSH),
+        format!("{} | CHANGE_SEGMENT_BYTES", topic::CHANGE_SEGMENT_BYTES),
+        format!("{} | CHANGE_RETENTION", topic::CHANGE_RETENTION),
+        format!("{} | CHANGE_RETENTION_BYTES", topic::CHANGE_RETENTION_BYTES),
+    ];
+    document::assert_lines("changes", &PROTOCOL.columns("Changes", 2), &changes);
+    assert_eq!(topic::CHANGES_ALL.count_ones(), 4, "every change is listed");
 
     let timestamps = [
         format!("{} | TIMESTAMP_LATEST", list_offsets::TIMESTAMP_LATEST),

@@ -7,7 +7,7 @@ use engine::settings::PROBE_SPACE_NS;
 use pelton_tests::model::{Fate, Model, Place, Topic};
 use pelton_tests::sim_client::SimClient;
 use pelton_tests::world::World;
-use wire::Acks;
+use wire::{Acks, topic};
 
 /// Long enough to go straight to the segment.
 const RECORD_BYTES: usize = 9_000;
@@ -29,7 +29,7 @@ impl Life {
         let mut life = Life { world, client, model, place: ([0; 16], 0) };
         life.until(|life| life.client.is_ready());
         let now = life.world.now();
-        life.client.create_topic(now, &mut life.model, "t", 1);
+        life.client.create_topic(now, &mut life.model, "t", topic::Settings::new(1));
         life.until(|life| life.client.in_flight() == 0);
         let Some(&Topic::Live(id, _)) = life.model.topics.get("t") else { panic!("created") };
         life.place = (id, 0);

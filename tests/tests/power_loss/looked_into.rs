@@ -11,7 +11,7 @@ use pelton_tests::inspection::{Inspection, inspect};
 use pelton_tests::model::{Model, Place, Topic};
 use pelton_tests::sim_client::SimClient;
 use pelton_tests::world::World;
-use wire::Acks;
+use wire::{Acks, topic};
 
 /// So long that each record is a run of its own, and several segments are filled.
 const RECORD_BYTES: usize = 30_000;
@@ -34,7 +34,7 @@ fn several_segments() -> (SimDisk, Place) {
         panic!("it never came about");
     };
     done(&mut world, &mut client, &mut model);
-    client.create_topic(world.now(), &mut model, "t", 1);
+    client.create_topic(world.now(), &mut model, "t", topic::Settings::new(1));
     done(&mut world, &mut client, &mut model);
     let Some(&Topic::Live(id, _)) = model.topics.get("t") else { panic!("it was created") };
     for _ in 0..RECORDS {

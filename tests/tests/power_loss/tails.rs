@@ -13,7 +13,7 @@ use pelton_tests::inspection::inspect;
 use pelton_tests::model::{Model, Place, Topic};
 use pelton_tests::sim_client::SimClient;
 use pelton_tests::world::World;
-use wire::Acks;
+use wire::{Acks, topic};
 
 /// Small enough that long ones fit into one segment of the tiny limits.
 const BATCHES: u64 = 9;
@@ -61,7 +61,7 @@ fn written(length: usize, death: Death) -> (SimDisk, Place) {
     let mut world = World::boot(&Settings::tiny(), SimDisk::new(7), 7).expect("a first start");
     let mut client = SimClient::connect(&mut world, &mut model);
     until(&mut world, &mut client, &mut model, |client, _| client.is_ready());
-    client.create_topic(world.now(), &mut model, "t", 1);
+    client.create_topic(world.now(), &mut model, "t", topic::Settings::new(1));
     until(&mut world, &mut client, &mut model, |client, _| client.in_flight() == 0);
     let Some(&Topic::Live(id, _)) = model.topics.get("t") else { panic!("it was created") };
     let place = (id, 0);

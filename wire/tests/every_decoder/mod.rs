@@ -3,7 +3,8 @@
 use pelton_wire::batch::{Batch, Batches, read_varint};
 use pelton_wire::frame::ErrorReply;
 use pelton_wire::limits::FRAME_HEADER_BYTES;
-use pelton_wire::{FrameHeader, fetch, hello, list_offsets, metadata, produce, stats, topic};
+use pelton_wire::{FrameHeader, delete_records, fetch, hello};
+use pelton_wire::{list_offsets, metadata, produce, stats, topic};
 use zerocopy::FromBytes;
 
 /// Runs every decoder over the same bytes and walks all that it accepts. Gives how many accepted.
@@ -22,6 +23,8 @@ pub fn decode_as_everything(bytes: &[u8]) -> usize {
         fetch_reply(bytes),
         list_offsets::decode_request(bytes).is_ok(),
         list_offsets::decode_reply(bytes).is_ok(),
+        delete_records::decode_request(bytes).is_ok(),
+        delete_records::decode_reply(bytes).is_ok(),
         stats_reply(bytes),
         batches(bytes),
         read_varint(bytes).is_some_and(|(_, length)| length <= bytes.len()),
@@ -53,7 +56,8 @@ fn topic_bodies(bytes: &[u8]) -> bool {
     let name = topic::NameRequest::decode(bytes).map(|request| request.name);
     let describe = topic::DescribeReply::decode(bytes).is_ok();
     let id = topic::CreateReply::ref_from_bytes(bytes).is_ok();
-    let named = create.or(name).map(topic::invalid_name);
+    let alter = topic::AlterRequest::decode(bytes).map(|alter| alter.name);
+    let named = create.or(alter).or(name).map(topic::invalid_name);
     named.is_ok() || describe || id
 }
 

@@ -3,7 +3,8 @@
 use pelton_wire::batch::BatchBuilder;
 use pelton_wire::frame::{self, Envelope, ErrorReply};
 use pelton_wire::metadata::{Endpoint, PartitionOwner};
-use pelton_wire::{Acks, Kind, fetch, hello, list_offsets, metadata, produce, stats, topic};
+use pelton_wire::{Acks, Kind, delete_records, fetch, hello};
+use pelton_wire::{list_offsets, metadata, produce, stats, topic};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// One body each, and some whole frames.
@@ -53,7 +54,7 @@ fn connection() -> [Encode; 5] {
     ]
 }
 
-fn topics() -> [Encode; 5] {
+fn topics() -> [Encode; 6] {
     let owner = PartitionOwner { shard: 1.into(), reserved: 0.into(), leader_epoch: 4.into() };
     [
         Box::new(move |out| {
@@ -64,6 +65,11 @@ fn topics() -> [Encode; 5] {
         Box::new(|out| {
             let settings = topic::Settings::new(4);
             topic::CreateRequest { settings: &settings, name: "orders" }.encode(out);
+        }),
+        Box::new(|out| {
+            let (changes, settings) = (topic::CHANGE_RETENTION, topic::Settings::new(4));
+            let name = "orders";
+            topic::AlterRequest { changes, settings: &settings, name }.encode(out);
         }),
         Box::new(|out| topic::NameRequest { name: "orders" }.encode(out)),
         Box::new(|out| out.extend_from_slice(&[7; 16])),
@@ -85,7 +91,7 @@ fn produce_request(out: &mut Vec<u8>) {
     out.extend_from_slice(&batch.repeat(2));
 }
 
-fn data() -> [Encode; 6] {
+fn data() -> [Encode; 8] {
     let timing = produce::Timing { queue_ns: 1.into(), append_ns: 2.into(), commit_ns: 3.into() };
     [
         Box::new(produce_request),
@@ -105,6 +111,12 @@ fn data() -> [Encode; 6] {
             row.batches_bytes = u32::try_from(batch.len()).expect("small").into();
             fetch::encode_reply_control(out, &[row; 2]);
             out.extend_from_slice(&batch.repeat(2));
+        }),
+        Box::new(|out| {
+            delete_records::encode(out, &[delete_records::RequestEntry::new_zeroed(); 2]);
+        }),
+        Box::new(|out| {
+            delete_records::encode(out, &[delete_records::ReplyEntry::new_zeroed(); 2]);
         }),
         Box::new(|out| list_offsets::encode(out, &[list_offsets::RequestEntry::new_zeroed(); 2])),
         Box::new(|out| list_offsets::encode(out, &[list_offsets::ReplyEntry::new_zeroed(); 2])),

@@ -1,5 +1,7 @@
 //! `pelton topic`.
 
+mod upkeep;
+
 use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,6 +32,10 @@ enum TopicCommand {
     List(ListArgs),
     /// Show a topic's settings and its partitions' offsets
     Describe(NameArgs),
+    /// Change a topic's settings
+    Alter(upkeep::AlterArgs),
+    /// Delete the oldest records of a topic
+    DeleteRecords(upkeep::DeleteRecordsArgs),
     /// Delete a topic and all its records
     Delete(NameArgs),
 }
@@ -56,6 +62,12 @@ struct CreateArgs {
     /// Segment size at which a new one is begun; 0 takes the broker's
     #[arg(long, default_value = "0", value_name = "BYTES", value_parser = segment_bytes)]
     segment_bytes: u32,
+    /// How long records are kept, by their own time; 0 keeps them for ever
+    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = retention)]
+    retention: u64,
+    /// Bytes of segments that each partition keeps; 0 keeps all
+    #[arg(long, default_value = "0", value_name = "BYTES", value_parser = size::bytes)]
+    retention_bytes: u64,
     #[command(flatten)]
     format: FormatArgs,
     #[command(flatten)]
@@ -107,6 +119,8 @@ pub fn run(args: &TopicArgs) -> Result<ExitCode, Failure> {
         TopicCommand::Create(args) => create(args)?,
         TopicCommand::List(args) => list(args)?,
         TopicCommand::Describe(args) => describe(args)?,
+        TopicCommand::Alter(args) => upkeep::alter(args)?,
+        TopicCommand::DeleteRecords(args) => return upkeep::delete_records(args),
         TopicCommand::Delete(args) => delete(args)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -117,6 +131,8 @@ fn create(args: &CreateArgs) -> Result<(), Failure> {
     settings.visibility = Visibility::from(args.visibility) as u8;
     settings.flush_ms = args.flush.into();
     settings.segment_bytes = args.segment_bytes.into();
+    settings.retention_ms = args.retention.into();
+    settings.retention_bytes = args.retention_bytes.into();
     let topic_id = args.server.connect()?.create_topic(&args.topic, &settings)?;
     match args.format.format {
         Format::Table => {
@@ -161,10 +177,10 @@ fn describe(args: &NameArgs) -> Result<(), Failure> {
     match args.format.format {
         Format::Table => {
             let mut text = format!(
-                "topic {} id {} visibility {visibility} flush {} ms\n\n",
+                "topic {} id {} visibility {visibility} {}\n\n",
                 args.topic,
                 hex(&description.head.topic_id),
-                settings.flush_ms
+                upkeep::told(settings)
             );
             text.push_str(&partition_table(&description));
             output::print(&text)
@@ -175,6 +191,8 @@ fn describe(args: &NameArgs) -> Result<(), Failure> {
             "visibility": visibility,
             "flush_ms": settings.flush_ms.get(),
             "segment_bytes": settings.segment_bytes.get(),
+            "retention_ms": settings.retention_ms.get(),
+            "retention_bytes": settings.retention_bytes.get(),
             "partitions": partition_rows(&description),
         })),
     }
@@ -232,6 +250,12 @@ fn name(text: &str) -> Result<String, String> {
 fn milliseconds(text: &str) -> Result<u32, String> {
     let duration: Duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     u32::try_from(duration.as_millis()).map_err(|_| String::from("at most 49 days"))
+}
+
+/// A time to keep records, in ms.
+fn retention(text: &str) -> Result<u64, String> {
+    let duration: Duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    u64::try_from(duration.as_millis()).map_err(|_| String::from("that is too long"))
 }
 
 fn segment_bytes(text: &str) -> Result<u32, String> {
