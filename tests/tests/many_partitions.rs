@@ -30,7 +30,7 @@ fn created(topics: &[(&str, u32)]) -> SimDisk {
     };
     while !turn(&mut world, &mut client, &mut model) {}
     for (name, partitions) in topics {
-        client.create_topic(world.now(), &mut model, name, *partitions);
+        client.create_topic(world.now(), &mut model, name, wire::topic::Settings::new(*partitions));
         while !turn(&mut world, &mut client, &mut model) {}
         let is_live = matches!(model.topics.get(*name), Some(Topic::Live(..)));
         assert!(is_live, "{name}: {:?}", model.topics);
