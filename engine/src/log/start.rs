@@ -364,8 +364,9 @@ impl Store {
 }
 
 fn is_free(segment: &Segment) -> bool {
-    let opening = matches!(segment.file, SegmentFile::Opening(_));
-    segment.users == 0 && !segment.extending && !opening
+    let opening = |file: SegmentFile| matches!(file, SegmentFile::Opening(_));
+    let is_opening = opening(segment.file) || opening(segment.buffered);
+    segment.users == 0 && !segment.extending && !is_opening
 }
 
 impl Partition {
