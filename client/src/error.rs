@@ -232,8 +232,8 @@ impl std::fmt::Display for ClientError {
                 write!(
                     f,
                     "offset {offset} of partition {partition} is out of range: topic {topic} holds \
-                     {log_start_offset} up to, but not including, {high_watermark} there; go on at one \
-                     of these"
+                     {log_start_offset} up to, but not including, {high_watermark} there; go on \
+                     at one of these"
                 )
             }
             ClientError::Corrupt { .. }
