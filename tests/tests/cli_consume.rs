@@ -155,3 +155,25 @@ fn a_consumer_goes_on_when_the_broker_comes_back() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("trying again"), "{told}");
 }
+
+#[test]
+fn several_shards_are_written_and_read_like_one_with_ports_of_their_own_or_without() {
+    for ports in ["on", "off"] {
+        let dir = TempDir::new().expect("a temporary folder");
+        let flags = ["--shards=2", &format!("--shard-ports={ports}")];
+        let broker = Broker::try_start(dir.path(), &flags).expect("two shards");
+        ok(&broker, &["topic", "create", "a", "--partitions", "4"]);
+        ok(&broker, &["topic", "create", "b", "--partitions", "3"]);
+        produce(&broker, "a", "3", "first\n");
+        produce(&broker, "b", "2", "second\n");
+        produce(&broker, "a", "0", "third\n");
+        produce(&broker, "b", "1", "fourth\n");
+        let expected = "a3:first b2:second a0:third b1:fourth ";
+        assert_eq!(consume(&broker, &["a", "b"]), expected, "ports {ports}");
+        let lines: String = (0..1000).map(|n| format!("k{}:{n}\n", n % 13)).collect();
+        let produced = broker.run(&["produce", "a", "-K", ":"], lines.as_bytes());
+        assert_eq!(produced.stderr.trim(), "1000 records acknowledged", "ports {ports}");
+        let printed = ok(&broker, &["consume", "a", "--exit-at-end", "-f", r"%p %k %v\n"]);
+        assert_eq!(printed.lines().count(), 1002, "ports {ports}");
+    }
+}
