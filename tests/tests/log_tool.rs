@@ -81,6 +81,22 @@ fn records_read_back_and_nothing_is_written() {
 }
 
 #[test]
+fn several_shards_are_one_directory() {
+    let dir = tempdir().expect("a folder");
+    let broker = Broker::try_start(dir.path(), &["--shards=2"]).expect("a new directory");
+    broker.run(&["topic", "create", "t", "--partitions=8"], b"").expect_success();
+    let input: String = (0..RECORDS).map(|n| format!("k{n}:v\n")).collect();
+    broker.run(&["produce", "t", "-K", ":"], input.as_bytes()).expect_success();
+    broker.kill();
+    let verified = lines(&log("verify", dir.path(), &["--json"]).expect_success());
+    let summary = of_type(&verified, "summary")[0];
+    assert_eq!((&summary["is_sound"], &summary["records"]), (&true.into(), &RECORDS.into()));
+    let journals = of_type(&verified, "file");
+    let is_second = |file: &&&Value| file["file"] == "journal/1/0000.jnl";
+    assert!(journals.iter().any(|file| is_second(&file)), "each shard has a journal");
+}
+
+#[test]
 fn filters_leave_out_what_is_not_asked_for() {
     let dir = written();
     let dump = |flags: &[&str]| {

@@ -129,8 +129,7 @@ pub fn verify<D: Disk>(
         desk.file(file, Kept::default(), Verdict::Unused);
     }
     let mut summary = desk.summary;
-    let shards = directory.superblock.shards.get();
-    summary.refusal = super::rehearse(directory.disk, shards).err();
+    summary.refusal = super::rehearse(directory.disk).err();
     Ok(summary)
 }
 
