@@ -78,6 +78,7 @@ impl Reporting for Uring {
         let buffers = match features.buffers {
             Registration::Registered => "registered".to_owned(),
             Registration::Refused(errno) => unregistered(errno),
+            Registration::Off => "not registered, as asked".to_owned(),
         };
         vec![
             ("io", Backend::Uring.to_string()),
@@ -94,7 +95,7 @@ impl Reporting for Uring {
             bytes_zeroed: ring.bytes_zeroed,
             buffers_registered: match self.features().buffers {
                 Registration::Registered => 1,
-                Registration::Refused(_) => 0,
+                Registration::Refused(_) | Registration::Off => 0,
             },
             doorbells_rung: ring.mesh.doorbells,
             mesh_bytes_received: ring.mesh.bytes_received,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::device::{Calibration, Device};
+use crate::io::uring::SyncMethod;
 
 /// Everything the banner tells. `R` is the engine's report on recovery.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct Banner<'a, R> {
     pub device: &'a Device,
     /// How commits are made durable.
     pub calibration: &'a Calibration,
+    /// By which method.
+    pub sync: SyncMethod,
     /// Where the data is.
     pub data_dir: &'a Path,
     /// Knobs that were changed.
@@ -60,7 +63,11 @@ impl<R: fmt::Display> fmt::Display for Banner<'_, R> {
             Some(bytes) => writeln!(f, ", aligned to {bytes} bytes")?,
             None => writeln!(f, ", alignment unknown, 4096 bytes used")?,
         }
-        writeln!(f, "  commits   {}", self.calibration)?;
+        let method = match self.sync {
+            SyncMethod::Dsync => "RWF_DSYNC",
+            SyncMethod::Fsync => "write and flush",
+        };
+        writeln!(f, "  commits   {method} ({})", self.calibration)?;
         if let Some(hint) = self.calibration.hint() {
             writeln!(f, "            {hint}")?;
         }
@@ -127,6 +134,7 @@ mod tests {
             backend: &[("io", "uring".to_owned()), ("buffers", "registered".to_owned())],
             device: &Device { file_system: "ext4", alignment: Some(512) },
             calibration: &Calibration { dsync: us(200), flush: us(100) },
+            sync: SyncMethod::Fsync,
             data_dir: Path::new("/data"),
             knobs: &["read-bytes 4096".to_owned()],
             memory_bytes: 256 << 20,
@@ -142,7 +150,7 @@ mod tests {
             "  buffers   registered\n",
             "/data on ext4, aligned to 512 bytes",
             "200 µs",
-            "much faster",
+            "commits   write and flush",
             "read-bytes 4096",
             "256 MiB",
             "CPU 1",

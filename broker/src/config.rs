@@ -101,6 +101,11 @@ impl Config {
         if let Some(sentence) = self.invalid_ports() {
             return Some(sentence);
         }
+        if self.io == Backend::Glommio && self.tuning.has_ring_knobs() {
+            let sentence = "registered-buffers, multishot and sync-method are not glommio's: \
+                            leave them out, or use --io uring";
+            return Some(sentence.to_owned());
+        }
         if self.io == Backend::Glommio && self.tuning.fetch_path == FetchPath::SendFile {
             let sentence = "fetch-path is sendfile, which glommio does not have: use --io uring, \
                             or --fetch-path memory or direct";

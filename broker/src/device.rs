@@ -15,6 +15,7 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::blocks::Blocks;
 use crate::directory;
+use crate::io::uring::SyncMethod;
 
 /// Rounds of the calibration, for each method.
 const CALIBRATION_ROUNDS: usize = 21;
@@ -204,7 +205,7 @@ impl Device {
 /// How long one durable write takes by each method, in the median.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Calibration {
-    /// One write with `RWF_DSYNC`: what the broker does.
+    /// One write with `RWF_DSYNC`.
     pub dsync: Duration,
     /// A plain write and then an `fdatasync`.
     pub flush: Duration,
@@ -221,7 +222,7 @@ impl Calibration {
         })
     }
 
-    /// Something to tell the user: the method in use is a bad one here, or something is wrong.
+    /// Something to tell the user: something is wrong.
     pub fn hint(&self) -> Option<&'static str> {
         if self.dsync.max(self.flush) < DEVICE_MIN {
             return Some(
@@ -236,18 +237,23 @@ impl Calibration {
                  finishes durable writes; stop it, or commits will be as slow",
             );
         }
-        let is_slow = self.dsync.as_nanos() * 2 > self.flush.as_nanos() * 3;
-        is_slow.then_some(
-            "on this device a write and a flush are much faster than one RWF_DSYNC write, which \
-             is what commits use",
-        )
+        None
+    }
+
+    /// The method that is faster here. Near each other, one operation is better than two.
+    pub const fn faster(&self) -> SyncMethod {
+        if self.dsync.as_nanos() * 2 > self.flush.as_nanos() * 3 {
+            SyncMethod::Fsync
+        } else {
+            SyncMethod::Dsync
+        }
     }
 }
 
 impl fmt::Display for Calibration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (dsync, flush) = (self.dsync.as_micros(), self.flush.as_micros());
-        write!(f, "RWF_DSYNC (4 KiB median {dsync} µs; write and flush {flush} µs)")
+        write!(f, "4 KiB, median: RWF_DSYNC {dsync} µs; write and flush {flush} µs")
     }
 }
 

@@ -22,7 +22,7 @@ use crate::device::{Calibration, Device, Lock};
 use crate::directory::DataDir;
 use crate::disk::FileDisk;
 use crate::io::maintenance::Maintenance;
-use crate::io::uring::{self, Endpoints, Uring};
+use crate::io::uring::{self, Endpoints, SyncMethod, Uring, Ways};
 use crate::listen::Listening;
 use crate::mesh::{Mesh, MeshEnd};
 use crate::run::Pace;
@@ -95,12 +95,18 @@ fn serve_locked(config: &Config) -> Result<(), ServeError> {
     let listening =
         Listening::open(address, config.shards(), config.shard_ports).map_err(ServeError::setup)?;
     let (address, shard_ports) = (listening.address, listening.shard_ports.clone());
-    let (shards, recovery) = prepare(config, &cores, listening)?;
+    let mut ways = config.tuning.ways(&calibration);
+    if config.io == Backend::Glommio {
+        // Its files are opened so that every write is durable.
+        ways.sync = SyncMethod::Dsync;
+    }
+    let (shards, recovery) = prepare(config, ways, &cores, listening)?;
     threads::run(shards, |backend| {
         Banner {
             backend: &backend,
             device: &device,
             calibration: &calibration,
+            sync: ways.sync,
             data_dir: &config.data_dir,
             knobs: &config.changed_knobs(),
             memory_bytes: config.memory_bytes,
@@ -116,6 +122,7 @@ fn serve_locked(config: &Config) -> Result<(), ServeError> {
 /// Recovers the data and readies the shards.
 fn prepare(
     config: &Config,
+    ways: Ways,
     cores: &[usize],
     listening: Listening,
 ) -> Result<(Vec<Prepared>, BootReport), ServeError> {
@@ -124,7 +131,7 @@ fn prepare(
         .map_err(ServeError::setup)?;
     let mut settings = config.engine_settings();
     settings.spares = spares.numbers;
-    let ring = ring_settings(&mut settings, config.io)?;
+    let ring = ring_settings(&mut settings, config.io, ways)?;
     let mut disk = FileDisk::new(dir.clone());
     let (shards, report) = boot(&settings, &mut disk, clock::now(), seed()?)
         .map_err(|error| ServeError::Setup(format!("{}: {error}", config.data_dir.display())))?;
@@ -188,6 +195,7 @@ fn choose_cores(config: &Config) -> Result<Vec<usize>, ServeError> {
 fn ring_settings(
     settings: &mut engine::settings::Settings,
     backend: Backend,
+    ways: Ways,
 ) -> Result<uring::Settings, ServeError> {
     let shards = usize::from(settings.shards);
     let per_file = shards * backend.descriptors_per_file();
@@ -218,6 +226,7 @@ fn ring_settings(
         // A few more than the engine wants, so that it is the one who refuses, and says so.
         connections_max: count(settings.connections_max + CONNECTIONS_REFUSED_MAX),
         files_max: count(settings.files_max),
+        ways,
         ..uring::Settings::default()
     })
 }

@@ -3,6 +3,10 @@
 
 use engine::settings::Settings;
 
+use crate::device::Calibration;
+use crate::io::uring::{SyncMethod, Ways};
+
+pub use crate::io::uring::{Buffers, Receive};
 pub use engine::settings::FetchPath;
 
 const KIB: u64 = 1024;
@@ -19,6 +23,38 @@ pub struct Tuning {
     pub read_ahead_bytes: u64,
     /// Disk reads of one shard's fetches that may be under way at once.
     pub reads_in_flight: u32,
+    /// Whether the buffer memory is registered with the kernel.
+    pub registered_buffers: Buffers,
+    /// How small frames are received.
+    pub multishot: Receive,
+    /// How commits are made durable.
+    pub sync_method: SyncChoice,
+}
+
+/// How commits are made durable: by what, or by what was faster when the broker started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncChoice {
+    /// What the calibration found to be faster.
+    #[default]
+    Auto,
+    /// One write with `RWF_DSYNC`.
+    Dsync,
+    /// A plain write, then a flush.
+    Fsync,
+}
+
+impl SyncChoice {
+    /// Every choice.
+    pub const ALL: [SyncChoice; 3] = [SyncChoice::Auto, SyncChoice::Dsync, SyncChoice::Fsync];
+
+    /// Its name, as flags have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SyncChoice::Auto => "auto",
+            SyncChoice::Dsync => "dsync",
+            SyncChoice::Fsync => "fsync",
+        }
+    }
 }
 
 impl Default for Tuning {
@@ -28,6 +64,9 @@ impl Default for Tuning {
             read_bytes: 256 * KIB,
             read_ahead_bytes: 2 * MIB,
             reads_in_flight: 16,
+            registered_buffers: Buffers::Registered,
+            multishot: Receive::Multishot,
+            sync_method: SyncChoice::Auto,
         }
     }
 }
@@ -45,8 +84,33 @@ impl Tuning {
     /// Name and value of every knob, as its flag has them.
     pub(crate) fn rows(&self) -> Vec<(&'static str, String)> {
         let numbers = self.bounds().map(|(name, value, ..)| (name, value.to_string()));
-        let words = [("fetch-path", self.fetch_path.name().to_owned())];
+        let on_off = |is_on| if is_on { "on" } else { "off" };
+        let words = [
+            ("fetch-path", self.fetch_path.name()),
+            ("registered-buffers", on_off(self.registered_buffers == Buffers::Registered)),
+            ("multishot", on_off(self.multishot == Receive::Multishot)),
+            ("sync-method", self.sync_method.name()),
+        ];
+        let words = words.map(|(name, word)| (name, word.to_owned()));
         words.into_iter().chain(numbers).collect()
+    }
+
+    /// Whether a knob of the ring was changed.
+    pub(crate) fn has_ring_knobs(&self) -> bool {
+        let usual = Tuning::default();
+        self.registered_buffers != usual.registered_buffers
+            || self.multishot != usual.multishot
+            || self.sync_method != usual.sync_method
+    }
+
+    /// How a ring uses the kernel, on a device that was measured.
+    pub(crate) fn ways(&self, calibration: &Calibration) -> Ways {
+        let sync = match self.sync_method {
+            SyncChoice::Auto => calibration.faster(),
+            SyncChoice::Dsync => SyncMethod::Dsync,
+            SyncChoice::Fsync => SyncMethod::Fsync,
+        };
+        Ways { buffers: self.registered_buffers, receive: self.multishot, sync }
     }
 
     /// What a shard makes of them.

@@ -44,6 +44,15 @@ macro_rules! contract {
             )*
         }
 
+        mod uring_other_ways {
+            $(
+                #[test]
+                fn $name() {
+                    super::$cases::$name(&mut super::uring_stage::rig_of_other_ways(super::pool()));
+                }
+            )*
+        }
+
         #[cfg(feature = "glommio")]
         mod glommio {
             $(

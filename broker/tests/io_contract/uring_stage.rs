@@ -8,7 +8,7 @@ use engine::pool::Pool;
 use pelton_broker::directory::DataDir;
 use pelton_broker::io::Io;
 use pelton_broker::io::maintenance::Maintenance;
-use pelton_broker::io::uring::{Endpoints, Settings, Uring};
+use pelton_broker::io::uring::{Buffers, Endpoints, Receive, Settings, SyncMethod, Uring, Ways};
 use pelton_broker::mesh::Mesh;
 use tempfile::TempDir;
 
@@ -31,7 +31,14 @@ pub struct RealStage<I> {
 }
 
 pub fn rig(pool: Pool) -> Rig {
-    let stage = stage(&pool);
+    let stage = stage(&pool, Ways::USUAL);
+    Rig::new(Box::new(stage), pool)
+}
+
+/// Every knob of the ring the other way round.
+pub fn rig_of_other_ways(pool: Pool) -> Rig {
+    let (buffers, receive, sync) = (Buffers::Plain, Receive::Single, SyncMethod::Fsync);
+    let stage = stage(&pool, Ways { buffers, receive, sync });
     Rig::new(Box::new(stage), pool)
 }
 
@@ -39,20 +46,20 @@ pub fn rig(pool: Pool) -> Rig {
 pub fn linked(pools: Vec<Pool>) -> Vec<Rig> {
     let ends = Mesh::weave(pools.iter().map(Pool::shared_arena).collect());
     let rig = |(end, pool)| {
-        let mut stage = stage(&pool);
+        let mut stage = stage(&pool, Ways::USUAL);
         stage.io.join(end).expect("a descriptor is free");
         Rig::new(Box::new(stage), pool)
     };
     ends.into_iter().zip(pools).map(rig).collect()
 }
 
-fn stage(pool: &Pool) -> RealStage<Uring> {
+fn stage(pool: &Pool, ways: Ways) -> RealStage<Uring> {
     let dir = TempDir::new().expect("a temporary folder");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let maintenance = Maintenance::start(DataDir::new(dir.path().to_owned())).expect("a thread");
     let endpoints = Endpoints { listeners: vec![listener], stop: None, maintenance };
-    let settings = Settings { connections_max: 64, files_max: 16, ..Settings::default() };
+    let settings = Settings { connections_max: 64, files_max: 16, ways, ..Settings::default() };
     let io = Uring::new(pool, settings, endpoints).expect("io_uring is here");
     RealStage { io, address, clients: Vec::new(), _dir: dir }
 }

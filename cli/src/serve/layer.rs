@@ -227,6 +227,8 @@ mod tests {
                 "insecure_bind" => "true",
                 "shard_ports" => "on",
                 "fetch_path" => "direct",
+                "registered_buffers" | "multishot" => "off",
+                "sync_method" => "fsync",
                 "io" => "glommio",
                 _ => "1",
             };

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use engine::pool::{Arena, Slice};
 use io_uring::Submitter;
 
+use super::setup::Buffers;
+
 /// The kernel registers at most 1 GiB as one buffer.
 const PART_BYTES: usize = 1 << 30;
 
@@ -16,6 +18,8 @@ pub enum Registration {
     Registered,
     /// No; the errno says why.
     Refused(i32),
+    /// No: it was not asked to.
+    Off,
 }
 
 /// Asks for huge pages: a buffer of many small pages is many segments to the block layer, which
@@ -53,9 +57,16 @@ impl Memory {
     ///
     /// # Safety
     /// The `Memory` outlives the ring, or at least all that the ring does with these buffers.
-    pub unsafe fn register(arena: Arc<Arena>, submitter: &Submitter<'_>) -> io::Result<Memory> {
+    pub unsafe fn register(
+        arena: Arc<Arena>,
+        submitter: &Submitter<'_>,
+        buffers: Buffers,
+    ) -> io::Result<Memory> {
         let base = arena.base().as_ptr();
         gather_pages(&arena);
+        if buffers == Buffers::Plain {
+            return Ok(Memory { arena, registration: Registration::Off });
+        }
         let mut parts = Vec::new();
         let mut at = 0;
         while at < arena.len() {
@@ -90,7 +101,7 @@ impl Memory {
                 assert!(len == 0 || (offset + len - 1) / PART_BYTES == part, "inside one part");
                 Some(u16::try_from(part).expect("an arena is smaller than 64 TiB"))
             }
-            Registration::Refused(_) => None,
+            Registration::Refused(_) | Registration::Off => None,
         };
         let address = self.arena.base().as_ptr().wrapping_add(offset);
         Span { address, len: slice.len, buffer }

@@ -12,6 +12,7 @@ use rustix::net::Shutdown;
 
 use super::arena::Memory;
 use super::recv_ring::{self, RecvRing};
+use super::setup::Receive;
 use super::token::{Kind, Token, next_generation};
 use crate::directory::fault;
 use crate::io::sendfile::{self, Finished, Job};
@@ -115,6 +116,7 @@ struct Message {
 pub struct Conns {
     conns: Vec<Conn>,
     capacity: usize,
+    receive: Receive,
     /// Boxed because their addresses must hold while the vector grows.
     #[allow(clippy::vec_box, reason = "the kernel is given the addresses of the elements")]
     messages: Vec<Box<Message>>,
@@ -123,17 +125,26 @@ pub struct Conns {
 
 impl Conns {
     /// A table for at most `capacity` connections.
-    pub const fn new(capacity: usize) -> Conns {
-        Conns { conns: Vec::new(), capacity, messages: Vec::new(), messages_used: 0 }
+    pub const fn new(capacity: usize, receive: Receive) -> Conns {
+        Conns { conns: Vec::new(), capacity, receive, messages: Vec::new(), messages_used: 0 }
     }
 
-    /// Arms a multishot receive.
+    /// Arms a receive into provided buffers.
     pub fn recv(&mut self, conn: ConnId) -> squeue::Entry {
+        let receive = self.receive;
         let entry = self.open(conn);
         assert!(matches!(entry.receiving, Receiving::No), "one receive at a time");
         entry.receiving = Receiving::Provided;
         let token = Token { kind: Kind::Recv, generation: entry.generation, index: conn.0 };
-        opcode::RecvMulti::new(Fixed(conn.0), recv_ring::GROUP).build().user_data(token.user_data())
+        let operation = match receive {
+            Receive::Multishot => opcode::RecvMulti::new(Fixed(conn.0), recv_ring::GROUP).build(),
+            // The kernel takes a buffer of the group, as long as it is.
+            Receive::Single => opcode::Recv::new(Fixed(conn.0), std::ptr::null_mut(), 0)
+                .buf_group(recv_ring::GROUP)
+                .build()
+                .flags(squeue::Flags::BUFFER_SELECT),
+        };
+        operation.user_data(token.user_data())
     }
 
     /// Receives into a buffer.

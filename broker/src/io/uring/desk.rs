@@ -63,8 +63,12 @@ impl Desk {
         Desk {
             memory,
             buffers,
-            conns: Conns::new(size(settings.connections_max)),
-            storage: Storage::new(settings.connections_max, size(settings.files_max)),
+            conns: Conns::new(size(settings.connections_max), settings.ways.receive),
+            storage: Storage::new(
+                settings.connections_max,
+                size(settings.files_max),
+                settings.ways.sync,
+            ),
             maintenance,
             senders: None,
             jobs: Vec::new(),
@@ -235,7 +239,7 @@ impl Desk {
                 staged.extend(next);
                 self.jobs.extend(job);
             }
-            Kind::Storage => self.storage.completed(completion, dones),
+            Kind::Storage => staged.extend(self.storage.completed(completion, dones)),
             Kind::Accept => {
                 if let Ok(index) = completion.count() {
                     self.conns.accepted(index, dones);

@@ -9,8 +9,13 @@ use super::*;
 use crate::directory::DataDir;
 use crate::mesh::Mesh;
 
-const SMALL: Settings =
-    Settings { submissions: 4, completions: 8, connections_max: 2, files_max: 2 };
+const SMALL: Settings = Settings {
+    submissions: 4,
+    completions: 8,
+    connections_max: 2,
+    files_max: 2,
+    ways: Ways::USUAL,
+};
 
 struct Shard {
     uring: Uring,

@@ -48,7 +48,7 @@ use crate::clock;
 use crate::mesh::{MeshCounters, MeshEnd, Rest};
 
 pub use self::arena::Registration;
-pub use self::setup::{Features, Settings, SetupError};
+pub use self::setup::{Buffers, Features, Receive, Settings, SetupError, SyncMethod, Ways};
 
 /// How long a dropped ring waits for the kernel to let go of the arena.
 const DRAIN_ROUNDS_MAX: u32 = 50;
@@ -119,7 +119,7 @@ impl Uring {
             buffers
                 .register(&ring.submitter())
                 .map_err(|error| setup::failed("the receive buffers", error))?;
-            Memory::register(arena, &ring.submitter())
+            Memory::register(arena, &ring.submitter(), settings.ways.buffers)
                 .map_err(|error| setup::failed("the buffer memory", error))?
         };
         let door = Door::open(setup::descriptor(&ring));

@@ -20,11 +20,63 @@ pub struct Settings {
     pub connections_max: u32,
     /// Open files.
     pub files_max: u32,
+    /// How it uses the kernel; each way means the same.
+    pub ways: Ways,
+}
+
+/// How a ring uses the kernel: knobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ways {
+    /// Whether the arena is registered.
+    pub buffers: Buffers,
+    /// How provided buffers are received into.
+    pub receive: Receive,
+    /// How a write is made durable.
+    pub sync: SyncMethod,
+}
+
+impl Ways {
+    /// What is best on most machines.
+    pub const USUAL: Ways =
+        Ways { buffers: Buffers::Registered, receive: Receive::Multishot, sync: SyncMethod::Dsync };
+}
+
+/// Whether the arena is registered as fixed buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buffers {
+    /// If the kernel lets it.
+    Registered,
+    /// No.
+    Plain,
+}
+
+/// How provided buffers are received into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receive {
+    /// One operation brings many buffers.
+    Multishot,
+    /// One operation brings one.
+    Single,
+}
+
+/// How a write is made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMethod {
+    /// `RWF_DSYNC`.
+    Dsync,
+    /// A plain write, then a flush of the file.
+    Fsync,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { submissions: 1024, completions: 8192, connections_max: 1024, files_max: 1024 }
+        Settings {
+            submissions: 1024,
+            completions: 8192,
+            connections_max: 1024,
+            files_max: 1024,
+            ways: Ways::USUAL,
+        }
     }
 }
 

@@ -12,13 +12,32 @@ use io_uring::{Submitter, opcode, squeue};
 
 use super::arena::Memory;
 use super::conns::Completion;
+use super::setup::SyncMethod;
 use super::token::{Kind, Token};
 
 #[derive(Debug)]
 enum Pending {
-    Write { tag: Tag },
-    Read { tag: Tag, buf: FillBuf },
-    Flush { tag: Tag },
+    Write {
+        tag: Tag,
+    },
+    /// It is to be durable, but is not yet when it is written: its file is flushed then.
+    WriteThenFlush {
+        tag: Tag,
+        file: FileSlot,
+        len: u32,
+    },
+    /// It is written, so many bytes, and being flushed.
+    Written {
+        tag: Tag,
+        len: u32,
+    },
+    Read {
+        tag: Tag,
+        buf: FillBuf,
+    },
+    Flush {
+        tag: Tag,
+    },
 }
 
 /// The open files and what is under way on them.
@@ -27,6 +46,7 @@ pub struct Storage {
     /// Place of file 0 in the ring's file table.
     base: u32,
     capacity: usize,
+    sync: SyncMethod,
     files: Vec<Option<Arc<OwnedFd>>>,
     pending: Vec<Option<Pending>>,
     free: Vec<u32>,
@@ -51,19 +71,23 @@ pub struct Write {
 
 impl Storage {
     /// A table for at most `capacity` files at `base` of the ring's file table.
-    pub const fn new(base: u32, capacity: usize) -> Storage {
-        Storage { base, capacity, files: Vec::new(), pending: Vec::new(), free: Vec::new() }
+    pub const fn new(base: u32, capacity: usize, sync: SyncMethod) -> Storage {
+        Storage { base, capacity, sync, files: Vec::new(), pending: Vec::new(), free: Vec::new() }
     }
 
     /// Writes.
     pub fn write(&mut self, memory: &Memory, write: Write) -> squeue::Entry {
         let fd = self.fixed(write.file);
-        let token = self.track(Pending::Write { tag: write.tag });
-        let span = memory.span(write.slice);
-        let flags = match write.sync {
-            Sync::Written => 0,
-            Sync::Durable => libc::RWF_DSYNC,
+        let Write { file, tag, slice, .. } = write;
+        let (flags, pending) = match (write.sync, self.sync) {
+            (Sync::Written, _) => (0, Pending::Write { tag }),
+            (Sync::Durable, SyncMethod::Dsync) => (libc::RWF_DSYNC, Pending::Write { tag }),
+            (Sync::Durable, SyncMethod::Fsync) => {
+                (0, Pending::WriteThenFlush { tag, file, len: slice.len })
+            }
         };
+        let token = self.track(pending);
+        let span = memory.span(slice);
         let entry = match span.buffer {
             Some(buffer) => opcode::WriteFixed::new(fd, span.address, span.len, buffer)
                 .offset(write.position)
@@ -107,13 +131,21 @@ impl Storage {
 
     /// Makes completed writes durable.
     pub fn flush(&mut self, file: FileSlot, tag: Tag) -> squeue::Entry {
+        self.flush_for(file, Pending::Flush { tag })
+    }
+
+    fn flush_for(&mut self, file: FileSlot, pending: Pending) -> squeue::Entry {
         let fd = self.fixed(file);
-        let token = self.track(Pending::Flush { tag });
+        let token = self.track(pending);
         opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build().user_data(token)
     }
 
-    /// One of these completed.
-    pub fn completed(&mut self, completion: Completion, dones: &mut Vec<Done>) {
+    /// One of these completed. May give an entry to submit.
+    pub fn completed(
+        &mut self,
+        completion: Completion,
+        dones: &mut Vec<Done>,
+    ) -> Option<squeue::Entry> {
         let index = completion.token.index;
         let pending = self.pending[usize::try_from(index).expect("u32 fits usize")].take();
         self.free.push(index);
@@ -122,7 +154,14 @@ impl Storage {
             Pending::Write { tag } => Done::Wrote { tag, result },
             Pending::Read { tag, buf } => Done::Read { tag, buf, result },
             Pending::Flush { tag } => Done::Flushed { tag, result: result.map(drop) },
+            Pending::WriteThenFlush { tag, file, len } if result == Ok(len) => {
+                return Some(self.flush_for(file, Pending::Written { tag, len }));
+            }
+            // Short, or failed: that is final.
+            Pending::WriteThenFlush { tag, .. } => Done::Wrote { tag, result },
+            Pending::Written { tag, len } => Done::Wrote { tag, result: result.map(|_| len) },
         });
+        None
     }
 
     /// Puts an opened file into the ring's file table.

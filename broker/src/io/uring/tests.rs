@@ -13,8 +13,13 @@ use engine::port::{
 use super::*;
 use crate::directory::DataDir;
 
-const TINY: Settings =
-    Settings { submissions: 4, completions: 8, connections_max: 2, files_max: 2 };
+const TINY: Settings = Settings {
+    submissions: 4,
+    completions: 8,
+    connections_max: 2,
+    files_max: 2,
+    ways: Ways::USUAL,
+};
 /// Patience with a slow machine; a test that gets here has failed.
 const GIVE_UP_NS: u64 = 10_000_000_000;
 
