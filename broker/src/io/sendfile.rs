@@ -80,7 +80,7 @@ impl Senders {
             let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
             let wake = Arc::new(wake);
             let (jobs, inbox) = mpsc::channel();
-            let helper = Helper {
+            let worker = Worker {
                 inbox,
                 wake: Arc::clone(&wake),
                 outbox: outbox.clone(),
@@ -88,7 +88,7 @@ impl Senders {
             };
             let handle = thread::Builder::new()
                 .name(format!("sendfile-{number}"))
-                .spawn(move || helper.work())?;
+                .spawn(move || worker.work())?;
             threads.push(Thread { jobs: Some(jobs), wake, handle: Some(handle) });
         }
         Ok(Senders { threads, finished })
@@ -131,7 +131,7 @@ fn wake(eventfd: &OwnedFd) {
 }
 
 /// A thread's own state.
-struct Helper {
+struct Worker {
     inbox: Receiver<Job>,
     wake: Arc<OwnedFd>,
     outbox: Sender<Finished>,
@@ -148,7 +148,7 @@ struct Open {
     sent: u32,
 }
 
-impl Helper {
+impl Worker {
     fn work(self) {
         let mut open: Vec<Open> = Vec::new();
         loop {
