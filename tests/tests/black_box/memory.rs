@@ -15,6 +15,8 @@ const CONNECTIONS: u64 = 800;
 const CONNECTION_BYTES_MAX: u64 = 16 * 1024;
 /// The program itself, and the 5 % that are allowed beside the bound.
 const PROGRAM_BYTES: u64 = 24 * MIB;
+/// What glommio registers for file buffers.
+const GLOMMIO_BYTES: u64 = 8 * MIB;
 
 /// The largest resident set so far.
 fn rss_bytes_max(pid: u32) -> u64 {
@@ -60,8 +62,17 @@ fn fetch_from_the_beginning(topic_id: wire::TopicId) -> Vec<u8> {
 
 #[test]
 fn memory_stays_within_its_bound() {
+    stays_within(MEMORY_BYTES + PROGRAM_BYTES, &[]);
+}
+
+#[test]
+fn glommio_adds_its_own_buffers_only() {
+    stays_within(MEMORY_BYTES + PROGRAM_BYTES + GLOMMIO_BYTES, &["--io=glommio"]);
+}
+
+fn stays_within(bound: u64, flags: &[&str]) {
     let dir = tempdir().expect("a folder");
-    let broker = Broker::start(dir.path());
+    let broker = Broker::try_start(dir.path(), flags).expect("it starts");
     let mut connection =
         Connection::connect(broker.address(), &ConnectOptions::default()).expect("it serves");
     let settings = client::topic_settings(1);
@@ -77,7 +88,7 @@ fn memory_stays_within_its_bound() {
     fill(broker.address());
     connection.ping().expect("everyone else is served");
 
-    let bound = MEMORY_BYTES + CONNECTIONS * CONNECTION_BYTES_MAX + PROGRAM_BYTES;
+    let bound = bound + CONNECTIONS * CONNECTION_BYTES_MAX;
     let used = rss_bytes_max(broker.pid());
     assert!(used <= bound, "{} MiB are above the bound of {} MiB", used / MIB, bound / MIB);
 }

@@ -92,7 +92,7 @@ fn tell(world: &Rc<World>, books: &Rc<RefCell<Books>>, finished: Finished) {
     match finished {
         Finished::Opened { file, result } => {
             let (world, books) = (Rc::clone(world), Rc::clone(books));
-            world.begin();
+            world.begin(0);
             glommio::spawn_local(async move {
                 let opened = match result {
                     Ok(opened) => {
@@ -105,7 +105,7 @@ fn tell(world: &Rc<World>, books: &Rc<RefCell<Books>>, finished: Finished) {
                     books.borrow_mut().storage.install(file, opened);
                     bytes
                 });
-                world.end(Done::FileOpened { file, result });
+                world.end(0, Done::FileOpened { file, result });
             })
             .detach();
         }

@@ -18,6 +18,7 @@ mod tests;
 mod world;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -42,8 +43,9 @@ use super::uring::Endpoints;
 use super::{Io, Wait};
 use crate::clock;
 
-/// Memory that glommio registers for file buffers; what does not fit comes from the heap.
-pub const IO_MEMORY_BYTES: usize = 16 << 20;
+/// Memory that glommio registers for file buffers. Operations whose buffers would go beyond it
+/// wait for others to end.
+pub const IO_MEMORY_BYTES: usize = 8 << 20;
 /// Entries of each of glommio's three submission queues; more are handed over in parts.
 const RING_DEPTH: usize = 512;
 /// How long the main future sleeps to make the executor hand over what tasks have queued. It has
@@ -97,7 +99,7 @@ struct Books {
 struct Staged {
     /// Connections with a new op.
     conns: Vec<Rc<Conn>>,
-    files: Vec<(Rc<File>, FileOp)>,
+    files: VecDeque<(Rc<File>, FileOp)>,
     closing: Vec<Rc<File>>,
 }
 
@@ -199,21 +201,20 @@ impl Glommio {
             }
             // Its sockets have no descriptor for another thread.
             Op::SendFile { conn, .. } => {
-                self.world.begin();
-                self.world.end(Done::Sent { conn, result: Err(Fault::EINVAL) });
+                self.world.tell(Done::Sent { conn, result: Err(Fault::EINVAL) });
             }
             Op::Close { conn } => self.staged.conn(&self.world, conn, Conn::close),
             // Glommio cannot have a worker submit a write, so `extent` makes no difference.
             Op::Write { file, tag, slice, position, sync, extent: _ } => {
                 let op = FileOp::Write { tag, slice, position, sync };
-                self.staged.files.push((storage.get(file), op));
+                self.staged.files.push_back((storage.get(file), op));
             }
             Op::Read { file, tag, buf, position, len } => {
                 let op = FileOp::Read { tag, buf, position, len };
-                self.staged.files.push((storage.get(file), op));
+                self.staged.files.push_back((storage.get(file), op));
             }
             Op::Flush { file, tag } => {
-                self.staged.files.push((storage.get(file), FileOp::Flush { tag }));
+                self.staged.files.push_back((storage.get(file), FileOp::Flush { tag }));
             }
             Op::FileOpen { file, path, open } => maintenance.push(Job::Open { file, path, open }),
             Op::FileExtend { file, from, to, fill } => {
@@ -240,17 +241,24 @@ impl Staged {
         for conn in self.conns.drain(..) {
             conn.wake();
         }
-        let needs_kernel = !self.files.is_empty();
-        for (file, op) in self.files.drain(..) {
+        let mut needs_kernel = false;
+        while let Some((file, op)) = self.files.pop_front() {
+            let bytes = op.bytes();
+            if !world.has_room(bytes) {
+                // An operation that ends ends a wait, and the next one comes here again.
+                self.files.push_front((file, op));
+                break;
+            }
             let world = Rc::clone(world);
-            world.begin();
+            world.begin(bytes);
             glommio::spawn_local(async move {
                 let done = file.perform(&world, op).await;
                 // Before it is told: then the file has no user left.
                 drop(file);
-                world.end(done);
+                world.end(bytes, done);
             })
             .detach();
+            needs_kernel = true;
         }
         for file in self.closing.drain(..) {
             let books = Rc::clone(books);
@@ -310,6 +318,7 @@ impl Io for Glommio {
             self.stage(op, &batch.slices);
         }
         batch.slices.clear();
+        batch.ranges.clear();
         Ok(())
     }
 }
@@ -328,7 +337,6 @@ impl Drop for Glommio {
         let (world, books) = (&self.world, &self.books);
         let (doors, staged) = (std::mem::take(&mut self.doors), &mut self.staged);
         let is_quiet = executor.run(async {
-            staged.hand_over(world, books);
             for door in doors {
                 door.cancel().await;
             }
@@ -337,7 +345,7 @@ impl Drop for Glommio {
                 conn.close_anyway();
                 conn.wake();
             }
-            drain(world).await;
+            drain(world, books, staged).await;
             let files = books.borrow_mut().storage.remove_all();
             for file in files.into_iter().filter_map(Rc::into_inner) {
                 drop(file.close().await);
@@ -351,9 +359,10 @@ impl Drop for Glommio {
 }
 
 /// Waits until nothing is open, but not for ever.
-async fn drain(world: &World) {
+async fn drain(world: &Rc<World>, books: &Rc<RefCell<Books>>, staged: &mut Staged) {
     let mut limit = pin!(Timer::new(DRAIN));
     poll_fn(|cx| {
+        staged.hand_over(world, books);
         if world.is_quiet() {
             return Poll::Ready(());
         }

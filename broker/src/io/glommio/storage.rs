@@ -51,6 +51,18 @@ pub enum FileOp {
     Flush { tag: Tag },
 }
 
+impl FileOp {
+    /// Bytes of the buffer that it needs.
+    pub fn bytes(&self) -> usize {
+        usize::try_from(match self {
+            FileOp::Write { slice, .. } => slice.len,
+            FileOp::Read { len, .. } => *len,
+            FileOp::Flush { .. } => 0,
+        })
+        .expect("u32 fits usize")
+    }
+}
+
 impl Storage {
     /// A table for at most `capacity` files.
     pub const fn new(capacity: usize) -> Storage {

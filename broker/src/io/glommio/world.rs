@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use engine::pool::{Arena, RecvRegion, Slice};
 use engine::port::{ConnId, Done, RecvBuf};
 
+use super::IO_MEMORY_BYTES;
 use super::conns::{Conn, Conns};
 
 /// Bytes that one call to a socket moves at most.
@@ -29,8 +30,9 @@ pub struct World {
     scratch: RefCell<Box<[u8]>>,
     conns: RefCell<Conns>,
     copied: Cell<u64>,
-    /// Operations on files that have not ended.
+    /// Operations on files that have not ended, and bytes of their buffers.
     open: Cell<usize>,
+    open_bytes: Cell<usize>,
 }
 
 impl World {
@@ -46,6 +48,7 @@ impl World {
             conns: RefCell::new(Conns::new(connections_max)),
             copied: Cell::new(0),
             open: Cell::new(0),
+            open_bytes: Cell::new(0),
         }
     }
 
@@ -102,14 +105,22 @@ impl World {
         self.count_copied(into.len());
     }
 
-    /// An operation on a file begins.
-    pub fn begin(&self) {
+    /// Whether an operation with a buffer of this many bytes may begin.
+    pub const fn has_room(&self, bytes: usize) -> bool {
+        let open = self.open_bytes.get();
+        open == 0 || open + bytes <= IO_MEMORY_BYTES
+    }
+
+    /// An operation on a file begins; its buffer has this many bytes.
+    pub fn begin(&self, bytes: usize) {
         self.open.set(self.open.get() + 1);
+        self.open_bytes.set(self.open_bytes.get() + bytes);
     }
 
     /// An operation on a file has ended: says so.
-    pub fn end(&self, done: Done) {
+    pub fn end(&self, bytes: usize, done: Done) {
         self.open.set(self.open.get() - 1);
+        self.open_bytes.set(self.open_bytes.get() - bytes);
         self.tell(done);
     }
 
