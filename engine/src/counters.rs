@@ -82,6 +82,8 @@ counters! {
     fetch_bytes,
     /// Those of them that were sent out of files.
     fetch_file_bytes,
+    /// Reads of searches by time.
+    search_disk_reads,
     /// Bytes read from the disk for fetches.
     disk_read_bytes,
     /// Runs dropped from memory to make room.

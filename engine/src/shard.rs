@@ -14,7 +14,7 @@ use crate::log::slab::Slab;
 use crate::log::store::{Store, StoreTag};
 use crate::pool::Pool;
 use crate::port::{ConnId, Done, Fault, Level, Notice, Now, OpBatch, RecvBuf, Time};
-use crate::request::{DeletionWait, Fetch, FetchLists, Produce};
+use crate::request::{DeletionWait, Fetch, FetchLists, Produce, Searches};
 use wire::produce::ReplyEntry;
 
 /// What a timer is for.
@@ -40,6 +40,7 @@ pub struct Shard {
     pub(crate) forward: Forward,
     pub(crate) produces: Slab<Produce>,
     pub(crate) free_entries: Vec<Vec<ReplyEntry>>,
+    pub(crate) searches: Searches,
     pub(crate) deletion_waits: BTreeMap<PartitionId, Vec<DeletionWait>>,
     pub(crate) fetches: BTreeMap<u64, Fetch>,
     /// Fetches of other shards by link and correlation id: they may be hurried.
@@ -90,6 +91,7 @@ impl Shard {
             forward: Forward::default(),
             produces: Slab::default(),
             free_entries: Vec::new(),
+            searches: Searches::default(),
             deletion_waits: BTreeMap::new(),
             fetches: BTreeMap::new(),
             link_fetches: BTreeMap::new(),
@@ -135,11 +137,11 @@ impl Shard {
             Done::Sent { conn, result } => self.sent(conn, time, result),
             Done::Closed { conn } => self.closed(conn),
             Done::Wrote { tag, result } => self.wrote(StoreTag::of(tag), result),
-            Done::Read { tag, buf: _, result } => {
-                if let StoreTag::Read(slot) = StoreTag::of(tag) {
-                    self.read_done(slot, result);
-                }
-            }
+            Done::Read { tag, buf, result } => match StoreTag::of(tag) {
+                StoreTag::Read(slot) => self.read_done(slot, result),
+                StoreTag::Search(slot) => self.search_read_done(slot, &buf, result),
+                other => unreachable!("a read was never tagged {other:?}"),
+            },
             Done::Flushed { tag, result } => match StoreTag::of(tag) {
                 StoreTag::JournalFlush(index) => self.store.journal_flushed(index, result),
                 StoreTag::SegmentFlush(slot) => self.store.segment_flushed(slot, result),
@@ -177,6 +179,7 @@ impl Shard {
         self.resume_connections(now.time);
         self.answer_advanced(now.time);
         self.serve_fetches(now.time, batch);
+        self.serve_searches(batch);
         self.relieve_memory(now.time);
         self.serve_connections(now.time, batch);
         self.commit(now, batch);

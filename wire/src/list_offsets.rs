@@ -39,8 +39,8 @@ pub struct ReplyEntry {
     pub error: U16,
     /// Zero.
     pub reserved: U16,
-    /// The offset. By time: of the first batch whose newest record is at or after it, or the
-    /// end if there is none.
+    /// The offset. By time: of the first record, in the order of offsets, that is at or after it,
+    /// or the end if there is none; in a compressed batch, of the batch.
     pub offset: U64,
     /// The time of what was found in ms, -1 if none.
     pub timestamp_ms: I64,

@@ -30,4 +30,5 @@ pub mod start;
 pub mod start_file;
 pub mod store;
 pub mod stream;
+pub mod time_search;
 pub mod watermark;

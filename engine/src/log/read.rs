@@ -1,12 +1,10 @@
 //! Reading a partition: from runs in memory, or from frames on disk.
 
-use wire::Acks;
-
 use super::partition::{Partition, PartitionId};
 use super::run::First;
 use super::segment::SegmentFile;
 use super::store::Store;
-use crate::frame::{EntryKind, RUN_PREFIX_BYTES};
+use crate::frame::RUN_PREFIX_BYTES;
 use crate::pool::{BufId, Pool};
 use crate::port::{FileSlot, Op, OpBatch, Open};
 use crate::settings::FetchPath;
@@ -150,29 +148,5 @@ impl Store {
         let segment = partition.segments.iter().find(|s| s.sequence == place.segment);
         let open = SegmentFile::Open(place.file);
         segment.is_some_and(|segment| segment.file == open || segment.buffered == open)
-    }
-
-    /// An offset at or before the first record whose time is at or after `timestamp_ms`, with
-    /// the time of what was found. Right to the batch in memory, to an index stretch on disk.
-    pub fn find_time(&self, id: PartitionId, timestamp_ms: i64, acks: Acks) -> Option<u64> {
-        let partition = self.partition(id);
-        let visible = partition.reached(acks);
-        let memory_from = partition.runs.front().map_or(u64::MAX, |run| run.base_offset);
-        for segment in &partition.segments {
-            if segment.base_offset >= memory_from {
-                break;
-            }
-            if segment.index.is_empty() && !segment.indexed {
-                return Some(segment.base_offset.max(partition.log_start));
-            }
-            let hit = segment.index.iter().find(|entry| entry.max_timestamp_ms >= timestamp_ms);
-            if let Some(entry) = hit {
-                let offset = entry.base_offset.max(partition.log_start);
-                return (offset < visible).then_some(offset);
-            }
-        }
-        let run = partition.runs.iter().find(|run| run.max_timestamp_ms >= timestamp_ms)?;
-        (run.base_offset < visible && partition.kind == EntryKind::RecordBatch)
-            .then_some(run.base_offset)
     }
 }

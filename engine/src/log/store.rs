@@ -52,6 +52,8 @@ pub enum StoreTag {
     Delete,
     /// Write of a start file; number in [`Store::starts`].
     Start(u32),
+    /// Not the store's: the read of a search by time.
+    Search(u32),
     /// Not the store's: the read of a fetch.
     Read(u32),
 }
@@ -67,6 +69,7 @@ impl StoreTag {
             StoreTag::Delete => (4, 0),
             StoreTag::Read(slot) => (5, u64::from(slot)),
             StoreTag::Start(slot) => (6, u64::from(slot)),
+            StoreTag::Search(slot) => (7, u64::from(slot)),
         };
         assert!(value < 1 << 56, "tags have 56 bits for a number");
         Tag(kind << 56 | value)
@@ -84,6 +87,7 @@ impl StoreTag {
             4 => StoreTag::Delete,
             5 => StoreTag::Read(slot),
             6 => StoreTag::Start(slot),
+            7 => StoreTag::Search(slot),
             kind => unreachable!("no op of the store has tag kind {kind}"),
         }
     }

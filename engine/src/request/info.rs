@@ -1,11 +1,10 @@
-//! Hello, ping, metadata, list offsets, stats: requests that are answered at once.
+//! Hello, ping, metadata, stats: requests that are answered at once.
 
 use wire::frame::{Envelope, encode};
 use wire::metadata::{self, PartitionOwner};
-use wire::{Acks, ErrorCode, Kind, hello, limits, list_offsets, stats};
+use wire::{Acks, ErrorCode, Kind, hello, limits, stats};
 
 use super::{Answer, Refusal, Request};
-use crate::catalog::Owner;
 use crate::forward::What;
 use crate::log::partition::PartitionId;
 use crate::placement;
@@ -85,61 +84,6 @@ impl Shard {
         });
         self.catalog = catalog;
         Ok(Answer::Now)
-    }
-
-    pub(super) fn list_offsets(&mut self, request: Request) -> Result<Answer, Refusal> {
-        let entries = list_offsets::decode_request(self.pool.view(request.body))?.to_vec();
-        let replies: Vec<_> = entries.iter().map(|entry| self.find_offset(entry)).collect();
-        let mut elsewhere = 0;
-        for (row, entry) in entries.iter().enumerate() {
-            let owner = self.catalog.owner(&entry.topic_id, entry.partition.get());
-            if let Ok(Owner::There(shard)) = owner {
-                self.set_aside(shard, row);
-                elsewhere += 1;
-            }
-        }
-        if elsewhere > 0 {
-            self.gather_offsets(request, &entries, replies, 0);
-            return Ok(Answer::Later);
-        }
-        let envelope = Envelope::reply(Kind::ListOffsets, request.correlation_id);
-        self.reply(request.conn.0, |out| {
-            encode(out, envelope, 0, |out| list_offsets::encode(out, &replies));
-        });
-        Ok(Answer::Now)
-    }
-
-    fn find_offset(&self, entry: &list_offsets::RequestEntry) -> list_offsets::ReplyEntry {
-        let found = match self.catalog.partition(&entry.topic_id, entry.partition.get()) {
-            Err(unknown) => Err(unknown.code()),
-            Ok(id) => self.offset_at(id, entry.timestamp_ms.get()),
-        };
-        let (error, (offset, timestamp_ms)) = match found {
-            Ok(found) => (ErrorCode::None, found),
-            Err(code) => (code, (0, -1)),
-        };
-        list_offsets::ReplyEntry {
-            topic_id: entry.topic_id,
-            partition: entry.partition,
-            error: error.number().into(),
-            reserved: 0.into(),
-            offset: offset.into(),
-            timestamp_ms: timestamp_ms.into(),
-        }
-    }
-
-    fn offset_at(&self, id: PartitionId, timestamp_ms: i64) -> Result<(u64, i64), ErrorCode> {
-        let visibility = self.visibility(id);
-        let visible = self.store.visible(id, visibility);
-        match timestamp_ms {
-            list_offsets::TIMESTAMP_LATEST => Ok((visible, -1)),
-            list_offsets::TIMESTAMP_EARLIEST => Ok((self.store.partition(id).log_start, -1)),
-            time if time < 0 => Err(ErrorCode::InvalidRequest),
-            time => match self.store.find_time(id, time, visibility) {
-                Some(offset) => Ok((offset, time)),
-                None => Ok((visible, -1)),
-            },
-        }
     }
 
     /// The level at which consumers of a partition see records.

@@ -4,11 +4,13 @@ mod alter;
 mod delete_records;
 mod fetch;
 mod info;
+mod list_offsets;
 mod produce;
 mod topics;
 
 pub use delete_records::DeletionWait;
 pub use fetch::{Fetch, FetchLists};
+pub use list_offsets::Searches;
 pub use produce::{Ask, Produce};
 pub use topics::new_partition;
 

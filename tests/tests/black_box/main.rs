@@ -1,6 +1,7 @@
 //! The real `pelton` binary over real sockets and files: what a user sees.
 
 mod bad_input;
+mod by_time;
 mod crossing;
 mod files;
 mod glommio;
