@@ -30,5 +30,6 @@ pub mod start;
 pub mod start_file;
 pub mod store;
 pub mod stream;
+pub mod tag;
 pub mod time_search;
 pub mod watermark;
