@@ -39,6 +39,9 @@ pub struct Config {
     /// This much segment space is written with zeros before the broker is ready, so that large
     /// runs go to blocks that have been written before. 0: none.
     pub prepare_bytes: u64,
+    /// Most bytes of each shard's files that have served as segments and wait to serve again;
+    /// what is retired beyond them is deleted.
+    pub recycle_bytes: u64,
     /// The shard's journal, all its files together.
     pub journal_bytes: u64,
     /// Length at which a new segment begins.
@@ -70,6 +73,7 @@ impl Default for Config {
             shard_ports: ShardPorts::Off,
             spin_us: 50,
             prepare_bytes: 0,
+            recycle_bytes: 1024 * MIB,
             journal_bytes: 128 * MIB,
             segment_bytes: 256 * MIB,
             memory_bytes: 256 * MIB,
@@ -115,6 +119,7 @@ impl Config {
             ("shards", u64::from(self.shards()), 1, u64::from(SHARDS_MAX)),
             ("spin-us", self.spin_us, 0, 1_000_000),
             ("prepare", self.prepare_bytes, 0, 1 << 44),
+            ("recycle-bytes", self.recycle_bytes, 0, 1 << 44),
             ("journal-bytes", self.journal_bytes, 8 * MIB, 64 * 1024 * MIB),
             ("segment-bytes", self.segment_bytes, 4 * MIB, 64 * 1024 * MIB),
             ("memory-bytes", self.memory_bytes, 32 * MIB, 64 * 1024 * MIB),
@@ -169,6 +174,7 @@ impl Config {
                 .expect("at most 448 KiB"),
             gather_budget_bytes: share(preset.gather_budget_bytes),
             segment_bytes: self.segment_bytes,
+            recycle_bytes: self.recycle_bytes,
             connections_max: usize::try_from(self.connections_max).expect("at most 2^20"),
             read_ahead_bytes_total_max: share(preset.read_ahead_bytes_total_max),
             ..preset

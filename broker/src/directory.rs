@@ -107,15 +107,18 @@ impl DataDir {
         for path in paths {
             let place = self.locate(path);
             match rustix::fs::unlink(&place) {
-                Ok(()) => {}
-                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                // One that was renamed meanwhile may have left an empty directory too.
+                Ok(()) | Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(errno) => return Err(errno),
             }
             parents.extend(place.parent().map(Path::to_path_buf));
         }
         for parent in parents {
-            sync_directory(&parent)?;
-            self.remove_if_empty(&parent);
+            match sync_directory(&parent) {
+                Ok(()) => self.remove_if_empty(&parent),
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => return Err(errno),
+            }
         }
         Ok(())
     }

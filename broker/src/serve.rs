@@ -127,10 +127,10 @@ fn prepare(
     listening: Listening,
 ) -> Result<(Vec<Prepared>, BootReport), ServeError> {
     let dir = DataDir::new(config.data_dir.clone());
-    let spares = spares::prepare(&dir, config.prepare_bytes, config.segment_bytes)
+    let kept = config.recycle_bytes.saturating_mul(u64::from(config.shards()));
+    let spares = spares::prepare(&dir, config.prepare_bytes, kept, config.segment_bytes)
         .map_err(ServeError::setup)?;
     let mut settings = config.engine_settings();
-    settings.spares = spares.numbers;
     let ring = ring_settings(&mut settings, config.io, ways)?;
     let mut disk = FileDisk::new(dir.clone());
     let (shards, report) = boot(&settings, &mut disk, clock::now(), seed()?)

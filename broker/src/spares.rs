@@ -2,7 +2,6 @@
 //! were written before does not touch the file system's own journal.
 
 use std::fmt;
-use std::ops::Range;
 
 use engine::layout::FilePath;
 use engine::port::Fault;
@@ -12,8 +11,8 @@ use crate::directory::{self, DataDir, fault, io_fault};
 /// The spares there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spares {
-    /// Their numbers.
-    pub numbers: Range<u32>,
+    /// How many.
+    pub count: usize,
     /// Bytes of zeros written for them now.
     pub bytes_zeroed: u64,
 }
@@ -41,51 +40,57 @@ impl fmt::Display for PrepareError {
 
 impl std::error::Error for PrepareError {}
 
-/// Makes spares until they hold `bytes` bytes; those left by an earlier run count, and are
-/// deleted if they have another length.
-pub fn prepare(dir: &DataDir, bytes: u64, segment_bytes: u64) -> Result<Spares, PrepareError> {
+/// Makes spares until they hold `bytes` bytes; those left by an earlier run count. Deletes those
+/// of another length, and those beyond `keep_bytes`.
+pub fn prepare(
+    dir: &DataDir,
+    bytes: u64,
+    keep_bytes: u64,
+    segment_bytes: u64,
+) -> Result<Spares, PrepareError> {
     let failed = |fault| PrepareError { wanted_bytes: bytes, fault };
-    let wanted = u32::try_from(bytes.div_ceil(segment_bytes)).unwrap_or(u32::MAX);
-    let mut numbers = usable(dir, segment_bytes).map_err(failed)?;
-    let mut bytes_zeroed = 0;
-    while numbers.end - numbers.start < wanted {
-        let path = FilePath::Spare { number: numbers.end };
+    let count = |bytes: u64| usize::try_from(bytes.div_ceil(segment_bytes)).unwrap_or(usize::MAX);
+    let wanted = count(bytes);
+    let numbers = usable(dir, wanted.max(count(keep_bytes)), segment_bytes).map_err(failed)?;
+    let mut next = numbers.last().map_or(0, |last| last + 1);
+    let mut spares = Spares { count: numbers.len(), bytes_zeroed: 0 };
+    while spares.count < wanted {
+        let path = FilePath::Spare { number: next };
         let made = dir.create(&path).and_then(|file| directory::zero(&file.fd, 0, segment_bytes));
         if let Err(errno) = made {
             // A part of a spare is none. If it cannot be deleted, the next start does.
             let _ = dir.delete(&[path]);
             return Err(failed(fault(errno)));
         }
-        bytes_zeroed += segment_bytes;
-        numbers.end += 1;
+        spares.bytes_zeroed += segment_bytes;
+        spares.count += 1;
+        next += 1;
     }
-    Ok(Spares { numbers, bytes_zeroed })
+    Ok(spares)
 }
 
-/// The last unbroken run of spares of the right length; deletes the others.
-fn usable(dir: &DataDir, segment_bytes: u64) -> Result<Range<u32>, Fault> {
-    let mut run = 0..0;
+/// Numbers of at most `most` spares of the right length, in order; deletes the others.
+fn usable(dir: &DataDir, most: usize, segment_bytes: u64) -> Result<Vec<u32>, Fault> {
+    let mut numbers = Vec::new();
     let mut useless = Vec::new();
     for entry in dir.list().map_err(|error| io_fault(&error))? {
         let FilePath::Spare { number } = entry.path else { continue };
-        if entry.bytes != segment_bytes {
-            useless.push(entry.path);
-        } else if run.end == number && !run.is_empty() {
-            run.end = number + 1;
+        if entry.bytes == segment_bytes && numbers.len() < most {
+            numbers.push(number);
         } else {
-            useless.extend(run.map(|number| FilePath::Spare { number }));
-            run = number..number + 1;
+            useless.push(entry.path);
         }
     }
     if !useless.is_empty() {
         dir.delete(&useless).map_err(fault)?;
     }
-    Ok(run)
+    Ok(numbers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
 
     fn spare(number: u32) -> FilePath {
         FilePath::Spare { number }
@@ -95,17 +100,18 @@ mod tests {
     fn spares_are_made_kept_and_cleaned_up() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let dir = DataDir::new(root.path().to_path_buf());
-        assert_eq!(prepare(&dir, 0, 8192).expect("nothing to do").numbers, 0..0);
-        let made = prepare(&dir, 8192 * 2 + 1, 8192).expect("there is room");
-        assert_eq!(made, Spares { numbers: 0..3, bytes_zeroed: 3 * 8192 });
-        dir.delete(&[spare(0)]).expect("as if adopted");
-        let again = prepare(&dir, 3 * 8192, 8192).expect("there is room");
-        assert_eq!(again, Spares { numbers: 1..4, bytes_zeroed: 8192 });
-        dir.delete(&[spare(2)]).expect("a gap");
-        assert_eq!(prepare(&dir, 0, 8192).expect("nothing to do").numbers, 3..4);
-        assert_eq!(dir.open(&spare(1)).expect_err("deleted"), rustix::io::Errno::NOENT);
-        let other = prepare(&dir, 4096, 4096).expect("there is room");
-        assert_eq!(other, Spares { numbers: 0..1, bytes_zeroed: 4096 });
+        let prepare = |bytes, keep, segment| {
+            let spares = prepare(&dir, bytes, keep, segment).expect("there is room");
+            (spares.count, spares.bytes_zeroed)
+        };
+        assert_eq!(prepare(0, 0, 8192), (0, 0));
+        assert_eq!(prepare(8192 * 2 + 1, 0, 8192), (3, 3 * 8192));
+        dir.delete(&[spare(1)]).expect("as if adopted");
+        assert_eq!(prepare(3 * 8192, 0, 8192), (3, 8192), "a gap does no harm");
+        assert_eq!(dir.open(&spare(1)).expect_err("numbers only rise"), Errno::NOENT);
+        assert_eq!(prepare(0, 2 * 8192, 8192), (2, 0), "as many as may be kept");
+        assert_eq!(dir.open(&spare(3)).expect_err("deleted"), Errno::NOENT);
+        assert_eq!(prepare(4096, 0, 4096), (1, 4096), "another length is of no use");
         assert_eq!(dir.list().expect("listed").len(), 1);
     }
 }

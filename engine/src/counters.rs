@@ -92,6 +92,8 @@ counters! {
     log_starts_moved,
     /// Segments whose records were deleted or had served their time.
     segments_retired,
+    /// Files of segments that became spares.
+    segments_recycled,
     /// Turns of the loop.
     turns,
     /// Completions handled.

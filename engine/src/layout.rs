@@ -35,7 +35,7 @@ pub enum FilePath {
         /// Partition.
         partition: u32,
     },
-    /// `spare/NUMBER.seg`: a zeroed file that waits to become a segment.
+    /// `spare/NUMBER.seg`: a file that waits to become a segment, zeroed or with an earlier life.
     Spare {
         /// Number.
         number: u32,

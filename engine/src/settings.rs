@@ -84,8 +84,9 @@ pub struct Settings {
     pub stop_grace_ns: u64,
     /// Partitions with a limit of time or size are looked at this often.
     pub retention_check_ns: u64,
-    /// First spare file number that may be adopted, and one behind the last: `--prepare`.
-    pub spares: std::ops::Range<u32>,
+    /// Most bytes of files that wait to become segments again: what is retired beyond them is
+    /// deleted. 0 recycles nothing.
+    pub recycle_bytes: u64,
 }
 
 /// Where fetches get what they ask for: see `docs/TUNING.md`.
@@ -163,7 +164,7 @@ impl Settings {
             frame_arrival_ns: 30_000_000_000,
             stop_grace_ns: 3_000_000_000,
             retention_check_ns: 10_000_000_000,
-            spares: 0..0,
+            recycle_bytes: 1024 * 1024 * 1024,
         }
     }
 

@@ -210,6 +210,7 @@ impl Shard {
         self.store.flush_segments(batch);
         self.store.check_retention(now);
         self.store.write_starts(pool, now, batch);
+        self.store.make_spares(batch);
         let due = self.store.seal_deadline().is_some_and(|due| due <= now.time);
         if due || self.stopping.is_some() {
             self.store.publish_watermark(pool, now, batch);

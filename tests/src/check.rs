@@ -53,6 +53,13 @@ pub enum Bounds {
 }
 
 impl Bounds {
+    fn spares(self, seed: u64) -> u32 {
+        match self {
+            Bounds::Tiny => 0,
+            Bounds::Varied => [0, 2, 5][Rng::new(seed ^ 0x5fae).index(3)],
+        }
+    }
+
     fn settings(self, seed: u64) -> Settings {
         let tiny = Settings::tiny();
         if self == Bounds::Tiny {
@@ -76,7 +83,7 @@ impl Bounds {
             requests_in_flight_max: [1, 2, 16][rng.index(3)],
             connections_max: [4, 8, 32][rng.index(3)],
             files_max: [16, 24, 64][rng.index(3)],
-            spares: 0..[0, 2, 5][rng.index(3)],
+            recycle_bytes: [0, 400_000, 1 << 30][rng.index(3)],
             ..tiny
         }
     }
@@ -154,6 +161,8 @@ pub fn live(trial: &Trial) -> Outcome {
 struct Lives {
     bounds: Bounds,
     settings: Settings,
+    /// Spare segments that are made before each start.
+    spares: u32,
     rng: Rng,
     model: Model,
     disk: SimDisk,
@@ -179,6 +188,7 @@ impl Lives {
         Lives {
             bounds: trial.bounds,
             settings,
+            spares: trial.bounds.spares(trial.seed),
             rng,
             model: Model::default(),
             disk,
@@ -195,7 +205,7 @@ impl Lives {
                 // Another number of shards is another placement.
                 self.settings.shards = [1, 1, 2, 3][self.rng.index(4)];
             }
-            prepare_spares(&mut self.disk, &self.settings);
+            prepare_spares(&mut self.disk, &self.settings, self.spares);
             let seen = inspection::inspect(&self.disk);
             let disk = std::mem::replace(&mut self.disk, SimDisk::new(0));
             let failed = match World::boot(&self.settings, disk, self.rng.next_u64()) {
@@ -274,9 +284,9 @@ impl Lives {
     }
 }
 
-/// Makes the spare segments that the settings name, as the broker does before recovery.
-fn prepare_spares(disk: &mut SimDisk, settings: &Settings) {
-    for number in settings.spares.clone() {
+/// Makes spare segments, as the broker does before recovery.
+fn prepare_spares(disk: &mut SimDisk, settings: &Settings, count: u32) {
+    for number in 0..count {
         // A power cut meanwhile is met again by recovery.
         let _ = disk.create(&FilePath::Spare { number }, settings.segment_bytes);
     }

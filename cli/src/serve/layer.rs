@@ -60,6 +60,10 @@ pub struct Layer {
         value_parser = size::bytes
     )]
     prepare: Option<u64>,
+    /// Space of each shard that retired segments keep for the next ones; 0 deletes them
+    /// [default: 1GiB]
+    #[arg(long, env = "PELTON_RECYCLE_BYTES", value_name = "BYTES", value_parser = size::bytes)]
+    recycle_bytes: Option<u64>,
     /// Size of each shard's journal [default: 128MiB]
     #[arg(long, env = "PELTON_JOURNAL_BYTES", value_name = "BYTES", value_parser = size::bytes)]
     journal_bytes: Option<u64>,
@@ -100,7 +104,7 @@ impl Layer {
         Layer::OWN_KEYS.into_iter().chain(TuningLayer::KEYS)
     }
 
-    const OWN_KEYS: [&'static str; 17] = [
+    const OWN_KEYS: [&'static str; 18] = [
         "data_dir",
         "listen",
         "advertised_host",
@@ -111,6 +115,7 @@ impl Layer {
         "shard_ports",
         "spin_us",
         "prepare",
+        "recycle_bytes",
         "journal_bytes",
         "segment_bytes",
         "memory_bytes",
@@ -133,6 +138,7 @@ impl Layer {
             "shard_ports" => self.shard_ports = Some(text.parse()?),
             "spin_us" => self.spin_us = Some(microseconds(text)?),
             "prepare" => self.prepare = Some(size::bytes(text)?),
+            "recycle_bytes" => self.recycle_bytes = Some(size::bytes(text)?),
             "journal_bytes" => self.journal_bytes = Some(size::bytes(text)?),
             "segment_bytes" => self.segment_bytes = Some(size::bytes(text)?),
             "memory_bytes" => self.memory_bytes = Some(size::bytes(text)?),
@@ -157,6 +163,7 @@ impl Layer {
         put(&mut config.shard_ports, self.shard_ports);
         put(&mut config.spin_us, self.spin_us);
         put(&mut config.prepare_bytes, self.prepare);
+        put(&mut config.recycle_bytes, self.recycle_bytes);
         put(&mut config.journal_bytes, self.journal_bytes);
         put(&mut config.segment_bytes, self.segment_bytes);
         put(&mut config.memory_bytes, self.memory_bytes);

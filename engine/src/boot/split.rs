@@ -6,6 +6,7 @@ use crate::catalog::{Catalog, Owner, Topic};
 use crate::layout::FilePath;
 use crate::log::journal::JournalFile;
 use crate::log::partition::{Partition, PartitionId};
+use crate::log::recycle::Spares;
 use crate::log::slab::Slab;
 use crate::log::store::Store;
 use crate::placement::{CATALOG_SHARD, owner};
@@ -24,7 +25,8 @@ struct Part {
 
 impl<D: Disk> Boot<'_, D> {
     /// Divides what was found. Every shard knows all topics, and holds the partitions it owns.
-    pub(super) fn split(self, file_sequence: u64, seed: u128) -> Result<Vec<Shard>, BootError> {
+    pub(super) fn split(mut self, file_sequence: u64, seed: u128) -> Result<Vec<Shard>, BootError> {
+        let spares = self.spares()?;
         let Boot { store, catalog, superblock, mut pool, .. } = self;
         let mut partitions = store.partitions;
         // All of it is stored: memory begins empty. The first shard goes on with recovery's.
@@ -39,9 +41,11 @@ impl<D: Disk> Boot<'_, D> {
         for shard in 0..store.settings.shards {
             let settings = of_shard(&store.settings, shard);
             let new_pool = || Pool::new(settings.recv, settings.pool_bytes);
+            let mut store = new_store(&settings, &superblock);
+            store.spares = Spares::of_shard(&spares, &settings);
             parts.push(Part {
                 pool: first_pool.take().unwrap_or_else(new_pool),
-                store: new_store(&settings, &superblock),
+                store,
                 catalog: Catalog::default(),
                 catalog_stream: None,
             });
@@ -65,17 +69,28 @@ impl<D: Disk> Boot<'_, D> {
         }
         Ok(shards)
     }
+
+    /// Numbers of the spare files. Those of another length are deleted: a part of a spare is none.
+    fn spares(&mut self) -> Result<Vec<u32>, BootError> {
+        let bytes = self.store.settings.segment_bytes;
+        let mut numbers = Vec::new();
+        for file in &self.files {
+            match file.path {
+                FilePath::Spare { number } if file.bytes == bytes => numbers.push(number),
+                FilePath::Spare { .. } => {
+                    let deleted = self.disk.delete(&file.path);
+                    deleted.map_err(|fault| BootError::Disk(file.path.clone(), fault))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(numbers)
+    }
 }
 
-/// A shard's own settings: its number, and its share of what there is once.
+/// A shard's own settings: its number.
 fn of_shard(settings: &Settings, shard: u16) -> Settings {
-    let spares = &settings.spares;
-    let share = spares.len() / usize::from(settings.shards);
-    let share = u32::try_from(share).expect("a share of a u32 range");
-    let start = spares.start + share * u32::from(shard);
-    let is_last = shard + 1 == settings.shards;
-    let end = if is_last { spares.end } else { start + share };
-    Settings { shard, spares: start..end, ..settings.clone() }
+    Settings { shard, ..settings.clone() }
 }
 
 /// Gives every partition of a topic to its owner, and the topic to all.

@@ -289,6 +289,49 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_of_a_files_earlier_life_is_not_at_a_later_ones_place() {
+        let data = b"batch";
+        let mut bytes = vec![0; BLOCK_BYTES];
+        let entry = EntryHeader {
+            topic: [7; 16],
+            partition: 2.into(),
+            kind: (EntryKind::RecordBatch as u16).into(),
+            flags: 0.into(),
+            base_offset: 9.into(),
+            count: 1.into(),
+            length: u32_of(data.len()).into(),
+            crc: crc32c(data).into(),
+            reserved: 0.into(),
+        };
+        let table_end = HEADER_BYTES + ENTRY_BYTES;
+        bytes[HEADER_BYTES..table_end].copy_from_slice(entry.as_bytes());
+        bytes[table_end..table_end + data.len()].copy_from_slice(data);
+        let meta = FrameMeta {
+            kind: FrameKind::Segment,
+            key: KEY,
+            boot_epoch: 1,
+            broker_id: [3; 16],
+            lsn: 0,
+            watermark: 0,
+            file_sequence: 5,
+            position: 0,
+            wall_ns: 1,
+        };
+        seal_frame(&mut bytes, &meta, 1, data.len());
+        let view = FrameView::read(&bytes, KEY).expect("whole");
+        let place = SegmentPlace { topic: [7; 16], partition: 2, sequence: 5, position: 0 };
+        assert!(view.is_at(&[3; 16], &place));
+        for other in [
+            SegmentPlace { topic: [8; 16], ..place },
+            SegmentPlace { partition: 3, ..place },
+            SegmentPlace { sequence: 6, ..place },
+            SegmentPlace { position: 4096, ..place },
+        ] {
+            assert!(!view.is_at(&[3; 16], &other), "{other:?}");
+        }
+    }
+
+    #[test]
     fn every_flipped_bit_is_noticed_or_padding() {
         let good = sample();
         let used = HEADER_BYTES + 2 * ENTRY_BYTES + 11;

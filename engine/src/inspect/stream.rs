@@ -222,7 +222,8 @@ impl SegmentWalk {
                 Piece::Gap { from, why, .. } => {
                     is_newer |= !is_ended && matches!(why, Unreadable::Newer(_));
                     is_ended = true;
-                    if *why != Unreadable::Blank {
+                    // What is no frame at all may be of the file's earlier life.
+                    if !matches!(why, Unreadable::Blank | Unreadable::Foreign) {
                         walk.bad.get_or_insert(*from);
                     }
                 }

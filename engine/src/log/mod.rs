@@ -19,6 +19,7 @@ pub mod partition;
 pub mod placement;
 pub mod read;
 pub mod read_ahead;
+pub mod recycle;
 pub mod retention;
 pub mod run;
 pub mod scan;

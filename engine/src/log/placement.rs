@@ -358,7 +358,12 @@ impl Store {
             for &sequence in &sequences {
                 self.close_segment_file(batch, id, sequence);
             }
-            self.partitions.remove(id.0);
+            let gone = self.partitions.remove(id.0);
+            for segment in gone.iter().flat_map(all_segments) {
+                let path = gone.as_ref().expect("it has segments").path(segment.sequence);
+                // The paths stay on the list: with their last file the directories go.
+                self.recycle(batch, &path, segment);
+            }
             if !paths.is_empty() {
                 batch.ops.push(Op::FilesDelete { tag: StoreTag::Delete.tag(), paths });
             }

@@ -80,6 +80,8 @@ pub struct Segment {
     /// It was opened so in this life: sockets may hold pages of it, so it is deleted when it is
     /// no longer needed, and never written to again.
     pub was_buffered: bool,
+    /// Its file was begun in this life, so all that was ever written to it since is known to hold.
+    pub is_own: bool,
     /// Ops on its file that are open.
     pub users: u32,
     /// Up to here blocks are allocated.
@@ -106,6 +108,7 @@ impl Segment {
             file: SegmentFile::Closed,
             buffered: SegmentFile::Closed,
             was_buffered: false,
+            is_own: false,
             users: 0,
             reserved_to: 0,
             written_to: 0,

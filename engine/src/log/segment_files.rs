@@ -47,12 +47,13 @@ impl Store {
             return;
         }
         let Some(slot) = self.take_file_slot(batch) else { return };
-        let spare = self.spares.next();
+        let spare = self.take_spare(id);
         let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
         let sequence = partition.next_sequence;
         partition.next_sequence += 1;
         let mut segment = Segment::new(sequence, 0);
         segment.file = SegmentFile::Opening(slot);
+        segment.is_own = true;
         partition.next = Some(segment);
         partition.users += 1;
         let path = partition.path(sequence);
@@ -184,6 +185,9 @@ impl Store {
 
     /// A segment's file was extended, or not.
     pub fn file_extended(&mut self, slot: FileSlot, to: u64, result: Result<(), Fault>) {
+        if self.spare_extended(slot, result) {
+            return;
+        }
         let Some(&(id, sequence)) = self.segment_files.get(&slot) else { return };
         let partition = self.partitions.get_mut(id.0).expect("kept by its users");
         partition.users -= 1;
@@ -218,7 +222,10 @@ impl Store {
 
     /// A segment's file was opened, or not.
     pub fn file_opened(&mut self, slot: FileSlot, result: Result<u64, Fault>) {
-        if self.start_opened(slot, result) || self.buffered_opened(slot, result).is_some() {
+        let is_other = self.start_opened(slot, result)
+            || self.spare_opened(slot, result)
+            || self.buffered_opened(slot, result).is_some();
+        if is_other {
             return;
         }
         let Some(&(id, sequence)) = self.segment_files.get(&slot) else {

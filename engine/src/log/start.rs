@@ -349,12 +349,20 @@ impl Store {
             let free: Vec<u32> = free.map(|segment| segment.sequence).collect();
             for &sequence in &free {
                 self.close_segment_file(batch, id, sequence);
-                paths.push(self.partition(id).path(sequence));
             }
             let partition = self.partition_mut(id);
-            partition.retired.retain(|segment| !free.contains(&segment.sequence));
+            let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut partition.retired)
+                .into_iter()
+                .partition(|segment| free.contains(&segment.sequence));
+            partition.retired = kept;
             if !partition.retired.is_empty() {
                 self.starts.retiring.push(id);
+            }
+            for segment in gone {
+                let path = self.partition(id).path(segment.sequence);
+                if !self.recycle(batch, &path, &segment) {
+                    paths.push(path);
+                }
             }
         }
         if !paths.is_empty() {

@@ -12,6 +12,7 @@ use super::cursors::Via;
 use super::files::FileSlots;
 use super::journal::Journal;
 use super::partition::{Partition, PartitionId};
+use super::recycle::Spares;
 use super::retention::Retention;
 use super::run::{Run, RunState};
 use super::segment_files::Space;
@@ -132,7 +133,7 @@ pub struct Store {
     /// Segments that have served their time.
     pub retention: Retention,
     /// Spare files left.
-    pub spares: std::ops::Range<u32>,
+    pub spares: Spares,
     /// What it counts.
     pub counters: Counters,
     /// For the log.
@@ -148,7 +149,7 @@ impl Store {
         files: FileSlots,
     ) -> Store {
         Store {
-            spares: settings.spares.clone(),
+            spares: Spares::default(),
             settings,
             identity,
             partitions: Slab::default(),

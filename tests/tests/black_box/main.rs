@@ -7,6 +7,7 @@ mod files;
 mod glommio;
 mod memory;
 mod requests;
+mod retention;
 mod round_trip;
 mod shards;
 mod start_and_stop;
