@@ -396,7 +396,8 @@ mod tests {
     fn a_bad_method_is_told() {
         let us = Duration::from_micros;
         assert_eq!(Calibration { dsync: us(150), flush: us(100) }.hint(), None);
-        assert!(Calibration { dsync: us(151), flush: us(100) }.hint().is_some());
+        assert_eq!(Calibration { dsync: us(150), flush: us(100) }.faster(), SyncMethod::Dsync);
+        assert_eq!(Calibration { dsync: us(151), flush: us(100) }.faster(), SyncMethod::Fsync);
         let memory = Calibration { dsync: us(0), flush: us(1) }.hint();
         assert!(memory.expect("told").contains("NOT DURABLE"));
         let starved = Calibration { dsync: us(3998), flush: us(4001) }.hint();

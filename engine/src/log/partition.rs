@@ -56,8 +56,8 @@ pub struct Partition {
     pub retired: Vec<Segment>,
     /// Whether the last segment may be written to: it was begun by this start.
     pub writable: bool,
-    /// The segment after the last one, opened ahead.
-    pub next: Option<Segment>,
+    /// The segment after the last one, opened ahead; apart, since few partitions have one.
+    pub next: Option<Box<Segment>>,
     /// Sequence of the next segment to create.
     pub next_sequence: u32,
     /// Offset up to which all runs are written to the segment.
@@ -201,7 +201,7 @@ impl Partition {
     /// The segment with this sequence.
     pub fn segment_mut(&mut self, sequence: u32) -> Option<&mut Segment> {
         if self.next.as_ref().is_some_and(|next| next.sequence == sequence) {
-            return self.next.as_mut();
+            return self.next.as_deref_mut();
         }
         let retired = self.retired.iter_mut();
         let mut all = self.segments.iter_mut().rev().chain(retired);

@@ -133,7 +133,7 @@ impl Store {
         if let Some(last) = partition.segments.back_mut() {
             last.next_offset = Some(base_offset);
         }
-        partition.segments.push_back(next);
+        partition.segments.push_back(*next);
         partition.writable = true;
         self.retention.rolled(id);
         Ok(file)
@@ -373,7 +373,7 @@ impl Store {
 }
 
 fn all_segments(partition: &Partition) -> impl Iterator<Item = &Segment> {
-    partition.segments.iter().chain(&partition.retired).chain(&partition.next)
+    partition.segments.iter().chain(&partition.retired).chain(partition.next.as_deref())
 }
 
 /// Writes the header and the entry table of a run's frame into its buffer.

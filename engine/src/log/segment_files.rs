@@ -54,7 +54,7 @@ impl Store {
         let mut segment = Segment::new(sequence, 0);
         segment.file = SegmentFile::Opening(slot);
         segment.is_own = true;
-        partition.next = Some(segment);
+        partition.next = Some(Box::new(segment));
         partition.users += 1;
         let path = partition.path(sequence);
         let open = match spare {
