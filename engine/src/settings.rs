@@ -279,8 +279,10 @@ pub const RESERVE_BYTES_MIN: u64 = 256 * 1024;
 pub const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A full device is asked for space this often.
 pub const PROBE_SPACE_NS: u64 = 1_000_000_000;
-/// Reads of fetches that are under way at once while commits are.
-pub const READS_BESIDE_COMMITS: usize = 2;
+/// Reads of fetches that are under way at once while commits are: a commit waits behind them.
+pub const READS_BESIDE_COMMITS: usize = 1;
+/// Bytes of one send while commits are under way: the copy into the socket holds up the shard.
+pub const SEND_BYTES_BESIDE_COMMITS: usize = 128 * 1024;
 /// For so long after a commit began there are few reads, since another one may come.
 pub const READS_YIELD_NS: u64 = 2_000_000;
 /// So far ahead of a reader the frames of a segment are known that is sent out of its file.

@@ -7,6 +7,7 @@ use crate::conn::Pause;
 use crate::log::read::Part;
 use crate::pool::PAGE_BYTES;
 use crate::port::{ConnId, Fault, Level, Notice, Op, OpBatch, SEND_SLICES_MAX, Time};
+use crate::settings::SEND_BYTES_BESIDE_COMMITS;
 use crate::shard::Shard;
 use crate::units::usize_of;
 
@@ -190,7 +191,9 @@ impl Shard {
             return self.send_files(id, now, batch);
         }
         let first = batch.slices.len();
-        let mut room = in_front.unwrap_or(usize::MAX);
+        let is_committing = self.store.is_committing(now);
+        let most = if is_committing { SEND_BYTES_BESIDE_COMMITS } else { usize::MAX };
+        let mut room = in_front.unwrap_or(usize::MAX).min(most);
         for part in conn.replies.iter().filter(|part| part.len > 0).take(SEND_SLICES_MAX) {
             let len = part.len.min(room);
             room -= len;

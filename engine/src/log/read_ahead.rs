@@ -44,10 +44,14 @@ impl Store {
     /// Reads that may be under way: commits shall not wait behind many.
     fn reads_limit(&self, now: Time) -> usize {
         let most = self.settings.reads_in_flight_max;
+        if self.is_committing(now) { most.min(READS_BESIDE_COMMITS) } else { most }
+    }
+
+    /// Whether commits are under way, or were a moment ago: what takes long is cut short.
+    pub(crate) fn is_committing(&self, now: Time) -> bool {
         let last = self.journal.last_submit;
         let is_writing = self.journal.writes_in_flight > 0 || !self.run_writes.is_empty();
-        let is_near = last != Time::default() && now.since(last) < READS_YIELD_NS;
-        if is_writing || is_near { most.min(READS_BESIDE_COMMITS) } else { most }
+        is_writing || last != Time::default() && now.since(last) < READS_YIELD_NS
     }
 
     /// Submits the stream's next read, if it wants one.
