@@ -48,10 +48,11 @@ impl Store {
         }
     }
 
-    /// When producers wait for bytes to be stored and all of these lie in runs that are still
-    /// open, nothing else would ever send them on their way.
+    /// When producers wait for bytes to be stored, or for memory in one piece, and all that is
+    /// left lies in runs that are still open, nothing else would ever send these on their way.
     fn seal_if_stuck(&mut self, now: Time) {
-        let full = self.unstored_bytes > self.settings.unstored_bytes_max;
+        let full = std::mem::take(&mut self.is_stuck)
+            || self.unstored_bytes > self.settings.unstored_bytes_max;
         if !full || !self.placing.is_empty() || !self.run_writes.is_empty() {
             return;
         }

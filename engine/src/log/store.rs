@@ -99,6 +99,8 @@ pub struct Store {
     pub is_urgent: bool,
     /// There was no memory for something since this was last looked at.
     pub is_short: bool,
+    /// There still was none although every stored run had been dropped: open runs lie in the way.
+    pub is_stuck: bool,
     /// Partitions with runs to place.
     pub placing: VecDeque<PartitionId>,
     /// Partitions whose segment needs a flush.
@@ -166,6 +168,7 @@ impl Store {
             waits: 0,
             is_urgent: false,
             is_short: false,
+            is_stuck: false,
             placing: VecDeque::new(),
             flushing: Vec::new(),
             advanced: Vec::new(),
