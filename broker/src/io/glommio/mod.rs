@@ -4,7 +4,7 @@
 //!
 //! - One `LocalExecutor::run` per wait: its main future hands new ops to tasks, lets them run,
 //!   and ends when something has happened. Tasks live on from one run to the next.
-//! - A task per connection, per operation on a file, and for each of the [`doors`].
+//! - A task per connection, per operation on a file, and for each of the `doors`.
 //! - Bytes are copied once between the arena and buffers of glommio's own (sockets: ours); so the
 //!   kernel never sees the arena. The copies are counted.
 //! - What blocks by nature goes to [`super::maintenance`].
