@@ -7,15 +7,15 @@ use crate::port::Tag;
 pub enum StoreTag {
     /// Write of the journal frame with this number.
     Frame(u64),
-    /// Write of a run; number in [`Store::run_writes`].
+    /// Write of a run; number in `Store::run_writes`.
     Run(u32),
     /// Flush of the journal file at this ring place.
     JournalFlush(u32),
-    /// Flush of a segment; number in [`Store::segment_flushes`].
+    /// Flush of a segment; number in `Store::segment_flushes`.
     SegmentFlush(u32),
     /// Deletion of files.
     Delete,
-    /// Write of a start file; number in [`Store::starts`].
+    /// Write of a start file; number in `Store::starts`.
     Start(u32),
     /// Not the store's: the read of a search by time.
     Search(u32),
