@@ -354,6 +354,10 @@ impl Shard {
         let code = match served {
             Served::Taken(bytes) => {
                 fetch.taken += bytes;
+                if bytes == 0 {
+                    // What is left of the budget holds no batch: no other partition is read for it.
+                    fetch.max_bytes = fetch.taken;
+                }
                 fetch.since_file += if kind == StreamKind::Data { bytes } else { 0 };
                 fetch.is_apart = false;
                 let row = self.row(&want, id, bytes);
