@@ -23,6 +23,7 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
 mod reader;
+mod rows;
 pub mod stats;
 pub mod topic;
 

@@ -3,8 +3,8 @@
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::limits::REQUEST_PARTITIONS_MAX;
-use crate::{Malformed, Reader, TopicId};
+pub use crate::rows::encode;
+use crate::{Malformed, TopicId, rows};
 
 /// Asks for the offset behind the newest visible record.
 pub const TIMESTAMP_LATEST: i64 = -1;
@@ -48,31 +48,10 @@ pub struct ReplyEntry {
 
 /// Decodes the body of a request.
 pub fn decode_request(body: &[u8]) -> Result<&[RequestEntry], Malformed> {
-    decode(body)
+    rows::decode(body)
 }
 
 /// Decodes the body of a reply.
 pub fn decode_reply(body: &[u8]) -> Result<&[ReplyEntry], Malformed> {
-    decode(body)
-}
-
-/// Appends the body of a request or reply.
-pub fn encode<T: IntoBytes + Immutable>(out: &mut Vec<u8>, entries: &[T]) {
-    let count = u16::try_from(entries.len()).expect("entries are bounded");
-    out.extend_from_slice(&count.to_le_bytes());
-    out.extend_from_slice(entries.as_bytes());
-}
-
-fn decode<T>(body: &[u8]) -> Result<&[T], Malformed>
-where
-    T: FromBytes + KnownLayout + Immutable + Unaligned,
-{
-    let mut reader = Reader::new(body);
-    let count = usize::from(reader.get::<U16>("entry count")?.get());
-    if count > REQUEST_PARTITIONS_MAX {
-        return Err(Malformed("list offsets names more partitions than the limit"));
-    }
-    let entries = reader.slice(count, "list offsets entries")?;
-    reader.end("bytes after list offsets")?;
-    Ok(entries)
+    rows::decode(body)
 }
