@@ -32,7 +32,7 @@ pub struct Spread {
     parts: Vec<Vec<Part>>,
     /// Answers that are still to come.
     waiting: usize,
-    /// Calls that may still be waiting for data: shard and slot.
+    /// Calls that are still to be answered: shard and slot.
     calls: Vec<(u16, u32)>,
     /// The fetch of this shard's own partitions, while it waits.
     local: Option<u64>,
@@ -44,6 +44,9 @@ pub struct Spread {
 impl Shard {
     /// Whether some of the partitions are other shards'.
     pub(crate) fn is_spread(&self, wants: &[RequestEntry]) -> bool {
+        if self.store.settings.shards == 1 {
+            return false;
+        }
         let owners =
             wants.iter().map(|want| self.catalog.owner(&want.topic_id, want.partition.get()));
         owners.into_iter().any(|owner| matches!(owner, Ok(Owner::There(_))))
@@ -168,6 +171,15 @@ impl Shard {
             spread.rows[index] = *row;
         }
         self.part_fetched(now, slot, brought(rows));
+    }
+
+    /// A call of a spread fetch is answered: its slot may be another's from now on, who is not to
+    /// be hurried.
+    pub(super) fn forget_call(&mut self, (slot, serial): (u32, u64), answered: u32) {
+        let spread = self.forward.spreads.get_mut(slot).filter(|found| found.serial == serial);
+        if let Some(spread) = spread {
+            spread.calls.retain(|&(_, call)| call != answered);
+        }
     }
 
     /// Another shard has answered its part of a spread fetch.

@@ -171,8 +171,8 @@ impl Shard {
     /// A frame came on a link on which this shard asks.
     pub(crate) fn answered(&mut self, now: Time, frame: Bytes) {
         let header = *FrameHeader::peek(self.pool.view(frame)).expect("frames have a header");
-        let slot = u32::try_from(header.correlation_id.get()).expect("a slot of ours");
-        let call = self.forward.calls.remove(slot).expect("a call is answered once");
+        let answered = u32::try_from(header.correlation_id.get()).expect("a slot of ours");
+        let call = self.forward.calls.remove(answered).expect("a call is answered once");
         self.forward.eager_calls -= usize::from(!matches!(call, Call::Fetch { .. }));
         let body = frame.part(FRAME_HEADER_BYTES, frame.len - FRAME_HEADER_BYTES);
         match call {
@@ -181,6 +181,7 @@ impl Shard {
                 self.forward.keep_rows(rows);
             }
             Call::Fetch { slot, serial, rows } => {
+                self.forget_call((slot, serial), answered);
                 self.fetch_answered(now, (slot, serial), &rows, &header, body);
                 self.forward.keep_rows(rows);
             }
