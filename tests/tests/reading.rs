@@ -71,12 +71,18 @@ impl Life {
 
 /// A disk with two partitions of long and short batches, all of them in segments.
 fn written(settings: &Settings) -> (SimDisk, [Place; 2], Model) {
+    written_to(settings)
+}
+
+/// The same with `N` partitions.
+fn written_to<const N: usize>(settings: &Settings) -> (SimDisk, [Place; N], Model) {
     let mut life = Life::begin(settings, SimDisk::new(11), Model::default());
     let now = life.world.now();
-    life.client.create_topic(now, &mut life.model, "t", topic::Settings::new(2));
+    let partitions = u32::try_from(N).expect("few");
+    life.client.create_topic(now, &mut life.model, "t", topic::Settings::new(partitions));
     life.until(|client| client.in_flight() == 0);
     let Some(&Topic::Live(id, _)) = life.model.topics.get("t") else { panic!("created") };
-    let places = [(id, 0), (id, 1)];
+    let places = std::array::from_fn(|at| (id, u32::try_from(at).expect("few")));
     for batch in 0..BATCHES {
         for place in places {
             let length = [9_000, 300, 40_000][usize::try_from(batch % 3).expect("small")];
@@ -127,6 +133,23 @@ fn reading_ahead_reads_no_byte_twice() {
     // Frames have headers and padding.
     let (read, sent) = (counters.disk_read_bytes, counters.fetch_bytes);
     assert!(read >= sent && read < sent + sent / 4, "{read} bytes were read to send {sent}");
+}
+
+#[test]
+fn a_fetch_of_many_partitions_reads_no_more_of_them_than_its_reply_holds() {
+    let settings = Settings { read_ahead_bytes: 0, read_bytes: 64 << 10, ..Settings::tiny() };
+    let (disk, places, model) = written_to::<12>(&settings);
+    for (max_bytes, reads_max) in [(60_000, 2), (150_000, 5)] {
+        let mut life = Life::begin(&settings, disk.clone(), model.clone());
+        let now = life.world.now();
+        // The third batch of each is its first long one.
+        let wants = places.map(|place| (place, 4));
+        life.client.fetch(now, &wants, 0, max_bytes);
+        life.until(|client| client.in_flight() == 0);
+        let held = life.client.fetched.iter().filter(|fetched| !fetched.records.is_empty());
+        let (held, reads) = (held.count(), life.world.shard(0).counters().fetch_disk_reads);
+        assert!(held > 0 && reads <= reads_max, "{reads} reads for {held} partitions' records");
+    }
 }
 
 #[test]

@@ -354,7 +354,7 @@ impl Shard {
         let code = match served {
             Served::Taken(bytes) => {
                 fetch.taken += bytes;
-                if bytes == 0 {
+                if bytes == 0 && fetch.max_bytes == fetch.taken + reader.budget {
                     // What is left of the budget holds no batch: no other partition is read for it.
                     fetch.max_bytes = fetch.taken;
                 }
