@@ -404,7 +404,6 @@ impl Shard {
     /// and do not move are closed. The next of them may stall without anything happening.
     fn relieve_memory(&mut self, now: Time) {
         if std::mem::take(&mut self.store.is_short) {
-            self.store.is_stuck = true;
             self.store.streams.relieve(&mut self.pool);
             self.close_stalled(now);
             self.relief = Some(now.plus_ns(self.store.settings.stall_ns));

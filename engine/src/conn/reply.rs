@@ -62,7 +62,7 @@ impl Shard {
         let wanted = bytes + 2 * PAGE_BYTES + self.store.settings.reply_reserve_bytes;
         while self.pool.free_bytes() < wanted {
             if !self.store.evict_one(&mut self.pool) {
-                self.store.is_short = true;
+                self.store.out_of_memory();
                 return false;
             }
         }

@@ -78,12 +78,13 @@ impl Store {
         if !is_demanded && self.streams.bytes() + bytes > room {
             return Tried::Done;
         }
-        let was_short = self.is_short;
+        let before = (self.is_short, self.is_stuck);
         let Some(buf) = self.alloc(pool, bytes) else {
             if is_demanded {
                 return Tried::NoMemory;
             }
-            self.is_short = was_short;
+            // Nobody waits for it.
+            (self.is_short, self.is_stuck) = before;
             return Tried::Done;
         };
         let read = self.streams.reading(slot, buf, bytes);

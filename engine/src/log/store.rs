@@ -99,7 +99,7 @@ pub struct Store {
     pub is_urgent: bool,
     /// There was no memory for something since this was last looked at.
     pub is_short: bool,
-    /// There still was none although every stored run had been dropped: open runs lie in the way.
+    /// There was none although every stored run had been dropped: open runs may lie in the way.
     pub is_stuck: bool,
     /// Partitions with runs to place.
     pub placing: VecDeque<PartitionId>,
@@ -208,7 +208,7 @@ impl Store {
     pub fn alloc(&mut self, pool: &mut Pool, bytes: usize) -> Option<BufId> {
         while pool.free_bytes() < bytes + self.settings.reply_reserve_bytes {
             if !self.evict_one(pool) {
-                self.is_short = true;
+                self.out_of_memory();
                 return None;
             }
         }
@@ -222,10 +222,16 @@ impl Store {
                 return Some(buf);
             }
             if !self.evict_one(pool) {
-                self.is_short = true;
+                self.out_of_memory();
                 return None;
             }
         }
+    }
+
+    /// Not even dropping every stored run made room.
+    pub(crate) fn out_of_memory(&mut self) {
+        self.is_short = true;
+        self.is_stuck = true;
     }
 
     pub(crate) fn evict_one(&mut self, pool: &mut Pool) -> bool {

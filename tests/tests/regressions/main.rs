@@ -1,9 +1,14 @@
 //! Bugs that were, each with its story and the life that showed it.
 
-use broker::io::sim::Failure;
+use broker::io::sim::{Failure, SimDisk};
+use engine::Settings;
 use engine::port::Fault;
 use pelton_tests::check::{Bounds, Trial, live};
+use pelton_tests::model::{Model, Topic};
+use pelton_tests::sim_client::SimClient;
 use pelton_tests::workload::Load;
+use pelton_tests::world::World;
+use wire::{Acks, topic};
 
 fn assert_lawful(trial: &Trial) {
     let violations = live(trial).violations;
@@ -46,4 +51,48 @@ fn a_hole_three_segments_back_is_noticed() {
         let trial = Trial { power_loss_at: Some(at), rebirths: 2, ..Trial::new(seed, load) };
         assert_lawful(&Trial { bounds: Bounds::Varied, ..trial });
     }
+}
+
+/// Runs of many partitions stood open in every corner of the memory, none of them full, and no
+/// free piece was long enough for a long batch: it waited for ever, for nothing else would have
+/// sent the open runs on their way. They go now when a buffer is wanted that nothing else gives.
+#[test]
+fn a_long_batch_finds_room_between_open_runs() {
+    let settings = Settings {
+        journal_file_bytes: 1 << 20,
+        journal_frame_bytes_max: 256 << 10,
+        unstored_bytes_max: 8 << 20,
+        ..Settings::tiny()
+    };
+    let mut model = Model::default();
+    let mut world = World::boot(&settings, SimDisk::new(3), 3).expect("a first start");
+    let mut client = SimClient::connect(&mut world, &mut model);
+    until_idle(&mut world, &mut client, &mut model);
+    client.create_topic(world.now(), &mut model, "t", topic::Settings::new(PARTITIONS));
+    until_idle(&mut world, &mut client, &mut model);
+    let Some(&Topic::Live(id, _)) = model.topics.get("t") else { panic!("created") };
+    for partition in 1..PARTITIONS {
+        for (to, length) in [(0, 200_000), (partition, 100)] {
+            client.produce(world.now(), &mut model, &[(id, to)], Acks::Durable, &[length]);
+            until_idle(&mut world, &mut client, &mut model);
+        }
+    }
+    client.produce(world.now(), &mut model, &[(id, 0)], Acks::Durable, &[1_000_000]);
+    until_idle(&mut world, &mut client, &mut model);
+    assert!(model.violations().is_empty(), "{:?}", model.violations());
+}
+
+const PARTITIONS: u32 = 60;
+
+/// Until the client is ready and has its answers.
+fn until_idle(world: &mut World, client: &mut SimClient, model: &mut Model) {
+    for _ in 0..60_000 {
+        client.pump(world, model);
+        if client.is_ready() && client.in_flight() == 0 {
+            return;
+        }
+        let soon = world.now().plus_ns(1_000_000);
+        world.turn(Some(soon)).expect("no power loss is planned");
+    }
+    panic!("it is never answered: {:?}", world.errors());
 }
