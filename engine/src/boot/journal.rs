@@ -23,7 +23,7 @@ pub struct Journals {
     pub highest_lsn: u64,
     /// Highest file sequence seen.
     pub last_sequence: u64,
-    /// Files with a torn frame.
+    /// Files with a torn frame, or that ended by a failure: they are never written again.
     pub torn: BTreeSet<FilePath>,
 }
 
@@ -32,6 +32,12 @@ struct Begun {
     path: FilePath,
     bytes: u64,
     sequence: u64,
+    /// Number of its first frame.
+    first_lsn: u64,
+    /// Its frames count below this number. A file that began after a failure goes on with the
+    /// number of the first frame that was given up: what bears that number, or a higher one, in
+    /// earlier files is void, whole or not.
+    void_from: u64,
 }
 
 /// One shard's journal while it is walked.
@@ -43,6 +49,14 @@ struct Walk {
     later_watermark: u64,
     /// Where the first frame is missing that later ones may prove was durable.
     broken_at: Option<(FilePath, u64)>,
+}
+
+impl Walk {
+    /// A file has no frame where it should have one.
+    fn broken(&mut self, file: &Begun, position: u64, journals: &mut Journals) {
+        journals.torn.insert(file.path.clone());
+        self.broken_at.get_or_insert((file.path.clone(), position));
+    }
 }
 
 impl<D: Disk> Boot<'_, D> {
@@ -77,7 +91,10 @@ impl<D: Disk> Boot<'_, D> {
                 let what = "a later frame shows that it had been acknowledged";
                 Err(BootError::Corrupt(path, position, what))
             }
-            Some(_) | None => Ok(()),
+            broken => {
+                self.report.is_journal_torn |= broken.is_some();
+                Ok(())
+            }
         }
     }
 
@@ -101,7 +118,9 @@ impl<D: Disk> Boot<'_, D> {
                 Ok(view) => {
                     let sequence = view.header.file_sequence.get();
                     if view.belongs(FrameKind::Journal, &broker_id, sequence, 0) {
-                        begun.push(Begun { path, bytes: file.bytes, sequence });
+                        let (bytes, void_from) = (file.bytes, u64::MAX);
+                        let first_lsn = view.header.lsn.get();
+                        begun.push(Begun { path, bytes, sequence, first_lsn, void_from });
                     }
                 }
                 Err(Unreadable::Newer(_)) => return Err(BootError::Newer(path)),
@@ -115,6 +134,11 @@ impl<D: Disk> Boot<'_, D> {
             scanner.close(&mut self.pool);
         }
         begun.sort_by_key(|file| file.sequence);
+        let mut lowest = u64::MAX;
+        for file in begun.iter_mut().rev() {
+            file.void_from = lowest;
+            lowest = lowest.min(file.first_lsn);
+        }
         Ok(begun)
     }
 
@@ -174,15 +198,18 @@ impl<D: Disk> Boot<'_, D> {
                     let counts = !blocked && walk.expected.is_none_or(|expected| lsn == expected);
                     if lsn <= drained {
                         // Of an earlier start: its records are in their segments.
+                    } else if lsn >= file.void_from {
+                        journals.torn.insert(file.path.clone());
                     } else if counts {
+                        // Where an earlier file was broken it had ended by a failure.
+                        walk.broken_at = None;
                         walk.expected = Some(lsn + 1);
                         live_end = position + u64_of(view.frame_bytes());
                         self.report.journal_frames += 1;
                         found.extend(catalog_entries(&view));
                     } else {
                         blocked = true;
-                        let at = (file.path.clone(), position);
-                        walk.broken_at.get_or_insert(at);
+                        walk.broken(file, position, journals);
                         let watermark = view.header.watermark.get();
                         walk.later_watermark = walk.later_watermark.max(watermark);
                     }
@@ -200,7 +227,7 @@ impl<D: Disk> Boot<'_, D> {
                 }
                 Err(_) => {
                     if !blocked {
-                        walk.broken_at.get_or_insert((file.path.clone(), position));
+                        walk.broken(file, position, journals);
                     }
                     blocked = true;
                     position += u64_of(BLOCK_BYTES);
@@ -208,10 +235,6 @@ impl<D: Disk> Boot<'_, D> {
             }
         }
         scanner.close(&mut self.pool);
-        if walk.broken_at.as_ref().is_some_and(|(path, _)| *path == file.path) {
-            journals.torn.insert(file.path.clone());
-            self.report.is_journal_torn = true;
-        }
         if live_end > 0 {
             journals.live.push((file.path.clone(), live_end));
         }

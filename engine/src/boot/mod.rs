@@ -16,8 +16,10 @@
 //! | --- | --- | --- |
 //! | journal, beyond every watermark | nothing later proves it | torn tail: ends the journal |
 //! | journal, at or below a watermark | a later frame proves it | corrupt: start refused |
+//! | journal, from a later one's first number on | its first frame | void: the file had failed |
 //! | newest segment, beyond every watermark | none | torn tail: ends it, never rewritten |
 //! | newest segment, below a watermark | a later frame proves it | corrupt: start refused |
+//! | segment, from a later one's first offset on | its first frame | void: the file had failed |
 //! | older segment | – | found when it is read: DATA_CORRUPT for its offsets |
 
 mod journal;

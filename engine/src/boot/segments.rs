@@ -108,7 +108,10 @@ impl<D: Disk> Boot<'_, D> {
         let mut is_proven = false;
         let mut is_headless = false;
         while let Some((sequence, bytes)) = sequences.pop() {
-            let Some(walked) = self.walk(partition, sequence, bytes)? else {
+            // A segment that ended by a failure is continued by the next one, and what it holds
+            // from there on is void.
+            let void_from = chain.last().map(|newer| newer.segment.base_offset);
+            let Some(walked) = self.walk(partition, (sequence, bytes), void_from)? else {
                 doomed.push(partition.path(sequence));
                 is_headless = true;
                 continue;
@@ -220,16 +223,18 @@ impl<D: Disk> Boot<'_, D> {
         }
     }
 
-    /// Walks a segment's frames from the front. `None` if the first is not whole.
+    /// Walks a segment's frames from the front, up to the offset `void_from`. `None` if the first
+    /// is not whole.
     fn walk(
         &mut self,
         partition: &Partition,
-        sequence: u32,
-        bytes: u64,
+        (sequence, bytes): (u32, u64),
+        void_from: Option<u64>,
     ) -> Result<Option<Walked>, BootError> {
         let path = partition.path(sequence);
         let mut scanner = self.scanner(&path)?;
-        let walked = self.walk_frames(partition, sequence, bytes, &mut scanner, &path);
+        let place = (sequence, bytes);
+        let walked = self.walk_frames(partition, place, void_from, &mut scanner, &path);
         scanner.close(&mut self.pool);
         walked
     }
@@ -237,8 +242,8 @@ impl<D: Disk> Boot<'_, D> {
     fn walk_frames(
         &mut self,
         partition: &Partition,
-        sequence: u32,
-        bytes: u64,
+        (sequence, bytes): (u32, u64),
+        void_from: Option<u64>,
         scanner: &mut Scanner,
         path: &FilePath,
     ) -> Result<Option<Walked>, BootError> {
@@ -246,7 +251,8 @@ impl<D: Disk> Boot<'_, D> {
         let mut walked: Option<Walked> = None;
         let mut position = 0;
         let bad = loop {
-            if position >= bytes {
+            let reached = walked.as_ref().map(|tail| tail.next_offset);
+            if position >= bytes || (reached.is_some() && reached == void_from) {
                 break None;
             }
             let fault = |fault| BootError::Disk(path.clone(), fault);

@@ -30,6 +30,8 @@ struct FileWalk {
     kept: Kept,
     /// The file's first frame that is missing or bad, if later ones may prove it.
     broken_at: Option<u64>,
+    /// A later file goes on where this one is broken: it ended by a failure.
+    is_continued: bool,
     /// An entry whose data is not what it says.
     bad_content: Option<(u64, &'static str)>,
     /// The first block is bad, and frames of the last run follow.
@@ -41,6 +43,8 @@ struct FileWalk {
 #[derive(Default)]
 struct Walk {
     expected: Option<u64>,
+    /// Frames of the file being walked count below this number.
+    void_from: u64,
     later_watermark: u64,
 }
 
@@ -93,26 +97,35 @@ impl Journals {
     ) -> Result<(), InspectError> {
         let mut begun = Vec::new();
         for file in files {
-            begun.push((first_sequence(directory, &file)?, file));
+            begun.push((first_frame(directory, &file)?, file));
         }
         // Files that have no whole first frame come last; nothing in them counts.
-        begun.sort_by_key(|(sequence, _)| (sequence.is_none(), *sequence));
+        begun.sort_by_key(|(first, _)| (first.is_none(), *first));
         let mut walk = Walk::default();
-        let mut walked = Vec::new();
-        for (sequence, file) in begun {
-            let file = self.file(directory, &file, sequence, &mut walk)?;
-            if file.is_newer {
-                return Err(InspectError::Newer(file.file.path));
+        let mut walked: Vec<FileWalk> = Vec::new();
+        for place in 0..begun.len() {
+            let (first, file) = &begun[place];
+            // Frames count as long as no later file begins with their number.
+            let later = begun[place + 1..].iter().filter_map(|(first, _)| *first);
+            walk.void_from = later.map(|(_, lsn)| lsn).min().unwrap_or(u64::MAX);
+            let before = walk.expected;
+            let found =
+                self.file(directory, file, first.map(|(sequence, _)| sequence), &mut walk)?;
+            if found.is_newer {
+                return Err(InspectError::Newer(found.file.path));
             }
-            walked.push(file);
+            if walk.expected != before {
+                walked.iter_mut().for_each(|earlier| earlier.is_continued = true);
+            }
+            walked.push(found);
         }
         let last = walk.expected.map_or(0, |expected| expected - 1);
         let what = "a later frame shows that it had been acknowledged";
         let mut proof = (walk.later_watermark > last).then_some(what);
         for file in walked {
-            let verdict = file.verdict(proof);
+            let verdict = file.verdict(proof.filter(|_| !file.is_continued));
             // Only the first break ends the journal; later ones follow from it.
-            proof = proof.filter(|_| file.broken_at.is_none());
+            proof = proof.filter(|_| file.broken_at.is_none() || file.is_continued);
             desk.file(&file.file, file.kept, verdict);
         }
         Ok(())
@@ -135,7 +148,7 @@ impl Journals {
                     found.count(*position, view);
                     self.note_proven(view);
                     let lsn = view.header.lsn.get();
-                    if lsn > drained {
+                    if lsn > drained && lsn < walk.void_from {
                         let expected = walk.expected.unwrap_or(lsn);
                         if blocked || lsn != expected {
                             blocked = true;
@@ -202,6 +215,7 @@ impl FileWalk {
             sequence,
             kept: Kept::default(),
             broken_at: None,
+            is_continued: false,
             bad_content: None,
             is_headless: false,
             is_newer: false,
@@ -246,13 +260,16 @@ impl FileWalk {
     }
 }
 
-/// The sequence of a file whose first frame is whole.
-fn first_sequence<D: Disk>(
+/// The sequence and the first number of a file whose first frame is whole.
+fn first_frame<D: Disk>(
     directory: &mut Directory<'_, D>,
     file: &FileEntry,
-) -> Result<Option<u64>, InspectError> {
+) -> Result<Option<(u64, u64)>, InspectError> {
     let first = directory.walk(file, |piece| match piece {
-        Piece::Frame(_, view) => ControlFlow::Break(Some(view.header.file_sequence.get())),
+        Piece::Frame(_, view) => {
+            let header = view.header;
+            ControlFlow::Break(Some((header.file_sequence.get(), header.lsn.get())))
+        }
         Piece::Stray(..) | Piece::Gap { .. } => ControlFlow::Break(None),
     })?;
     Ok(first.flatten())

@@ -48,11 +48,17 @@ impl StreamWalk {
         base: u64,
         files: Vec<FileEntry>,
     ) -> Result<StreamWalk, InspectError> {
-        let mut segments = Vec::new();
+        let mut segments: Vec<SegmentWalk> = Vec::new();
+        let mut files = files;
+        files.sort_by(|a, b| b.path.cmp(&a.path));
         for file in files {
-            segments.push(SegmentWalk::read(directory, file)?);
+            // A segment that ended by a failure is continued by the next one, and what it holds
+            // from there on is void.
+            let newer = segments.iter().rfind(|newer| newer.kept.frames > 0);
+            let void_from = newer.map(|newer| newer.kept.from);
+            segments.push(SegmentWalk::read(directory, file, void_from)?);
         }
-        segments.sort_by_key(|segment| segment.sequence);
+        segments.reverse();
         Ok(StreamWalk { stream, base, segments })
     }
 
@@ -185,6 +191,7 @@ impl SegmentWalk {
     fn read<D: Disk>(
         directory: &mut Directory<'_, D>,
         file: FileEntry,
+        void_from: Option<u64>,
     ) -> Result<SegmentWalk, InspectError> {
         let FilePath::Segment { sequence, .. } = file.path else { unreachable!("by the caller") };
         let mut walk = SegmentWalk {
@@ -202,7 +209,9 @@ impl SegmentWalk {
         let mut is_newer = false;
         let mut is_ended = false;
         let walked = directory.walk(&file, |piece| {
+            let is_void = walk.kept.frames > 0 && void_from == Some(walk.kept.to);
             match piece {
+                Piece::Frame(..) | Piece::Stray(..) if is_void => {}
                 Piece::Frame(position, view) => {
                     let entry = &view.entries[0];
                     let base = entry.base_offset.get();
@@ -220,7 +229,7 @@ impl SegmentWalk {
                 // Of the file's earlier life: nothing was written over it.
                 Piece::Stray(..) => is_ended = true,
                 Piece::Gap { from, why, .. } => {
-                    is_newer |= !is_ended && matches!(why, Unreadable::Newer(_));
+                    is_newer |= !is_ended && !is_void && matches!(why, Unreadable::Newer(_));
                     is_ended = true;
                     // What is no frame at all may be of the file's earlier life.
                     if !matches!(why, Unreadable::Blank | Unreadable::Foreign) {
