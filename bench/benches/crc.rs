@@ -26,6 +26,12 @@ const APPEND: [Append; 3] = [
     ("in-use", wire::crc::crc32c_append),
 ];
 
+/// Names an implementation that combines two sums.
+type Combine = (&'static str, fn(u32, u32, usize) -> u32);
+
+const COMBINE: [Combine; 2] =
+    [("crc32c", crc32c::crc32c_combine), ("in-use", wire::crc::crc32c_combine)];
+
 fn digest_append(sum: u32, bytes: &[u8]) -> u32 {
     let mut digest = Digest::new_with_init_state(Crc32Iscsi, u64::from(!sum));
     digest.update(bytes);
@@ -63,5 +69,19 @@ fn append(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group! { name = benches; config = criterion(); targets = whole, append }
+fn combine(c: &mut Criterion) {
+    let mut group = c.benchmark_group("crc_combine");
+    for size in SIZES {
+        for (name, combine) in COMBINE {
+            let expected = crc32c::crc32c_combine(0x1234_5678, 0x9abc_def0, size);
+            assert_eq!(combine(0x1234_5678, 0x9abc_def0, size), expected, "{name} combines");
+            group.bench_with_input(BenchmarkId::new(name, size), &size, |b, &size| {
+                b.iter(|| combine(black_box(0x1234_5678), 0x9abc_def0, black_box(size)));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = criterion(); targets = whole, append, combine }
 criterion_main!(benches);

@@ -76,7 +76,7 @@ impl Encoder {
     pub fn new(len: u32, seed: u64) -> Self {
         let filler_len = (len as usize).checked_sub(HEADER_LEN).expect("a value holds its header");
         let filler = filler(filler_len, seed);
-        let filler_crc = crc32c::crc32c(&filler);
+        let filler_crc = wire::crc::crc32c(&filler);
         Self { len, shift: Box::new(ShiftTable::new(filler_len)), filler, filler_crc }
     }
 
@@ -109,7 +109,7 @@ impl Encoder {
         value[16..24].copy_from_slice(&header.sequence.to_le_bytes());
         value[24..32].copy_from_slice(&header.intended_ns.to_le_bytes());
         value[32..36].copy_from_slice(&self.len.to_le_bytes());
-        let crc = self.shift.apply(crc32c::crc32c(&value[..CRC_AT])) ^ self.filler_crc;
+        let crc = self.shift.apply(wire::crc::crc32c(&value[..CRC_AT])) ^ self.filler_crc;
         value[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     }
 }
@@ -124,7 +124,7 @@ pub fn verify(value: &[u8]) -> Result<Header, PayloadError> {
     if u32_at(head, 32) as usize != value.len() {
         return Err(PayloadError::BadLength);
     }
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&head[..CRC_AT]), filler);
+    let crc = wire::crc::crc32c_append(wire::crc::crc32c(&head[..CRC_AT]), filler);
     if crc != u32_at(head, CRC_AT) {
         return Err(PayloadError::BadCrc);
     }
@@ -169,7 +169,7 @@ impl ShiftTable {
     fn new(len: usize) -> Self {
         let mut basis = [0u32; 32];
         for (bit, column) in basis.iter_mut().enumerate() {
-            *column = crc32c::crc32c_combine(1 << bit, 0, len);
+            *column = wire::crc::crc32c_combine(1 << bit, 0, len);
         }
         let mut table = [[0u32; 256]; 4];
         for (byte, entries) in table.iter_mut().enumerate() {
