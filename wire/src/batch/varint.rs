@@ -20,13 +20,21 @@ pub const fn varint_len(value: i64) -> usize {
 /// bytes end first or it does not end within ten.
 #[inline]
 pub fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
+    // Nearly all of a record's numbers have one byte or two.
     let first = u64::from(*bytes.first()?);
     if first < 0x80 {
         return Some((unzigzag(first), 1));
     }
-    let mut value = first & 0x7f;
-    let mut shift = 7;
-    for (index, &byte) in bytes.iter().enumerate().take(10).skip(1) {
+    let second = u64::from(*bytes.get(1)?);
+    if second < 0x80 {
+        return Some((unzigzag(first & 0x7f | second << 7), 2));
+    }
+    read_long_varint(bytes)
+}
+
+fn read_long_varint(bytes: &[u8]) -> Option<(i64, usize)> {
+    let (mut value, mut shift) = (0, 0);
+    for (index, &byte) in bytes.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             // The tenth byte holds one bit only; more would have been shifted out silently.
