@@ -34,7 +34,8 @@ pub struct Config {
     /// Whether each shard listens on a port of its own besides the shared one.
     pub shard_ports: ShardPorts,
     /// How long a shard looks for more work after traffic before it parks, in microseconds. A
-    /// park and its wake-up cost about 40 µs on a virtual machine and 5 µs on bare metal.
+    /// park and its wake-up cost about 40 µs on a virtual machine and 5 µs on bare metal. While a
+    /// commit is in flight it does not park at all; with 0 it parks at once even then.
     pub spin_us: u64,
     /// This much segment space is written with zeros before the broker is ready, so that large
     /// runs go to blocks that have been written before. 0: none.

@@ -18,7 +18,8 @@ const YIELD_NS: u64 = 20_000;
 /// How a shard's loop behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// How long to look for more after traffic before parking, in ns.
+    /// How long to look for more after traffic before parking, in ns. 0: park at once, even while
+    /// something is about to happen.
     pub spin_ns: u64,
     /// Most completions handled in one turn.
     pub turn_dones_max: usize,
@@ -92,7 +93,9 @@ impl Turns {
     /// Spin while something is left over, about to come, or was there a moment ago; else park.
     fn until(&mut self, logic: &impl Logic) -> Wait {
         let idle_ns = self.now.time.since(self.traffic);
-        let eager = !self.dones.is_empty() || logic.is_eager() || idle_ns < self.pace.spin_ns;
+        let spins = self.pace.spin_ns > 0;
+        let is_near = spins && (logic.is_eager() || idle_ns < self.pace.spin_ns);
+        let eager = !self.dones.is_empty() || is_near;
         if !eager {
             self.parks += 1;
             self.spin.timing = None;
@@ -265,5 +268,14 @@ mod tests {
         assert_eq!(eager, [true, true, false, true]);
         assert!(script.waits.iter().all(|wait| wait.deadline == Some(Time(7)) || wait.eager));
         assert_eq!((turns.counters().parks, turns.counters().spin_rounds_empty), (1, 3));
+    }
+
+    #[test]
+    fn told_not_to_spin_it_parks_even_while_eager() {
+        let mut turns = Turns::new(Pace { spin_ns: 0, turn_dones_max: 100 });
+        let (mut scribe, mut script) = (Scribe::default(), Script::default());
+        scribe.is_eager = true;
+        turn(&mut scribe, &mut script, &mut turns).expect("it works");
+        assert!(!script.waits[0].eager);
     }
 }
