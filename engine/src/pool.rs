@@ -127,6 +127,35 @@ impl Arena {
     }
 }
 
+/// Arenas that outlast the shards that used them, for whoever starts many shards one after the
+/// other: the pages of a large arena cost more than the shards of a test.
+#[derive(Debug, Default)]
+pub struct Arenas {
+    all: Vec<Arc<Arena>>,
+}
+
+impl Arenas {
+    /// An arena that nobody has, or a new one. It holds whatever it held.
+    fn take(&mut self, bytes: usize) -> Arc<Arena> {
+        let is_free = |arena: &&Arc<Arena>| Arc::strong_count(arena) == 1 && arena.len() == bytes;
+        if let Some(arena) = self.all.iter().find(is_free) {
+            return Arc::clone(arena);
+        }
+        let arena = Arc::new(Arena::new(bytes));
+        self.all.push(Arc::clone(&arena));
+        arena
+    }
+
+    /// Makes those that nobody has look new.
+    pub fn wipe(&mut self) {
+        for arena in self.all.iter_mut().filter_map(Arc::get_mut) {
+            let len = arena.len();
+            // SAFETY: the allocation is `len` bytes long, and this is its only holder.
+            unsafe { std::ptr::write_bytes(arena.base.as_ptr(), 0, len) };
+        }
+    }
+}
+
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this layout.
@@ -240,10 +269,15 @@ impl Pool {
     /// A pool with at least `data_bytes` allocatable bytes, rounded up to 2 MiB, beside the
     /// receive buffers.
     pub fn new(recv: RecvRegion, data_bytes: usize) -> Pool {
+        Pool::within(&mut Arenas::default(), recv, data_bytes)
+    }
+
+    /// The same, in one of these arenas if one is free.
+    pub fn within(arenas: &mut Arenas, recv: RecvRegion, data_bytes: usize) -> Pool {
         let data_offset = recv.total_bytes().next_multiple_of(ARENA_ALIGN);
         let data_bytes = data_bytes.next_multiple_of(BUFFER_BYTES_MAX);
         Pool {
-            arena: Arc::new(Arena::new(data_offset + data_bytes)),
+            arena: arenas.take(data_offset + data_bytes),
             recv,
             data_offset,
             buddy: Buddy::new(data_bytes / PAGE_BYTES),

@@ -3,10 +3,12 @@
 //!
 //! And the simulator: [`world`] is one production shard on the simulated backend, [`workload`]
 //! what clients do to it, [`model`] what must be true of it, [`check`] whole lives of it,
-//! [`inspection`] what one who looks on says of its disk.
+//! [`inspection`] what one who looks on says of its disk. [`images`] are all states that a power
+//! cut can leave of short workloads.
 
 pub mod broker;
 pub mod check;
+pub mod images;
 pub mod inspection;
 pub mod model;
 pub mod program;

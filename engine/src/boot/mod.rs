@@ -40,7 +40,7 @@ use crate::log::files::FileSlots;
 use crate::log::journal::Journal;
 use crate::log::partition::{Partition, PartitionId};
 use crate::log::store::{Identity, Store};
-use crate::pool::Pool;
+use crate::pool::{Arenas, Pool};
 use crate::port::{Disk, Fault, FileEntry, Now};
 use crate::request::new_partition;
 use crate::settings::Settings;
@@ -173,11 +173,25 @@ pub fn boot(
     now: Now,
     seed: u128,
 ) -> Result<(Vec<Shard>, BootReport), BootError> {
+    boot_within(&mut Arenas::default(), settings, disk, now, seed)
+}
+
+/// The same, with the shards' memory out of these arenas.
+///
+/// # Errors
+/// As [`boot`].
+pub fn boot_within(
+    arenas: &mut Arenas,
+    settings: &Settings,
+    disk: &mut impl Disk,
+    now: Now,
+    seed: u128,
+) -> Result<(Vec<Shard>, BootReport), BootError> {
     if let Some(reason) = settings.invalid() {
         return Err(BootError::Settings(reason));
     }
     let files = disk.list().map_err(BootError::List)?;
-    let mut pool = Pool::new(settings.recv, settings.pool_bytes);
+    let mut pool = Pool::within(arenas, settings.recv, settings.pool_bytes);
     let (superblock, is_first) = raise_epoch(disk, &files, &mut pool, settings, seed)?;
     let report =
         BootReport { is_first, boot_epoch: superblock.boot_epoch.get(), ..BootReport::default() };
@@ -200,7 +214,7 @@ pub fn boot(
     boot.open_topics()?;
     boot.replay(&journals)?;
     boot.check_starts()?;
-    boot.finish(&journals, seed)
+    boot.finish(arenas, &journals, seed)
 }
 
 /// The part of the seed from which ids that peers see are made; the other part is the frame key.
@@ -383,6 +397,7 @@ impl<D: Disk> Boot<'_, D> {
     /// shards.
     fn finish(
         mut self,
+        arenas: &mut Arenas,
         journals: &journal::Journals,
         seed: u128,
     ) -> Result<(Vec<Shard>, BootReport), BootError> {
@@ -391,7 +406,7 @@ impl<D: Disk> Boot<'_, D> {
         write_superblock(self.disk, &mut self.pool, &mut self.superblock)?;
         self.prepare_journals(journals)?;
         let report = std::mem::take(&mut self.report);
-        let shards = self.split(journals.last_sequence + 1, seed)?;
+        let shards = self.split(arenas, journals.last_sequence + 1, seed)?;
         Ok((shards, report))
     }
 

@@ -10,7 +10,7 @@ use crate::log::recycle::Spares;
 use crate::log::slab::Slab;
 use crate::log::store::Store;
 use crate::placement::{CATALOG_SHARD, owner};
-use crate::pool::Pool;
+use crate::pool::{Arenas, Pool};
 use crate::port::{Disk, FileSlot, Op, OpBatch, Open};
 use crate::settings::Settings;
 use crate::shard::Shard;
@@ -25,7 +25,12 @@ struct Part {
 
 impl<D: Disk> Boot<'_, D> {
     /// Divides what was found. Every shard knows all topics, and holds the partitions it owns.
-    pub(super) fn split(mut self, file_sequence: u64, seed: u128) -> Result<Vec<Shard>, BootError> {
+    pub(super) fn split(
+        mut self,
+        arenas: &mut Arenas,
+        file_sequence: u64,
+        seed: u128,
+    ) -> Result<Vec<Shard>, BootError> {
         let spares = self.spares()?;
         let Boot { store, catalog, superblock, mut pool, .. } = self;
         let mut partitions = store.partitions;
@@ -40,7 +45,7 @@ impl<D: Disk> Boot<'_, D> {
         let mut parts = Vec::new();
         for shard in 0..store.settings.shards {
             let settings = of_shard(&store.settings, shard);
-            let new_pool = || Pool::new(settings.recv, settings.pool_bytes);
+            let new_pool = || Pool::within(arenas, settings.recv, settings.pool_bytes);
             let mut store = new_store(&settings, &superblock);
             store.spares = Spares::of_shard(&spares, &settings);
             parts.push(Part {
