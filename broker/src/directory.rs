@@ -5,8 +5,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use engine::layout::FilePath;
 use engine::port::{Fault, FileEntry};
@@ -33,6 +34,58 @@ pub struct Opened {
     pub fd: OwnedFd,
     /// Its length.
     pub bytes: u64,
+}
+
+/// Directories with entries that are not durable yet. Many changes that are made durable together
+/// cost one journal commit of the file system, not one each.
+#[derive(Debug, Default)]
+pub struct Unsynced {
+    directories: BTreeSet<PathBuf>,
+}
+
+impl Unsynced {
+    /// Makes the entries durable, and these files. Gives what became of the first, and of each of
+    /// the second.
+    pub fn sync(&self, files: &[BorrowedFd<'_>]) -> (Result<(), Errno>, Vec<Result<(), Errno>>) {
+        let directories = self.directories.iter().map(|path| Target::Directory(path));
+        let targets: Vec<_> =
+            directories.chain(files.iter().map(|&file| Target::File(file))).collect();
+        let mut results = sync_together(&targets);
+        let files = results.split_off(self.directories.len());
+        (results.into_iter().collect(), files)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    Directory(&'a Path),
+    File(BorrowedFd<'a>),
+}
+
+impl Target<'_> {
+    fn sync(&self) -> Result<(), Errno> {
+        match self {
+            Target::Directory(path) => sync_directory(path),
+            Target::File(file) => rustix::fs::fsync(file),
+        }
+    }
+}
+
+/// Syncs in flight at once. File systems serve those that come together by one journal commit and
+/// one flush of the device, where one after the other each would wait for its own.
+const SYNCS_AT_ONCE_MAX: usize = 16;
+
+fn sync_together(targets: &[Target<'_>]) -> Vec<Result<(), Errno>> {
+    let sync = |share: &[Target<'_>]| share.iter().map(Target::sync).collect::<Vec<_>>();
+    if targets.len() <= 1 {
+        return sync(targets);
+    }
+    thread::scope(|scope| {
+        let shares = targets.chunks(targets.len().div_ceil(SYNCS_AT_ONCE_MAX));
+        let threads: Vec<_> = shares.map(|share| scope.spawn(move || sync(share))).collect();
+        let results = threads.into_iter().map(|thread| thread.join().expect("a sync ends"));
+        results.flatten().collect()
+    })
 }
 
 /// The fault of a failed system call.
@@ -79,25 +132,32 @@ impl DataDir {
 
     /// Creates a file with its directories, or empties it; durable when this returns.
     pub fn create(&self, path: &FilePath) -> Result<Opened, Errno> {
-        let place = self.locate(path);
-        let parent = self.make_parent(&place)?;
-        let opened = open_at(&place, OFlags::CREATE | OFlags::TRUNC)?;
-        rustix::fs::fsync(&opened.fd)?;
-        sync_directory(&parent)?;
+        let mut unsynced = Unsynced::default();
+        let opened = self.begin_create(path, &mut unsynced)?;
+        let (directories, files) = unsynced.sync(&[opened.fd.as_fd()]);
+        directories.and(files[0])?;
         Ok(opened)
     }
 
-    /// Renames `from` to `path`, making its directories; durable when this returns.
-    pub fn adopt(&self, from: &FilePath, path: &FilePath) -> Result<Opened, Errno> {
+    /// The same; durable when the file and `unsynced` are.
+    pub fn begin_create(&self, path: &FilePath, unsynced: &mut Unsynced) -> Result<Opened, Errno> {
+        let place = self.locate(path);
+        self.make_parent(&place, unsynced)?;
+        open_at(&place, OFlags::CREATE | OFlags::TRUNC)
+    }
+
+    /// Renames `from` to `path`, making its directories; durable when `unsynced` is.
+    pub fn begin_adopt(
+        &self,
+        from: &FilePath,
+        path: &FilePath,
+        unsynced: &mut Unsynced,
+    ) -> Result<Opened, Errno> {
         let (source, place) = (self.locate(from), self.locate(path));
-        let parent = self.make_parent(&place)?;
+        self.make_parent(&place, unsynced)?;
         rustix::fs::rename(&source, &place)?;
-        let opened = open_at(&place, OFlags::empty())?;
-        sync_directory(&parent)?;
-        if let Some(old_parent) = source.parent() {
-            sync_directory(old_parent)?;
-        }
-        Ok(opened)
+        unsynced.directories.extend(source.parent().map(Path::to_path_buf));
+        open_at(&place, OFlags::empty())
     }
 
     /// Deletes the files that exist among `paths`, and directories of streams that this leaves
@@ -149,8 +209,8 @@ impl DataDir {
         FilePath::parse(place.strip_prefix(&self.root).ok()?.to_str()?)
     }
 
-    /// Makes the directories above `place`, each durable in its own parent.
-    fn make_parent(&self, place: &Path) -> Result<PathBuf, Errno> {
+    /// Makes the directories above `place`, which is about to get an entry in the last of them.
+    fn make_parent(&self, place: &Path, unsynced: &mut Unsynced) -> Result<(), Errno> {
         let parent = place.parent().expect("a file of the data directory is in a directory");
         let inside = parent.strip_prefix(&self.root).expect("it is under the root");
         let mut directory = self.root.clone();
@@ -158,12 +218,15 @@ impl DataDir {
             let above = directory.clone();
             directory.push(part);
             match rustix::fs::mkdir(&directory, Mode::from_raw_mode(0o755)) {
-                Ok(()) => sync_directory(&above)?,
+                Ok(()) => {
+                    unsynced.directories.insert(above);
+                }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(directory)
+        unsynced.directories.insert(directory);
+        Ok(())
     }
 
     /// A partition's and a topic's directory go with their last file. That they are gone need
@@ -194,10 +257,9 @@ pub fn sync_directory(path: &Path) -> Result<(), Errno> {
     rustix::fs::fsync(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
-/// Allocates blocks for `from..to`, extending the file; durable when this returns.
-pub fn reserve(fd: impl AsFd, from: u64, to: u64) -> Result<(), Errno> {
-    rustix::fs::fallocate(&fd, FallocateFlags::empty(), from, to - from)?;
-    rustix::fs::fsync(&fd)
+/// Allocates blocks for `from..to`, extending the file; durable when the file is.
+pub fn begin_reserve(fd: impl AsFd, from: u64, to: u64) -> Result<(), Errno> {
+    rustix::fs::fallocate(&fd, FallocateFlags::empty(), from, to - from)
 }
 
 /// Writes zeros over `from..to`, whole blocks; durable when this returns.
@@ -267,7 +329,9 @@ mod tests {
         let segment = FilePath::Segment { topic: [7; 16], partition: 2, sequence: 1 };
         let file = dir.create(&spare).expect("created");
         zero(&file.fd, 0, 8192).expect("zeroed");
-        let adopted = dir.adopt(&spare, &segment).expect("adopted");
+        let mut unsynced = Unsynced::default();
+        let adopted = dir.begin_adopt(&spare, &segment, &mut unsynced).expect("adopted");
+        unsynced.sync(&[]).0.expect("durable");
         assert_eq!(adopted.bytes, 8192);
         assert_eq!(dir.open(&spare).expect_err("renamed"), Errno::NOENT);
         let mut block = Blocks::zeroed(4096);
@@ -290,7 +354,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let dir = DataDir::new(root.path().to_path_buf());
         let file = dir.create(&FilePath::Superblock).expect("created");
-        reserve(&file.fd, 0, 4096).expect("reserved");
+        begin_reserve(&file.fd, 0, 4096).expect("reserved");
         let mut block = Blocks::zeroed(4096);
         block.bytes_mut().fill(1);
         assert_eq!(read_all(&file.fd, block.bytes_mut(), 0), Ok(4096));

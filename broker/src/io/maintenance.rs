@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError, TrySendError};
 use std::thread::{self, JoinHandle};
@@ -13,8 +13,9 @@ use std::thread::{self, JoinHandle};
 use engine::layout::FilePath;
 use engine::port::{Fault, FileSlot, Fill, Open, Tag};
 use rustix::event::EventfdFlags;
+use rustix::io::Errno;
 
-use crate::directory::{self, DataDir, Opened, fault};
+use crate::directory::{self, DataDir, Opened, Unsynced, fault};
 
 /// Jobs on their way to the thread; more wait on the shard's side.
 const JOBS_MAX: usize = 64;
@@ -172,41 +173,106 @@ impl Drop for Maintenance {
     }
 }
 
+/// Takes what waits, does it all, and then makes it durable together: many new files of small
+/// partitions would otherwise cost several journal commits of the file system each.
 fn work(dir: &DataDir, inbox: &Receiver<Job>, outbox: &SyncSender<Finished>, bell: &OwnedFd) {
     while let Ok(job) = inbox.recv() {
-        let Some(finished) = perform(dir, job) else { continue };
-        if outbox.send(finished).is_err() {
-            return;
+        let jobs = std::iter::once(job).chain(inbox.try_iter().take(JOBS_MAX - 1));
+        for finished in perform(dir, jobs) {
+            if outbox.send(finished).is_err() {
+                return;
+            }
+            // An eventfd's counter cannot overflow in steps of one, so this does not block.
+            let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
         }
-        // An eventfd's counter cannot overflow in steps of one, so this does not block.
-        let _ = rustix::io::write(bell, &1u64.to_ne_bytes());
     }
 }
 
-fn perform(dir: &DataDir, job: Job) -> Option<Finished> {
+fn perform(dir: &DataDir, jobs: impl Iterator<Item = Job>) -> Vec<Finished> {
+    let mut unsynced = Unsynced::default();
+    let begun: Vec<Begun> = jobs.filter_map(|job| begin(dir, job, &mut unsynced)).collect();
+    let files: Vec<BorrowedFd<'_>> = begun.iter().filter_map(Begun::unsynced).collect();
+    let (directories, files) = unsynced.sync(&files);
+    let mut files = files.into_iter();
+    let finish = |begun: Begun| {
+        let synced = begun.unsynced().map_or(Ok(()), |_| files.next().expect("one for each"));
+        begun.finish(directories, synced)
+    };
+    begun.into_iter().map(finish).collect()
+}
+
+/// A job that is done, but may not be durable yet.
+#[derive(Debug)]
+enum Begun {
+    /// Nothing is missing.
+    Whole(Finished),
+    /// The file's entry is in a directory.
+    Entered { file: FileSlot, result: Result<Opened, Errno> },
+    /// A new file's entry is in a directory.
+    Created { file: FileSlot, result: Result<Opened, Errno> },
+    /// Space was reserved.
+    Reserved { fd: Arc<OwnedFd>, file: FileSlot, from: u64, to: u64, result: Result<(), Errno> },
+}
+
+fn begin(dir: &DataDir, job: Job, unsynced: &mut Unsynced) -> Option<Begun> {
     Some(match job {
-        Job::Open { file, path, open } => {
-            let result = match open {
-                Open::Existing => dir.open(&path),
-                Open::Buffered => dir.open_buffered(&path),
-                Open::Create => dir.create(&path),
-                Open::Adopt { from } => dir.adopt(&from, &path),
-            };
-            Finished::Opened { file, result: result.map_err(fault) }
+        Job::Open { file, path, open } => match open {
+            Open::Existing => Begun::Whole(opened(file, dir.open(&path))),
+            Open::Buffered => Begun::Whole(opened(file, dir.open_buffered(&path))),
+            Open::Create => Begun::Created { file, result: dir.begin_create(&path, unsynced) },
+            Open::Adopt { from } => {
+                Begun::Entered { file, result: dir.begin_adopt(&from, &path, unsynced) }
+            }
+        },
+        Job::Extend { file, fd, from, to, fill: Fill::Reserve } => {
+            let result = directory::begin_reserve(&*fd, from, to);
+            Begun::Reserved { fd, file, from, to, result }
         }
-        Job::Extend { file, fd, from, to, fill } => {
-            let result = match fill {
-                Fill::Reserve => directory::reserve(&*fd, from, to),
-                Fill::Zero => directory::zero(&*fd, from, to),
-            };
-            Finished::Extended { file, from, to, fill, result: result.map_err(fault) }
+        Job::Extend { file, fd, from, to, fill: Fill::Zero } => {
+            let result = directory::zero(&*fd, from, to).map_err(fault);
+            Begun::Whole(Finished::Extended { file, from, to, fill: Fill::Zero, result })
         }
         Job::Delete { tag, paths } => {
-            Finished::Deleted { tag, result: dir.delete(&paths).map_err(fault) }
+            let result = dir.delete(&paths).map_err(fault);
+            Begun::Whole(Finished::Deleted { tag, result })
         }
         Job::Close { fd } => {
             drop(fd);
             return None;
         }
     })
+}
+
+fn opened(file: FileSlot, result: Result<Opened, Errno>) -> Finished {
+    Finished::Opened { file, result: result.map_err(fault) }
+}
+
+impl Begun {
+    /// The file that is yet to be made durable.
+    fn unsynced(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Begun::Created { result: Ok(found), .. } => Some(found.fd.as_fd()),
+            Begun::Reserved { fd, result: Ok(()), .. } => Some(fd.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// How it ended, given what became of the directories' entries and of its file. One job may
+    /// rest on a directory that another made: a failure there is everybody's.
+    fn finish(self, directories: Result<(), Errno>, synced: Result<(), Errno>) -> Finished {
+        match self {
+            Begun::Whole(finished) => finished,
+            Begun::Entered { file, result } => {
+                opened(file, result.and_then(|found| directories.map(|()| found)))
+            }
+            Begun::Created { file, result } => {
+                let synced = directories.and(synced);
+                opened(file, result.and_then(|found| synced.map(|()| found)))
+            }
+            Begun::Reserved { file, from, to, result, .. } => {
+                let result = result.and(synced).map_err(fault);
+                Finished::Extended { file, from, to, fill: Fill::Reserve, result }
+            }
+        }
+    }
 }
