@@ -266,6 +266,7 @@ fn refusal(
         Some(ErrorCode::Overloaded) => "; wait a little and send it again",
         Some(ErrorCode::StorageFull) => "; free space on the broker's disk, or delete topics",
         Some(ErrorCode::LimitReached) => "; delete what is not needed",
+        Some(ErrorCode::ReadOnly) => "; its log says what failed: mend that and restart it",
         Some(ErrorCode::TooLarge) => "; send less at once",
         Some(ErrorCode::StorageFailed | ErrorCode::TimedOut) => {
             "; the outcome is unknown, look before repeating it"

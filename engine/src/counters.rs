@@ -70,6 +70,12 @@ counters! {
     flushes,
     /// Writes, flushes or extensions that failed.
     storage_failures,
+    /// Files that ended by a failure and were left for others.
+    files_failed,
+    /// Runs that were written again after a failure, and read back.
+    runs_proven,
+    /// 1 if the device failed for good: nothing is taken until the next start.
+    read_only,
     /// Fetch requests.
     fetches,
     /// Fetches that had to wait for data.

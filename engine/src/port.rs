@@ -64,6 +64,8 @@ pub struct Fault(pub i32);
 impl Fault {
     /// No space left on the device.
     pub const ENOSPC: Fault = Fault(28);
+    /// The file system is read-only.
+    pub const EROFS: Fault = Fault(30);
     /// Input or output failed.
     pub const EIO: Fault = Fault(5);
     /// Not like that, or not there.

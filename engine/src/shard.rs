@@ -140,6 +140,7 @@ impl Shard {
             Done::Read { tag, buf, result } => match StoreTag::of(tag) {
                 StoreTag::Read(slot) => self.read_done(slot, result),
                 StoreTag::Search(slot) => self.search_read_done(slot, &buf, result),
+                StoreTag::Proof(slot) => self.store.was_read_back(&mut self.pool, slot, result),
                 other => unreachable!("a read was never tagged {other:?}"),
             },
             Done::Flushed { tag, result } => match StoreTag::of(tag) {
@@ -151,7 +152,11 @@ impl Shard {
             Done::FileExtended { file, to, result, .. } => {
                 self.store.file_extended(file, to, result);
             }
-            Done::FilesDeleted { result, .. } => self.files_deleted(result),
+            Done::FilesDeleted { tag, result } => match StoreTag::of(tag) {
+                StoreTag::Journal(place) => self.store.journal_deleted(place, result),
+                StoreTag::Void(id) => self.store.void_deleted(PartitionId(id), result),
+                _ => self.files_deleted(result),
+            },
             Done::Stop => self.stop(time),
         }
         self.ready.extend(self.ready_later.drain(..));
@@ -204,8 +209,11 @@ impl Shard {
                 frame.flush_by = now.time;
             }
         }
+        self.store.mend_journal(now.time, batch);
         self.store.commit(pool, now, batch);
+        self.store.end_segments(batch);
         self.store.place_runs(pool, now, batch);
+        self.store.read_back(pool, batch);
         self.store.flush_journal(now.time, batch);
         self.store.flush_segments(batch);
         self.store.check_retention(now);
@@ -256,10 +264,12 @@ impl Shard {
         let failed = self.store.failed.is_some() || self.store.space.is_full;
         let committed = self.store.dirty.is_empty()
             && self.store.journal.frames.is_empty()
+            && self.store.journal.remedy.is_none()
             && self.store.is_proven();
         (committed || failed)
             && self.store.run_writes.is_empty()
             && self.store.segment_flushes.is_empty()
+            && (self.store.failures.is_idle() || failed && self.store.failures.buffers() == 0)
             && self.store.starts.is_idle()
     }
 
@@ -300,6 +310,7 @@ impl Shard {
         let frames = self.store.journal.frames.iter().filter(|frame| frame.buf.is_some()).count();
         let read = self.buffers_read_ahead();
         let committing = frames + self.store.journal.free_bufs.len();
+        let read = read + self.store.failures.buffers();
         runs.sum::<usize>() + committing + read + self.link_buffers()
     }
 
@@ -371,12 +382,11 @@ impl Shard {
 
     /// After the device failed, everything that waits for it is answered once.
     fn tell_failure(&mut self) {
-        let Some(fault) = self.store.failed.filter(|_| !self.is_failure_told) else { return };
-        self.is_failure_told = true;
-        let code = match fault {
-            Fault::ENOSPC => ErrorCode::StorageFull,
-            _ => ErrorCode::StorageFailed,
-        };
+        if self.store.failed.is_none() || std::mem::replace(&mut self.is_failure_told, true) {
+            return;
+        }
+        // Whether it is there is in doubt; what comes from now on is refused for good.
+        let code = ErrorCode::StorageFailed;
         let ids: Vec<_> = self.store.partitions.iter().map(|(id, _)| PartitionId(id)).collect();
         for id in ids {
             self.fail_waiters(id, code);

@@ -84,6 +84,8 @@ codes! {
     DataCorrupt = 16, "data_corrupt", kafka 56, amqp 541, sqs "InternalFailure";
     /// A limit of the whole deployment is reached (topics, partitions).
     LimitReached = 17, "limit_reached", kafka 44, amqp 506, sqs "OverLimit";
+    /// The device failed for good: nothing is taken until the broker is restarted, reading goes on.
+    ReadOnly = 18, "read_only", kafka 56, amqp 541, sqs "InternalFailure";
     /// A shared limit has no room now: wait and send it again.
     Overloaded = 0x8001, "overloaded", kafka 7, amqp 506, sqs "RequestThrottled";
     /// The device refused a write; the record may or may not be there.

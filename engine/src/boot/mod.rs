@@ -315,6 +315,7 @@ fn new_store(settings: &Settings, superblock: &Superblock) -> Store {
         free_bufs: Vec::new(),
         free_commits: Vec::new(),
         last_submit: crate::port::Time(0),
+        remedy: crate::log::failure::Remedy::None,
     };
     Store::new(settings.clone(), identity, journal, FileSlots::new(settings.files_max))
 }

@@ -4,7 +4,7 @@
 use super::{Boot, BootError, new_store, public_seed};
 use crate::catalog::{Catalog, Owner, Topic};
 use crate::layout::FilePath;
-use crate::log::journal::JournalFile;
+use crate::log::journal::{FileState, JournalFile};
 use crate::log::partition::{Partition, PartitionId};
 use crate::log::recycle::Spares;
 use crate::log::slab::Slab;
@@ -140,8 +140,8 @@ impl Shard {
         let shard = self.store.settings.shard;
         for index in 0..self.store.settings.journal_files {
             let slot = self.store.files.take().expect("limits leave room for the journal");
-            let (pinned, pins, flushing) = (Vec::new(), 0, false);
-            self.store.journal.files.push(JournalFile { slot, pinned, pins, flushing });
+            let (state, pinned, pins, flushing) = (FileState::Ready, Vec::new(), 0, false);
+            self.store.journal.files.push(JournalFile { slot, state, pinned, pins, flushing });
             self.store.journal.unopened += 1;
             self.opening.push(journal_open(slot, shard, index));
         }

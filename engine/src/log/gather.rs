@@ -8,9 +8,8 @@ use wire::crc::crc32c;
 use zerocopy::IntoBytes;
 
 use super::cursors::Via;
-use super::journal::{FrameInFlight, Room};
+use super::journal::{FileState, FrameInFlight, Room};
 use super::partition::PartitionId;
-use super::run::RunState;
 use super::store::{Store, StoreTag};
 use crate::frame::{ENTRY_BYTES, EntryHeader, FrameKind, FrameMeta, HEADER_BYTES};
 use crate::frame::{block_ceil, seal_frame};
@@ -57,7 +56,7 @@ impl Gathered {
 impl Store {
     /// Emits the commits that are due.
     pub fn commit(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch) {
-        if self.failed.is_some() || self.journal.unopened > 0 {
+        if self.failed.is_some() || self.journal.unopened > 0 || self.journal.remedy.is_quiet() {
             return;
         }
         self.commit_large(now);
@@ -101,7 +100,8 @@ impl Store {
 
     /// When bytes that nobody waits for are due, if there are any.
     pub fn lazy_deadline(&self) -> Option<Time> {
-        if self.is_journal_full || self.failed.is_some() || self.dirty.is_empty() {
+        let blocked = self.is_journal_full || self.journal.remedy.is_quiet();
+        if blocked || self.failed.is_some() || self.dirty.is_empty() {
             return None;
         }
         if self.journal.writes_in_flight >= self.settings.commits_in_flight {
@@ -178,7 +178,7 @@ impl Store {
     /// Sends the runs that the next journal file still pins to their segments, so that it is
     /// free when its turn comes.
     fn relieve_next_file(&mut self, now: Time) {
-        let next = (self.journal.active + 1) % self.journal.files.len();
+        let Some(next) = self.journal.next_place() else { return };
         for frame in self.journal.frames.iter_mut().filter(|frame| frame.file == next) {
             frame.flush_by = now;
         }
@@ -229,7 +229,8 @@ impl Store {
             });
             gathered.data_bytes += len;
             self.uncommitted_bytes -= run.commit_all();
-            if run.journal_files & (1 << active) == 0 && run.state != RunState::Stored {
+            // Even if it is in its segment: a run before it, which is not, may take it out again.
+            if run.journal_files & (1 << active) == 0 {
                 run.journal_files |= 1 << active;
                 self.journal.files[active].pinned.push((id, run.base_offset));
                 self.journal.files[active].pins += 1;
@@ -369,7 +370,7 @@ impl Store {
     /// A journal frame's write ended.
     pub fn frame_wrote(&mut self, lsn: u64, result: Result<u32, Fault>) {
         let Some(frame) = self.journal.frame_mut(lsn) else { return };
-        let (bytes, waits) = (frame.bytes, frame.waits);
+        let (bytes, waits, file) = (frame.bytes, frame.waits, frame.file);
         let held = result.map(|written| usize_of(written) == bytes);
         if let Some(buf) = frame.buf.take() {
             self.journal.free_bufs.push(buf);
@@ -378,8 +379,11 @@ impl Store {
         self.journal.waits_in_flight -= waits;
         match held {
             Ok(true) => {}
-            Ok(false) => return self.fail(Fault::EIO, "a journal write was short"),
-            Err(fault) => return self.fail(fault, "a journal write failed"),
+            Ok(false) => return self.journal_failed(file, Fault::EIO, "a write was short"),
+            Err(fault) => return self.journal_failed(file, fault, "a write failed"),
+        }
+        if self.journal.files[file].state != FileState::Ready {
+            return;
         }
         if self.journal.beginning == Some(lsn) {
             self.journal.beginning = None;
@@ -410,7 +414,9 @@ impl Store {
             let mut frame = self.journal.frames.pop_front().expect("just seen");
             self.journal.written_front = self.journal.written_front.saturating_sub(1);
             self.journal.durable_lsn = frame.lsn;
-            if frame.commits.is_empty() && self.journal.published_lsn + 1 == frame.lsn {
+            if frame.commits.iter().all(|&(_, end)| end == 0)
+                && self.journal.published_lsn + 1 == frame.lsn
+            {
                 // All before it is published, and it has nothing of its own at stake.
                 self.journal.published_lsn = frame.lsn;
             }
@@ -428,8 +434,11 @@ impl Store {
     /// Submits the journal flushes that are due.
     pub fn flush_journal(&mut self, now: Time, batch: &mut OpBatch) {
         let crowded = self.journal.frames.len() > UNFLUSHED_FRAMES_MAX;
+        if self.failed.is_some() || self.journal.remedy.is_quiet() {
+            return;
+        }
         for index in 0..self.journal.files.len() {
-            if self.journal.files[index].flushing || self.failed.is_some() {
+            if self.journal.files[index].flushing {
                 continue;
             }
             let mine = |frame: &&mut FrameInFlight| {
@@ -452,7 +461,7 @@ impl Store {
 
     /// When the next journal flush is due, if one is.
     pub fn flush_deadline(&self) -> Option<Time> {
-        if self.failed.is_some() {
+        if self.failed.is_some() || self.journal.remedy.is_quiet() {
             return None;
         }
         let waiting = self.journal.frames.iter().filter(|frame| {
@@ -467,7 +476,10 @@ impl Store {
         let file = usize_of(index);
         self.journal.files[file].flushing = false;
         if let Err(fault) = result {
-            return self.fail(fault, "a journal flush failed");
+            return self.journal_failed(file, fault, "a flush failed");
+        }
+        if self.journal.files[file].state != FileState::Ready {
+            return;
         }
         for frame in self.journal.frames.iter_mut().filter(|frame| frame.file == file) {
             if frame.in_flush {

@@ -5,15 +5,41 @@
 
 use std::collections::VecDeque;
 
+use super::failure::Remedy;
 use super::partition::PartitionId;
 use crate::pool::BufId;
 use crate::port::{FileSlot, Sync, Time};
+
+/// Whether a file of the ring may be written to, and what is done until it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileState {
+    /// It may.
+    Ready,
+    /// A write or a flush of it failed: never again.
+    Failed,
+    /// The write that was to begin it failed: what it holds is older than the oldest file.
+    NotBegun,
+    /// It could not be opened.
+    NotOpened,
+    /// It is being deleted.
+    Deleting,
+    /// There is none.
+    Gone,
+    /// A new one is being created.
+    Creating,
+    /// It is there, and empty.
+    Created,
+    /// It is being zeroed.
+    Zeroing,
+}
 
 /// One file of the ring.
 #[derive(Debug)]
 pub struct JournalFile {
     /// Its number for ops.
     pub slot: FileSlot,
+    /// Whether it may be written to.
+    pub state: FileState,
     /// Runs with parts in this file that are not stored in their segments yet.
     pub pinned: Vec<(PartitionId, u64)>,
     /// How many of `pinned` still hold.
@@ -86,6 +112,8 @@ pub struct Journal {
     pub free_commits: Vec<Vec<(PartitionId, u64)>>,
     /// When the last frame was submitted.
     pub last_submit: Time,
+    /// What is being done about a file that failed.
+    pub remedy: Remedy,
 }
 
 impl Journal {
@@ -101,9 +129,12 @@ impl Journal {
         if self.position + crate::units::u64_of(bytes) <= self.file_bytes {
             return Room::Here;
         }
-        let next = (self.active + 1) % self.files.len();
-        let busy = self.frames.iter().any(|frame| frame.file == next);
-        if self.files[next].pins > 0 || busy {
+        // It is deleted before the oldest file, which it may precede, is written over.
+        if matches!(self.files[self.active].state, FileState::NotBegun | FileState::Deleting) {
+            return Room::None;
+        }
+        let Some(next) = self.next_place() else { return Room::None };
+        if self.files[next].state != FileState::Ready || !self.is_free(next) {
             return Room::None;
         }
         self.files[next].pinned.clear();
@@ -111,6 +142,19 @@ impl Journal {
         self.file_sequence += 1;
         self.position = 0;
         Room::NextFile
+    }
+
+    /// Ring place of the file after the active one, which is the oldest.
+    pub fn next_place(&self) -> Option<usize> {
+        let count = self.files.len();
+        let others = (1..count).map(|step| (self.active + step) % count);
+        let mut there = others.filter(|&place| self.files[place].state != FileState::Gone);
+        there.next()
+    }
+
+    /// Whether nothing in a file is needed any more.
+    pub fn is_free(&self, place: usize) -> bool {
+        self.files[place].pins == 0 && self.frames.iter().all(|frame| frame.file != place)
     }
 
     /// Whether some durable frame is above every watermark on disk.

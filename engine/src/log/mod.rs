@@ -12,6 +12,7 @@
 //! ```
 
 pub mod cursors;
+pub mod failure;
 pub mod files;
 pub mod gather;
 pub mod journal;

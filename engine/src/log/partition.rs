@@ -56,6 +56,8 @@ pub struct Partition {
     pub retired: Vec<Segment>,
     /// Whether the last segment may be written to: it was begun by this start.
     pub writable: bool,
+    /// A file of it has failed: no run gets its place until that file is done with.
+    pub is_ending: bool,
     /// The segment after the last one, opened ahead; apart, since few partitions have one.
     pub next: Option<Box<Segment>>,
     /// Sequence of the next segment to create.
@@ -111,6 +113,7 @@ impl Partition {
             segments: VecDeque::new(),
             retired: Vec::new(),
             writable: false,
+            is_ending: false,
             next: None,
             next_sequence: 0,
             runs_written: offset,

@@ -8,7 +8,7 @@ use zerocopy::IntoBytes;
 
 use super::cursors::Via;
 use super::partition::{Partition, PartitionId};
-use super::run::{Run, RunState};
+use super::run::{Proof, Run, RunState};
 use super::segment::{Segment, SegmentFile};
 use super::store::{RunWrite, Store, StoreTag};
 use crate::frame::seal_frame;
@@ -71,6 +71,9 @@ impl Store {
     ) -> Result<(), Delay> {
         loop {
             let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+            if partition.is_ending {
+                return Err(Delay::File);
+            }
             // Runs get their places in order, so those that have one stand in front.
             let index = partition.runs.partition_point(|run| run.state > RunState::Sealed);
             let next = partition.runs.get(index);
@@ -156,6 +159,9 @@ impl Store {
         run.segment = segment.sequence;
         run.position = segment.end;
         run.state = RunState::Writing;
+        if run.proof == Proof::Owed {
+            run.proof = Proof::Rewritten;
+        }
         let bytes = run.frame_bytes();
         let is_first = segment.end == 0;
         let end = segment.end + u64_of(bytes);
@@ -207,25 +213,35 @@ impl Store {
         partition.users -= 1;
         let Some(run) = partition.run_at(write.base_offset) else { return };
         let (sync, sequence) = (run.sync, run.segment);
-        let held = matches!(result, Ok(written) if usize_of(written) == write.bytes);
-        if held {
-            run.state = if sync == Sync::Durable { RunState::Stored } else { RunState::Written };
-        }
-        if let Some(segment) = partition.segment_mut(sequence) {
-            segment.users -= 1;
-        }
+        let Some(segment) = partition.segment_mut(sequence) else { return };
+        segment.users -= 1;
+        let has_failed = segment.has_failed;
         match result {
-            Ok(_) if held => {}
-            Ok(_) => return self.fail(Fault::EIO, "a segment write was short"),
-            Err(fault) => return self.fail(fault, "a segment write failed"),
+            Ok(written) if usize_of(written) == write.bytes => {}
+            Ok(_) => return self.segment_failed(id, sequence, Fault::EIO, "a write was short"),
+            Err(fault) => return self.segment_failed(id, sequence, fault, "a write failed"),
         }
-        if sync == Sync::Written && !self.flushing.contains(&id) {
-            self.flushing.push(id);
+        if has_failed {
+            return;
+        }
+        let run = partition.run_at(write.base_offset).expect("just seen");
+        match sync {
+            Sync::Durable if run.proof == Proof::None => run.state = RunState::Stored,
+            Sync::Durable => {
+                run.state = RunState::Proving;
+                self.failures.prove(id, write.base_offset);
+            }
+            Sync::Written => {
+                run.state = RunState::Written;
+                if !self.flushing.contains(&id) {
+                    self.flushing.push(id);
+                }
+            }
         }
         self.settle_partition_runs(id);
     }
 
-    fn settle_partition_runs(&mut self, id: PartitionId) {
+    pub(super) fn settle_partition_runs(&mut self, id: PartitionId) {
         let partition = self.partitions.get_mut(id.0).expect("named by an op");
         let stored_before = partition.runs_stored;
         partition.settle_runs();
@@ -264,6 +280,10 @@ impl Store {
         }
         for id in std::mem::take(&mut self.flushing) {
             let Some(partition) = self.partitions.get_mut(id.0) else { continue };
+            if partition.is_ending {
+                self.flushing.push(id);
+                continue;
+            }
             // One at a time: the end of a flush says nothing of what a later one covers. Its
             // end asks again.
             if partition.runs.iter().any(|run| run.state == RunState::Flushing) {
@@ -292,15 +312,23 @@ impl Store {
         let Some((id, sequence)) = self.segment_flushes.remove(slot) else { return };
         let partition = self.partitions.get_mut(id.0).expect("kept by its users");
         partition.users -= 1;
-        if let Some(segment) = partition.segment_mut(sequence) {
-            segment.users -= 1;
-        }
+        let Some(segment) = partition.segment_mut(sequence) else { return };
+        segment.users -= 1;
+        let has_failed = segment.has_failed;
         if let Err(fault) = result {
-            return self.fail(fault, "a segment flush failed");
+            return self.segment_failed(id, sequence, fault, "a flush failed");
         }
-        for run in &mut partition.runs {
-            if run.state == RunState::Flushing && run.segment == sequence {
+        if has_failed {
+            return;
+        }
+        let flushed = partition.runs.iter_mut();
+        let flushed = flushed.filter(|r| r.state == RunState::Flushing && r.segment == sequence);
+        for run in flushed {
+            if run.proof == Proof::None {
                 run.state = RunState::Stored;
+            } else {
+                run.state = RunState::Proving;
+                self.failures.prove(id, run.base_offset);
             }
         }
         let more = partition.runs.iter().any(|run| run.state == RunState::Written);
@@ -341,6 +369,8 @@ impl Store {
         self.flushing.retain(|&other| other != id);
         self.starts.forget(id);
         self.retention.forget(id);
+        self.failures.forget(id);
+        self.journal.remedy.forget(id);
     }
 
     /// Frees deleted partitions that nothing names any more: closes and deletes their files.

@@ -99,6 +99,7 @@ impl Store {
         let bytes = self.settings.segment_bytes;
         let is_fit = segment.is_own
             && !segment.was_buffered
+            && !segment.has_failed
             && segment.end <= bytes
             && bytes - segment.end <= bytes / ZEROED_SHARE;
         let count = self.spares.free.len() + self.spares.becoming.len();

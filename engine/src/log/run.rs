@@ -26,8 +26,21 @@ pub enum RunState {
     Written,
     /// Written, and a flush that covers it is in flight.
     Flushing,
+    /// Durable in the segment, and to be read back before anything rests on it.
+    Proving,
     /// Durable in the segment.
     Stored,
+}
+
+/// What a run owes before anything may rest on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Its write is proof enough.
+    None,
+    /// A write of its records failed: a durable one to another file must be read back.
+    Owed,
+    /// That write was submitted.
+    Rewritten,
 }
 
 /// Where a batch begins within a run.
@@ -60,6 +73,8 @@ pub struct Run {
     pub state: RunState,
     /// What its write shall promise.
     pub sync: Sync,
+    /// What it owes before anything may rest on it.
+    pub proof: Proof,
     /// Ring places of the journal files that hold parts of it, one bit each.
     pub journal_files: u64,
     /// Whether a produce waits for this run to be stored.
@@ -87,6 +102,7 @@ impl Run {
             crc: 0,
             state: RunState::Open,
             sync: Sync::Durable,
+            proof: Proof::None,
             journal_files: 0,
             direct: false,
             segment: 0,

@@ -82,6 +82,9 @@ pub struct Segment {
     pub was_buffered: bool,
     /// Its file was begun in this life, so all that was ever written to it since is known to hold.
     pub is_own: bool,
+    /// A write or a flush of it failed: nothing rests on it that did not before, and it is never
+    /// written to again.
+    pub has_failed: bool,
     /// Ops on its file that are open.
     pub users: u32,
     /// Up to here blocks are allocated.
@@ -109,6 +112,7 @@ impl Segment {
             buffered: SegmentFile::Closed,
             was_buffered: false,
             is_own: false,
+            has_failed: false,
             users: 0,
             reserved_to: 0,
             written_to: 0,

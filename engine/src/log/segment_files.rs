@@ -23,7 +23,7 @@ pub struct Space {
 
 impl Space {
     /// Whether the device may be asked for space now; while it is full, once a while.
-    fn may_ask(&mut self, now: Time) -> bool {
+    pub(super) fn may_ask(&mut self, now: Time) -> bool {
         if !self.is_full {
             return true;
         }
@@ -87,7 +87,8 @@ impl Store {
         let idle = self.segment_files.iter().find_map(|(&slot, &(id, sequence))| {
             let partition = self.partitions.get(id.0)?;
             let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
-            let unflushed = |run: &Run| run.state == RunState::Written && run.segment == sequence;
+            let is_waiting = |state| matches!(state, RunState::Written | RunState::Proving);
+            let unflushed = |run: &Run| is_waiting(run.state) && run.segment == sequence;
             let busy =
                 segment.users > 0 || segment.extending || partition.runs.iter().any(unflushed);
             (segment.open_file() == Some(slot) && !busy).then_some((slot, id, sequence))
@@ -185,7 +186,7 @@ impl Store {
 
     /// A segment's file was extended, or not.
     pub fn file_extended(&mut self, slot: FileSlot, to: u64, result: Result<(), Fault>) {
-        if self.spare_extended(slot, result) {
+        if self.spare_extended(slot, result) || self.journal_extended(slot, result) {
             return;
         }
         let Some(&(id, sequence)) = self.segment_files.get(&slot) else { return };
@@ -193,6 +194,9 @@ impl Store {
         partition.users -= 1;
         let Some(segment) = partition.segment_mut(sequence) else { return };
         segment.extending = false;
+        if result == Err(Fault::EROFS) {
+            return self.fail(Fault::EROFS, "a segment could not be extended");
+        }
         if result != Err(Fault::ENOSPC) {
             // A file system that cannot reserve says so here; writes still work, slower.
             segment.reserved_to = segment.reserved_to.max(to);
@@ -202,14 +206,14 @@ impl Store {
         self.ran_out();
     }
 
-    fn found_space(&mut self) {
+    pub(super) fn found_space(&mut self) {
         if std::mem::take(&mut self.space.is_full) {
             let text = "the device may have space again: producing goes on".to_owned();
             self.notices.push(Notice { level: Level::Info, conn: None, text });
         }
     }
 
-    fn ran_out(&mut self) {
+    pub(super) fn ran_out(&mut self) {
         self.counters.storage_failures += 1;
         if std::mem::replace(&mut self.space.is_full, true) {
             return;
@@ -229,7 +233,7 @@ impl Store {
             return;
         }
         let Some(&(id, sequence)) = self.segment_files.get(&slot) else {
-            return self.journal_opened(result);
+            return self.journal_opened(slot, result);
         };
         let partition = self.partitions.get_mut(id.0).expect("kept by its users");
         partition.users -= 1;
@@ -267,19 +271,7 @@ impl Store {
                 self.files.give(slot);
                 self.ran_out();
             }
-            Err(fault) => {
-                segment.file = SegmentFile::Closed;
-                self.segment_files.remove(&slot);
-                self.files.give(slot);
-                self.fail(fault, "a segment file could not be opened");
-            }
-        }
-    }
-
-    fn journal_opened(&mut self, result: Result<u64, Fault>) {
-        match result {
-            Ok(_) => self.journal.unopened -= 1,
-            Err(fault) => self.fail(fault, "a journal file could not be opened"),
+            Err(fault) => self.segment_not_opened(id, slot, sequence, fault),
         }
     }
 }

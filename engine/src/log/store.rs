@@ -9,6 +9,7 @@ use wire::batch::Batch;
 use wire::{Acks, ErrorCode, TopicId};
 
 use super::cursors::Via;
+use super::failure::Failures;
 use super::files::FileSlots;
 use super::journal::Journal;
 use super::partition::{Partition, PartitionId};
@@ -23,7 +24,7 @@ use super::watermark::Unproven;
 use crate::counters::Counters;
 use crate::frame::{EntryKind, FrameKey, RUN_PREFIX_BYTES, block_ceil};
 use crate::pool::{BufId, Bytes, Pool, Source};
-use crate::port::{Fault, FileSlot, Level, Notice, Sync, Time};
+use crate::port::{Fault, FileSlot, Notice, Sync, Time};
 use crate::settings::Settings;
 use crate::units::u64_of;
 
@@ -128,7 +129,9 @@ pub struct Store {
     pub space: Space,
     /// Readers of what is on disk.
     pub streams: Streams,
-    /// The device failed: nothing more is written.
+    /// Files that failed, and what of them is being made good.
+    pub failures: Failures,
+    /// The device failed for good: nothing more is written.
     pub failed: Option<Fault>,
     /// Start files.
     pub starts: Starts,
@@ -182,6 +185,7 @@ impl Store {
             unproven: Unproven::default(),
             space: Space::default(),
             streams: Streams::default(),
+            failures: Failures::default(),
             failed: None,
             starts: Starts::default(),
             retention: Retention::default(),
@@ -347,8 +351,7 @@ impl Store {
     pub(crate) fn refuse(&self) -> Result<(), ErrorCode> {
         match self.failed {
             None => Ok(()),
-            Some(Fault::ENOSPC) => Err(ErrorCode::StorageFull),
-            Some(_) => Err(ErrorCode::StorageFailed),
+            Some(_) => Err(ErrorCode::ReadOnly),
         }
     }
 
@@ -519,27 +522,6 @@ impl Store {
         if let Some(moved) = moved {
             self.advanced.push((id, moved.submitted));
         }
-    }
-
-    /// The device refused something: from now on nothing is appended, and what waits is answered
-    /// with an error. Whether it survives is in doubt, so it is never called safe.
-    pub(super) fn fail(&mut self, fault: Fault, what: &str) {
-        self.counters.storage_failures += 1;
-        if self.failed.is_some() {
-            return;
-        }
-        self.failed = Some(fault);
-        let text = match fault {
-            Fault::ENOSPC => format!(
-                "{what}: no space left on the device; producing is refused until space is freed \
-                 and the broker restarted, reading goes on"
-            ),
-            Fault(errno) => format!(
-                "{what}: the device failed (errno {errno}); producing is refused until the \
-                 broker is restarted, reading goes on"
-            ),
-        };
-        self.notices.push(Notice { level: Level::Error, conn: None, text });
     }
 
     /// Offset behind the newest record that consumers may see, where records become visible at the

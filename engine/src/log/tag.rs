@@ -17,6 +17,12 @@ pub enum StoreTag {
     Delete,
     /// Write of a start file; number in `Store::starts`.
     Start(u32),
+    /// Read back of a run that was written again; number in `Store::failures`.
+    Proof(u32),
+    /// Deletion of files that hold nothing but what failed; number of the partition.
+    Void(u32),
+    /// Deletion of the journal file at this ring place.
+    Journal(u32),
     /// Not the store's: the read of a search by time.
     Search(u32),
     /// Not the store's: the read of a fetch.
@@ -35,6 +41,9 @@ impl StoreTag {
             StoreTag::Read(slot) => (5, u64::from(slot)),
             StoreTag::Start(slot) => (6, u64::from(slot)),
             StoreTag::Search(slot) => (7, u64::from(slot)),
+            StoreTag::Proof(slot) => (8, u64::from(slot)),
+            StoreTag::Void(partition) => (9, u64::from(partition)),
+            StoreTag::Journal(place) => (10, u64::from(place)),
         };
         assert!(value < 1 << 56, "tags have 56 bits for a number");
         Tag(kind << 56 | value)
@@ -53,6 +62,9 @@ impl StoreTag {
             5 => StoreTag::Read(slot),
             6 => StoreTag::Start(slot),
             7 => StoreTag::Search(slot),
+            8 => StoreTag::Proof(slot),
+            9 => StoreTag::Void(slot),
+            10 => StoreTag::Journal(slot),
             kind => unreachable!("no op of the store has tag kind {kind}"),
         }
     }

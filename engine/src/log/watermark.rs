@@ -46,7 +46,8 @@ impl Store {
 
     /// Writes a frame of watermarks, if there is anything to tell.
     pub fn publish_watermark(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch) {
-        let blocked = self.failed.is_some() || self.journal.unopened > 0;
+        let quiet = self.journal.remedy.is_quiet();
+        let blocked = self.failed.is_some() || self.journal.unopened > 0 || quiet;
         let crowded = self.journal.writes_in_flight >= self.settings.commits_in_flight;
         if self.is_proven() || blocked || crowded || self.journal.beginning.is_some() {
             return;
@@ -67,10 +68,13 @@ impl Store {
         buf: BufId,
     ) {
         let mut entries = 0;
+        let mut commits = self.journal.free_commits.pop().unwrap_or_default();
         while entries < ENTRIES_MAX {
             let Some(id) = self.unproven.partitions.pop() else { break };
             let Some(partition) = self.partitions.get_mut(id.0) else { continue };
             partition.is_unproven = false;
+            partition.users += 1;
+            commits.push((id, 0));
             let entry = EntryHeader {
                 topic: partition.topic,
                 partition: partition.number.into(),
@@ -88,7 +92,6 @@ impl Store {
         }
         self.unproven.since = now.time;
         self.counters.journal_entries += u64_of(entries);
-        let commits = self.journal.free_commits.pop().unwrap_or_default();
         let (sync, flush_by) = (Sync::Durable, now.time);
         let frame = PreparedFrame { buf, waits: 0, entries, data_bytes: 0, sync, flush_by };
         self.submit_frame(pool, now, batch, frame, commits);
@@ -96,7 +99,8 @@ impl Store {
 
     /// When a watermark is due to be published, if one is.
     pub fn seal_deadline(&self) -> Option<Time> {
-        if self.failed.is_some() || self.is_journal_full || self.is_proven() {
+        let blocked = self.failed.is_some() || self.journal.remedy.is_quiet();
+        if blocked || self.is_journal_full || self.is_proven() {
             return None;
         }
         if self.journal.writes_in_flight >= self.settings.commits_in_flight {

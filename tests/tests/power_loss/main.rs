@@ -1,7 +1,9 @@
 //! Death at every moment, simulated: the power goes, or the device fails, at each operation in
 //! turn; and what recovery makes of damaged files.
 
+mod failing;
 mod full;
+mod life;
 mod looked_into;
 mod tails;
 

@@ -1,0 +1,245 @@
+//! A segment that ended by a failure, and its partition's way into the next one.
+//!
+//! What the file holds up to the first void record stays, and is read from there. A file that
+//! holds nothing else is deleted, before the partition goes on: recovery takes a segment without
+//! a whole first frame among others for damage.
+
+use super::super::partition::{Partition, PartitionId};
+use super::super::run::{Proof, RunState};
+use super::super::segment::{Segment, SegmentFile};
+use super::super::store::{Store, StoreTag};
+use crate::layout::FilePath;
+use crate::port::{Fault, FileSlot, Op, OpBatch, Sync};
+
+/// A partition whose segment failed.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) partition: PartitionId,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Until nothing of the partition is in flight.
+    Quiet,
+    /// These files hold nothing that counts.
+    Void(Vec<FilePath>),
+    /// They are being deleted.
+    Deleting,
+}
+
+impl Store {
+    /// A write to a segment, or a flush of it, failed.
+    pub(in super::super) fn segment_failed(
+        &mut self,
+        id: PartitionId,
+        sequence: u32,
+        fault: Fault,
+        what: &str,
+    ) {
+        self.counters.storage_failures += 1;
+        let Some(partition) = self.partitions.get_mut(id.0) else { return };
+        if partition.is_deleted || self.failed.is_some() {
+            return;
+        }
+        let what = format!("{}: {what}", partition.path(sequence));
+        let Some(segment) = partition.segment_mut(sequence) else { return };
+        if std::mem::replace(&mut segment.has_failed, true) {
+            return;
+        }
+        let unsettled = |run: &&super::super::run::Run| {
+            run.segment == sequence
+                && run.state > RunState::Sealed
+                && run.next_offset > partition.runs_stored
+        };
+        let mut void = partition.runs.iter().filter(unsettled);
+        let is_second = void.any(|run| run.proof == Proof::Rewritten);
+        if is_second || fault == Fault::EROFS {
+            return self.fail(fault, &what);
+        }
+        let then = "what it did not take is written again to another file and read back";
+        self.note_failure(&what, fault, then);
+        self.begin_ending(id, Phase::Quiet);
+    }
+
+    fn begin_ending(&mut self, id: PartitionId, phase: Phase) {
+        let partition = self.partition_mut(id);
+        if !std::mem::replace(&mut partition.is_ending, true) {
+            self.failures.ending.push(Ending { partition: id, phase });
+        }
+    }
+
+    /// A segment that was to be written to could not be opened.
+    pub(in super::super) fn segment_not_opened(
+        &mut self,
+        id: PartitionId,
+        file: FileSlot,
+        sequence: u32,
+        fault: Fault,
+    ) {
+        self.segment_files.remove(&file);
+        self.files.give(file);
+        self.counters.storage_failures += 1;
+        let partition = self.partition_mut(id);
+        let what = format!("{} could not be opened", partition.path(sequence));
+        if fault == Fault::EROFS {
+            return self.fail(fault, &what);
+        }
+        let waiting = partition.runs.iter_mut().filter(|run| run.state == RunState::Sealed);
+        if partition.next.as_ref().is_none_or(|next| next.sequence != sequence) {
+            // The last one, closed while it was idle: all of it is stored.
+            let end = waiting.map(|run| run.base_offset).next();
+            let end = end.unwrap_or(partition.progress.appended());
+            partition.writable = false;
+            if let Some(last) = partition.segments.back_mut() {
+                last.file = SegmentFile::Closed;
+                last.next_offset = Some(end);
+            }
+            return self.note_failure(&what, fault, "its partition goes on in another file");
+        }
+        let mut is_second = false;
+        for run in waiting {
+            is_second |= run.proof != Proof::None;
+            run.proof = Proof::Owed;
+        }
+        partition.next = None;
+        let path = partition.path(sequence);
+        if is_second {
+            return self.fail(fault, &what);
+        }
+        self.note_failure(&what, fault, "its partition goes on in another file");
+        self.begin_ending(id, Phase::Void(vec![path]));
+    }
+
+    /// Goes on with the segments that failed.
+    pub fn end_segments(&mut self, batch: &mut OpBatch) {
+        if self.failed.is_some() {
+            return;
+        }
+        let mut left = std::mem::take(&mut self.failures.ending);
+        let mut kept = Vec::new();
+        while let Some(mut ending) = left.pop() {
+            let id = ending.partition;
+            if matches!(ending.phase, Phase::Quiet) && self.is_quiet_for(id) {
+                ending.phase = Phase::Void(self.void_runs(batch, id));
+            }
+            match std::mem::replace(&mut ending.phase, Phase::Deleting) {
+                Phase::Void(paths) if paths.is_empty() => {
+                    self.goes_on(id);
+                    left.append(&mut self.failures.ending);
+                    continue;
+                }
+                Phase::Void(paths) => {
+                    self.partition_mut(id).users += 1;
+                    let tag = StoreTag::Void(id.0).tag();
+                    batch.ops.push(Op::FilesDelete { tag, paths });
+                }
+                phase => ending.phase = phase,
+            }
+            kept.push(ending);
+        }
+        self.failures.ending = kept;
+    }
+
+    /// Whether nothing that was submitted for the partition's runs is in flight.
+    fn is_quiet_for(&self, id: PartitionId) -> bool {
+        let partition = self.partition(id);
+        let failed = partition.segments.iter().position(|segment| segment.has_failed);
+        let mut void = partition.segments.iter().skip(failed.unwrap_or(0));
+        let is_free = |segment: &Segment| {
+            let is_opening = matches!(segment.file, SegmentFile::Opening(_));
+            !segment.extending && !is_opening
+        };
+        self.run_writes.iter().all(|(_, write)| write.partition != id)
+            && self.segment_flushes.iter().all(|(_, (other, _))| *other != id)
+            && self.failures.reading.iter().all(|(_, read)| read.partition != id)
+            && void.all(is_free)
+    }
+
+    /// Everything from the first run on that the failed segment did not take is sealed again.
+    /// Gives the files that hold nothing else.
+    fn void_runs(&mut self, batch: &mut OpBatch, id: PartitionId) -> Vec<FilePath> {
+        let partition = self.partition_mut(id);
+        let Some(first) = partition.first_void() else {
+            // All of it had been stored before.
+            partition.end_last();
+            return Vec::new();
+        };
+        let run = &partition.runs[first];
+        let (sequence, position, base_offset) = (run.segment, run.position, run.base_offset);
+        for run in partition.runs.range_mut(first..) {
+            if run.state > RunState::Sealed {
+                run.state = RunState::Sealed;
+                run.proof = Proof::Owed;
+                run.sync = Sync::Durable;
+            }
+        }
+        partition.writable = false;
+        let keeps = u32::from(position > 0);
+        let gone = partition.segments.iter().map(|segment| segment.sequence);
+        let gone: Vec<u32> = gone.filter(|&other| other >= sequence + keeps).collect();
+        for &sequence in &gone {
+            self.close_segment_file(batch, id, sequence);
+        }
+        let partition = self.partition_mut(id);
+        partition.segments.retain(|segment| !gone.contains(&segment.sequence));
+        if let Some(last) = partition.segments.back_mut().filter(|_| keeps == 1) {
+            last.end = position;
+            last.index.retain(|entry| entry.position < position);
+        }
+        if let Some(last) = partition.segments.back_mut() {
+            last.next_offset = Some(base_offset);
+        }
+        gone.iter().map(|&sequence| partition.path(sequence)).collect()
+    }
+
+    /// The partition's runs get their places again, unless another file failed meanwhile.
+    fn goes_on(&mut self, id: PartitionId) {
+        let partition = self.partition_mut(id);
+        partition.is_ending = false;
+        if partition.first_void().is_some() {
+            return self.begin_ending(id, Phase::Quiet);
+        }
+        if !std::mem::replace(&mut partition.is_placing, true) {
+            self.placing.push_back(id);
+        }
+    }
+
+    /// Files that held nothing but what failed were deleted, or not.
+    pub fn void_deleted(&mut self, id: PartitionId, result: Result<(), Fault>) {
+        self.partition_mut(id).users -= 1;
+        let ending = self.failures.ending.iter().position(|ending| ending.partition == id);
+        // Without one the partition is deleted itself.
+        let Some(ending) = ending else { return };
+        self.failures.ending.swap_remove(ending);
+        match result {
+            Ok(()) => self.goes_on(id),
+            Err(fault) => self.fail(fault, "a file that failed could not be deleted"),
+        }
+    }
+}
+
+impl Partition {
+    /// The first run that a failed segment did not take.
+    fn first_void(&self) -> Option<usize> {
+        let failed = self.segments.iter().rev().filter(|segment| segment.has_failed);
+        self.runs.iter().position(|run| {
+            run.state > RunState::Sealed
+                && run.next_offset > self.runs_stored
+                && failed.clone().any(|segment| segment.sequence == run.segment)
+        })
+    }
+
+    /// No more is written to the last segment if it failed, though it is stored whole.
+    fn end_last(&mut self) {
+        self.writable = false;
+        if self.segments.back().is_none_or(|last| !last.has_failed) {
+            return;
+        }
+        let next = self.runs.iter().find(|run| run.state <= RunState::Sealed);
+        let end = next.map_or(self.progress.appended(), |run| run.base_offset);
+        if let Some(last) = self.segments.back_mut() {
+            last.next_offset = Some(end);
+        }
+    }
+}
