@@ -1,12 +1,30 @@
 //! The engine's notices on their way to the log, with a limit on how many: a misbehaving peer
 //! must not be able to fill a disk with sentences about itself.
 
+use engine::boot::BootReport;
 use engine::port::{Level, Notice, Time};
 
 /// Notices that may come at once.
 const BURST: u64 = 100;
 /// Time in which one more may come.
 const REFILL_NS: u64 = 100_000_000;
+
+/// Damaged ranges of a recovery that are told one by one.
+const RANGES_TOLD_MAX: usize = 100;
+
+/// Tells what recovery found damaged.
+pub fn of_recovery(report: &BootReport) {
+    for (path, position, what) in &report.harmless {
+        tracing::warn!("recovery: {path} at byte {position}: {what}");
+    }
+    for range in report.damaged.iter().take(RANGES_TOLD_MAX) {
+        tracing::error!("recovery: {range}");
+    }
+    let more = report.damaged.len().saturating_sub(RANGES_TOLD_MAX);
+    if more > 0 {
+        tracing::error!("recovery: {more} more ranges are damaged: `pelton log verify` names all");
+    }
+}
 
 /// A token bucket in front of the log.
 #[derive(Debug)]

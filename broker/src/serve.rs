@@ -25,6 +25,7 @@ use crate::io::maintenance::Maintenance;
 use crate::io::uring::{self, Endpoints, SyncMethod, Uring, Ways};
 use crate::listen::Listening;
 use crate::mesh::{Mesh, MeshEnd};
+use crate::notices;
 use crate::run::Pace;
 use crate::spares;
 use crate::threads::{self, Prepared};
@@ -101,6 +102,7 @@ fn serve_locked(config: &Config) -> Result<(), ServeError> {
         ways.sync = SyncMethod::Dsync;
     }
     let (shards, recovery) = prepare(config, ways, &cores, listening)?;
+    notices::of_recovery(&recovery);
     threads::run(shards, |backend| {
         Banner {
             backend: &backend,

@@ -268,6 +268,12 @@ fn refusal(
         Some(ErrorCode::LimitReached) => "; delete what is not needed",
         Some(ErrorCode::ReadOnly) => "; its log says what failed: mend that and restart it",
         Some(ErrorCode::TooLarge) => "; send less at once",
+        Some(ErrorCode::DataCorrupt) => {
+            "; records are damaged on the broker's disk, those before and behind them are served"
+        }
+        Some(ErrorCode::EndUnknown) => {
+            "; its newest records are damaged: stop the broker and run `pelton log repair`"
+        }
         Some(ErrorCode::StorageFailed | ErrorCode::TimedOut) => {
             "; the outcome is unknown, look before repeating it"
         }

@@ -76,6 +76,10 @@ counters! {
     runs_proven,
     /// 1 if the device failed for good: nothing is taken until the next start.
     read_only,
+    /// Ranges of offsets that were found damaged: they are answered with an error.
+    damaged_ranges,
+    /// Reads of fetches that were answered so.
+    fetches_damaged,
     /// Fetch requests.
     fetches,
     /// Fetches that had to wait for data.

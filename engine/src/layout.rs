@@ -35,6 +35,24 @@ pub enum FilePath {
         /// Partition.
         partition: u32,
     },
+    /// `streams/TOPIC/PARTITION/lost`: which of the partition's offsets are lost; two slots of one
+    /// block.
+    Lost {
+        /// Topic.
+        topic: TopicId,
+        /// Partition.
+        partition: u32,
+    },
+    /// `aside/EPOCH/SHARD/INDEX.jnl`: a journal file as it was when a start found acknowledged
+    /// records in it damaged.
+    Aside {
+        /// Epoch of that start.
+        epoch: u32,
+        /// Shard.
+        shard: u16,
+        /// Place in the ring.
+        index: u32,
+    },
     /// `spare/NUMBER.seg`: a file that waits to become a segment, zeroed or with an earlier life.
     Spare {
         /// Number.
@@ -55,6 +73,13 @@ impl fmt::Display for FilePath {
                 let topic = u128::from_be_bytes(*topic);
                 write!(f, "streams/{topic:032x}/{partition}/start")
             }
+            FilePath::Lost { topic, partition } => {
+                let topic = u128::from_be_bytes(*topic);
+                write!(f, "streams/{topic:032x}/{partition}/lost")
+            }
+            FilePath::Aside { epoch, shard, index } => {
+                write!(f, "aside/{epoch}/{shard}/{index:04}.jnl")
+            }
             FilePath::Spare { number } => write!(f, "spare/{number:06}.seg"),
         }
     }
@@ -74,10 +99,19 @@ impl FilePath {
                 topic: u128::from_str_radix(topic, 16).ok()?.to_be_bytes(),
                 partition: partition.parse().ok()?,
             },
+            ["streams", topic, partition, "lost"] => FilePath::Lost {
+                topic: u128::from_str_radix(topic, 16).ok()?.to_be_bytes(),
+                partition: partition.parse().ok()?,
+            },
             ["streams", topic, partition, file] => FilePath::Segment {
                 topic: u128::from_str_radix(topic, 16).ok()?.to_be_bytes(),
                 partition: partition.parse().ok()?,
                 sequence: file.strip_suffix(".seg")?.parse().ok()?,
+            },
+            ["aside", epoch, shard, file] => FilePath::Aside {
+                epoch: epoch.parse().ok()?,
+                shard: shard.parse().ok()?,
+                index: file.strip_suffix(".jnl")?.parse().ok()?,
             },
             ["spare", file] => FilePath::Spare { number: file.strip_suffix(".seg")?.parse().ok()? },
             _ => return None,
@@ -98,6 +132,8 @@ mod tests {
             FilePath::Journal { shard: 3, index: 12 },
             FilePath::Segment { topic: [0xab; 16], partition: 7, sequence: 123_456_789 },
             FilePath::Start { topic: [0xcd; 16], partition: 9 },
+            FilePath::Lost { topic: [0xef; 16], partition: 9 },
+            FilePath::Aside { epoch: 5, shard: 3, index: 12 },
             FilePath::Spare { number: 1 },
         ];
         for path in paths {

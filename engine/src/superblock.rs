@@ -102,6 +102,13 @@ impl Superblock {
         found
     }
 
+    /// Where a slot lies that holds something and is not whole.
+    pub fn damaged_slot(file: &[u8]) -> Option<u64> {
+        let slots = (0..).step_by(BLOCK_BYTES).zip(file.chunks(BLOCK_BYTES).take(2));
+        let mut damaged = slots.filter(|(_, slot)| Superblock::read(slot) == Found::Damaged);
+        damaged.next().map(|(position, _)| position)
+    }
+
     /// The block to write and its position in the file: slots take turns by sequence.
     pub fn block(&self) -> ([u8; BLOCK_BYTES], u64) {
         let mut sealed = *self;

@@ -214,6 +214,9 @@ impl Lives {
                     let torn = u64::from(world.report.is_journal_torn);
                     self.outcome.torn += torn + world.report.segments_torn;
                     self.compare(&seen, &world.report);
+                    for range in &world.report.damaged {
+                        self.model.wrong(format!("a crash is taken for damage: {range}"));
+                    }
                     if self.stopped.take().is_some() && world.report.is_journal_torn {
                         self.model.wrong("the journal is torn after a clean stop");
                     }

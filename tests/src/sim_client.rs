@@ -48,6 +48,8 @@ pub struct Fetched {
     pub start: u64,
     /// Where visible records end.
     pub end: u64,
+    /// The same, or where damage ends.
+    pub last_stable_offset: u64,
 }
 
 /// How a connection is.
@@ -437,7 +439,8 @@ fn row_fetched(
     if is_outside && (start..=end).contains(&offset) {
         model.violated(place, format!("{offset} is refused, within {start} and {end}"));
     }
-    Fetched { place, error, records, start, end }
+    let last_stable_offset = entry.last_stable_offset.get();
+    Fetched { place, error, records, start, end, last_stable_offset }
 }
 
 fn refused(refusal: Refusal<'_>, about: Asked, fetched: &mut Vec<Fetched>, model: &mut Model) {
@@ -453,6 +456,7 @@ fn refused(refusal: Refusal<'_>, about: Asked, fetched: &mut Vec<Fetched>, model
             records: Vec::new(),
             start: 0,
             end: 0,
+            last_stable_offset: 0,
         })),
         Asked::Create(name, _) => {
             model.topics.insert(name, Topic::InDoubt);

@@ -86,6 +86,9 @@ codes! {
     LimitReached = 17, "limit_reached", kafka 44, amqp 506, sqs "OverLimit";
     /// The device failed for good: nothing is taken until the broker is restarted, reading goes on.
     ReadOnly = 18, "read_only", kafka 56, amqp 541, sqs "InternalFailure";
+    /// The partition's newest records are damaged, and nobody knows how many there were: it is not
+    /// written to until `pelton log repair` has settled its end.
+    EndUnknown = 19, "end_unknown", kafka 56, amqp 541, sqs "InternalFailure";
     /// A shared limit has no room now: wait and send it again.
     Overloaded = 0x8001, "overloaded", kafka 7, amqp 506, sqs "RequestThrottled";
     /// The device refused a write; the record may or may not be there.

@@ -239,8 +239,8 @@ pub struct PartitionState {
     pub partition: U32,
     /// The shard that owns it.
     pub shard: U16,
-    /// Zero.
-    pub reserved: U16,
+    /// How many ranges of its offsets are damaged.
+    pub damaged_ranges: U16,
     /// Offset of the oldest record.
     pub log_start_offset: U64,
     /// Offset behind the newest record that consumers may see.
@@ -253,6 +253,10 @@ pub struct PartitionState {
     pub segments: U32,
     /// Epoch of the newest append.
     pub leader_epoch: U32,
+    /// The first damaged offset; 0 if there is none.
+    pub damaged_from: U64,
+    /// The offset behind the first damaged range: 0 if there is none, all ones if nobody knows.
+    pub damaged_to: U64,
 }
 
 /// Answers describe.

@@ -110,7 +110,10 @@ impl<W: Write> Dump<'_, W> {
             FilePath::Start { topic, partition } => {
                 all && self.args.offsets.is_none() && self.wants_stream(topic, *partition)
             }
-            FilePath::Spare { .. } => all && !is_filtered,
+            FilePath::Lost { topic, partition } => {
+                all && self.args.offsets.is_none() && self.wants_stream(topic, *partition)
+            }
+            FilePath::Spare { .. } | FilePath::Aside { .. } => all && !is_filtered,
         }
     }
 
@@ -165,6 +168,12 @@ impl<W: Write> Dump<'_, W> {
             Piece::Frame(position, view) => {
                 self.strays(path, strays)?;
                 self.frame(path, *position, view)
+            }
+            Piece::Spoiled(position, view) => {
+                let (from, to) = (*position, *position + u64::from(view.header.frame_bytes.get()));
+                let why = Unreadable::Damaged("an entry's checksum does not match");
+                self.strays(path, strays)?;
+                self.print(&Line::Gap { path, from, to, why })
             }
             Piece::Stray(position, _) => {
                 strays.get_or_insert((*position, 0)).1 += 1;

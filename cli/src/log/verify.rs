@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use client::TopicId;
+use engine::boot::DamagedRange;
 use engine::inspect::{self, Directory, Event, Finding, Kept, Lost, Summary, TopicEntry, Verdict};
 use engine::layout::FilePath;
+use engine::log::damage::END_UNKNOWN;
 use engine::port::{Disk, Fault, FileEntry};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -53,7 +55,10 @@ pub fn run(args: &VerifyArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let refusal = summary.refusal.as_ref().map_or_else(
-        || "a broker starts on it all the same, and refuses to serve what is damaged".to_owned(),
+        || {
+            "a broker starts on it all the same, and answers what is damaged with an error"
+                .to_owned()
+        },
         |refusal| format!("a broker would not start on it: {refusal}"),
     );
     let dir = args.dir.dir.display();
@@ -89,6 +94,9 @@ impl VerifyArgs {
 
     fn sum_up(&self, summary: &Summary) -> Result<(), Failure> {
         if self.json {
+            for range in &summary.quarantined {
+                output::print(&quarantined(range).to_string())?;
+            }
             return output::print(
                 &json!({
                     "type": "summary", "is_sound": summary.is_sound(),
@@ -100,6 +108,9 @@ impl VerifyArgs {
                 })
                 .to_string(),
             );
+        }
+        for range in &summary.quarantined {
+            output::print(&format!("the next start: {range}"))?;
         }
         output::print(&format!(
             "{} files, {} B, {} records ({} of them in journals only), {} torn tails, {} damaged",
@@ -113,8 +124,20 @@ impl VerifyArgs {
     }
 }
 
+fn quarantined(range: &DamagedRange) -> Value {
+    let to = Some(range.offsets.end).filter(|end| *end != END_UNKNOWN);
+    json!({
+        "type": "quarantined", "topic_id": hex(&range.topic), "partition": range.partition,
+        "from": range.offsets.start, "to": to,
+        "file": range.path.to_string(), "position": range.position, "what": range.what,
+    })
+}
+
 const fn is_fine(verdict: &Verdict) -> bool {
-    !matches!(verdict, Verdict::TornTail { .. } | Verdict::Corrupt { .. })
+    !matches!(
+        verdict,
+        Verdict::TornTail { .. } | Verdict::Harmless { .. } | Verdict::Corrupt { .. }
+    )
 }
 
 fn text_line(finding: &Finding, topics: &BTreeMap<TopicId, TopicEntry>) -> String {
@@ -139,6 +162,9 @@ fn verdict_words(verdict: &Verdict) -> String {
             "written ahead of records that a crash lost: the next start removes it".to_owned()
         }
         Verdict::Deleted => "of deleted records: the next start removes it".to_owned(),
+        Verdict::Harmless { position, what } => {
+            format!("damaged at byte {position}, and nothing is lost: {what}")
+        }
         Verdict::Corrupt { position, offsets: Some(offsets), what } => {
             let (from, to) = (offsets.start, offsets.end);
             format!("CORRUPT at byte {position}, offsets {from}..{to}: {what}")
@@ -171,6 +197,7 @@ fn json_line(finding: &Finding) -> Value {
         Verdict::TornTail { position } => ("torn", Some(position), None, None),
         Verdict::Unacknowledged => ("unacknowledged", None, None, None),
         Verdict::Deleted => ("deleted", None, None, None),
+        Verdict::Harmless { position, what } => ("harmless", Some(position), None, Some(what)),
         Verdict::Corrupt { position, offsets, what } => {
             let offsets = offsets.as_ref().map(|offsets| [offsets.start, offsets.end]);
             ("corrupt", Some(position), offsets, Some(what))

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use client::{TopicDescription, TopicId, TopicSettings};
 use serde_json::{Value, json};
 use wire::limits::TOPIC_PARTITIONS_MAX;
-use wire::topic::Visibility;
+use wire::topic::{PartitionState, Visibility};
 
 use crate::failure::Failure;
 use crate::output::{self, Format, FormatArgs};
@@ -199,8 +199,17 @@ fn describe(args: &NameArgs) -> Result<(), Failure> {
 }
 
 fn partition_table(description: &TopicDescription) -> String {
-    let header =
-        ["PARTITION", "START", "VISIBLE END", "END", "SEGMENTS", "BYTES", "SHARD", "EPOCH"];
+    let header = [
+        "PARTITION",
+        "START",
+        "VISIBLE END",
+        "END",
+        "SEGMENTS",
+        "BYTES",
+        "SHARD",
+        "EPOCH",
+        "DAMAGED",
+    ];
     let rows = description.partitions.iter().map(|partition| {
         vec![
             partition.partition.to_string(),
@@ -211,13 +220,28 @@ fn partition_table(description: &TopicDescription) -> String {
             partition.segment_bytes.to_string(),
             partition.shard.to_string(),
             partition.leader_epoch.to_string(),
+            damaged(partition),
         ]
     });
     output::table(&header, rows)
 }
 
+/// The damaged offsets of a partition: the first range, and how many more there are.
+fn damaged(partition: &PartitionState) -> String {
+    let (from, to) = (partition.damaged_from.get(), partition.damaged_to.get());
+    let first = match partition.damaged_ranges.get() {
+        0 => return String::from("-"),
+        _ if to == u64::MAX => format!("{from}.."),
+        _ => format!("{from}..{to}"),
+    };
+    match partition.damaged_ranges.get() - 1 {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
 fn partition_rows(description: &TopicDescription) -> Value {
-    let row = |partition: &wire::topic::PartitionState| {
+    let row = |partition: &PartitionState| {
         json!({
             "partition": partition.partition.get(),
             "shard": partition.shard.get(),
@@ -227,6 +251,9 @@ fn partition_rows(description: &TopicDescription) -> Value {
             "segments": partition.segments.get(),
             "segment_bytes": partition.segment_bytes.get(),
             "leader_epoch": partition.leader_epoch.get(),
+            "damaged_ranges": partition.damaged_ranges.get(),
+            "damaged_from": partition.damaged_from.get(),
+            "damaged_to": partition.damaged_to.get(),
         })
     };
     description.partitions.iter().map(row).collect()

@@ -139,6 +139,7 @@ fn judge(
                 }),
             }
         }
+        Some(ErrorCode::DataCorrupt) => Err(place.damaged(entry, offset)),
         _ => {
             let error = partition_refused(
                 Kind::Fetch,
@@ -186,6 +187,19 @@ impl Place<'_> {
     fn corrupt(self, offset: u64, reason: &'static str) -> ClientError {
         let topic = self.topic.to_owned();
         ClientError::Corrupt { topic, partition: self.partition, offset, reason }
+    }
+
+    /// What the broker's disk has of an offset is not what was written.
+    fn damaged(self, entry: &ReplyEntry, offset: u64) -> ClientError {
+        let (topic, partition) = (self.topic, self.partition);
+        let mut detail = format!("topic {topic}, partition {partition}, offset {offset}");
+        match entry.last_stable_offset.get() {
+            // The broker does not know where the damage ends, or not yet.
+            u64::MAX => {}
+            behind => detail.push_str(&format!(": the damage ends before offset {behind}")),
+        }
+        let code = ErrorCode::DataCorrupt.number();
+        ClientError::Refused { kind: Kind::Fetch, code, detail }
     }
 
     fn compressed(self, batch: &Batch<'_>) -> ClientError {

@@ -1,282 +1,420 @@
-//! Step 3: where the journals end.
+//! Step 3: which frames the journals hold, and which of them count.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use wire::TopicId;
 
+use super::ring::{self, Begun, Data, Lost, Note};
 use super::scanner::Scanner;
 use super::segments::changes;
+use super::truth::{self, Evidence, Place, Verdict};
+use super::walk::Proof;
 use super::{Boot, BootError};
 use crate::frame::{BLOCK_BYTES, EntryKind, FrameKind, FrameView, Unreadable};
 use crate::layout::FilePath;
 use crate::log::store::Store;
-use crate::port::Disk;
+use crate::placement::CATALOG_SHARD;
+use crate::port::{Disk, FileEntry};
 use crate::units::u64_of;
 
 /// What walking the journals found.
 #[derive(Debug, Default)]
 pub struct Journals {
-    /// Files with frames to replay, in order, each with the position behind its last such frame.
-    pub live: Vec<(FilePath, u64)>,
+    /// The journal of each shard.
+    pub rings: Vec<Ring>,
     /// Highest log sequence number seen, also of frames that do not count: no later frame may
     /// share it.
     pub highest_lsn: u64,
     /// Highest file sequence seen.
     pub last_sequence: u64,
-    /// Files with a torn frame, or that ended by a failure: they are never written again.
-    pub torn: BTreeSet<FilePath>,
+    /// Files that are made anew: something in them is torn or damaged.
+    pub spoiled: BTreeSet<FilePath>,
+    /// Those of them in which something acknowledged is damaged: they are kept aside.
+    pub damaged: BTreeSet<FilePath>,
+    /// Epoch of the frames that count.
+    pub epoch: u32,
 }
 
-/// A journal file with a whole first frame.
-struct Begun {
-    path: FilePath,
-    bytes: u64,
-    sequence: u64,
-    /// Number of its first frame.
-    first_lsn: u64,
-    /// Its frames count below this number. A file that began after a failure goes on with the
-    /// number of the first frame that was given up: what bears that number, or a higher one, in
-    /// earlier files is void, whole or not.
-    void_from: u64,
+/// One shard's journal.
+#[derive(Debug)]
+pub struct Ring {
+    /// Whose.
+    pub shard: u16,
+    /// Its files, by the numbers that notes have.
+    pub files: Vec<FilePath>,
+    /// The frames that count, in order.
+    pub notes: Vec<Note>,
+    /// Frames that count and are lost.
+    pub lost: Vec<Lost>,
+    /// Numbers of frames with entries of the catalog.
+    catalog: BTreeSet<u64>,
 }
 
-/// One shard's journal while it is walked.
-struct Walk {
-    expected: Option<u64>,
-    /// Offset of the catalog's next record.
-    catalog_next: u64,
-    /// Highest watermark of frames that do not count.
-    later_watermark: u64,
-    /// Where the first frame is missing that later ones may prove was durable.
-    broken_at: Option<(FilePath, u64)>,
-}
-
-impl Walk {
-    /// A file has no frame where it should have one.
-    fn broken(&mut self, file: &Begun, position: u64, journals: &mut Journals) {
-        journals.torn.insert(file.path.clone());
-        self.broken_at.get_or_insert((file.path.clone(), position));
+impl Ring {
+    /// Whether frames are lost that came before the one with this number.
+    pub fn has_lost_before(&self, lsn: u64) -> bool {
+        self.lost.iter().any(|lost| lost.before <= lsn)
     }
+}
+
+/// What journals hold of each stream: ranges of offsets.
+pub type Held = BTreeMap<(TopicId, u32), Vec<Range<u64>>>;
+
+/// A frame, with what decides whether it belongs.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    note: Note,
+    epoch: u32,
+    sequence: u64,
+    has_catalog: bool,
+}
+
+/// The frames of one file.
+struct FileNotes {
+    seen: Vec<Seen>,
+    /// Why its first block begins none, if it does not.
+    first: Option<Unreadable>,
+    /// Where the first begins that is not whole.
+    broken: Option<u64>,
+}
+
+/// The frames of one shard's files.
+#[derive(Debug, Default)]
+struct Found {
+    files: Vec<FilePath>,
+    seen: Vec<Seen>,
+    /// Where a file's first frame is that begins and is not whole.
+    broken: Vec<(usize, u64)>,
 }
 
 impl<D: Disk> Boot<'_, D> {
     /// Walks every shard's journal; applies catalog entries that their segments lack.
     pub(super) fn walk_journals(&mut self) -> Result<Journals, BootError> {
         let mut journals = Journals::default();
-        let shards: BTreeSet<u16> = self
-            .files
-            .iter()
-            .filter_map(|file| match file.path {
-                FilePath::Journal { shard, .. } => Some(shard),
-                _ => None,
-            })
-            .collect();
-        for shard in shards {
-            self.walk_journal(shard, &mut journals)?;
+        let mut all: BTreeMap<u16, Found> = BTreeMap::new();
+        for file in self.files.clone() {
+            if let FilePath::Journal { shard, .. } = file.path {
+                self.note_file(&file, all.entry(shard).or_default(), &mut journals)?;
+            }
+        }
+        // A start drains every journal before it writes to one: older epochs are in segments,
+        // even if the superblock's slot that says so is lost.
+        let epochs = all.values().flat_map(|found| &found.seen).map(|seen| seen.epoch);
+        journals.epoch = epochs.max().unwrap_or(0);
+        for (shard, found) in all {
+            let ring = self.judge_ring(shard, found, &mut journals);
+            self.apply_catalog(&ring)?;
+            journals.rings.push(ring);
         }
         Ok(journals)
     }
 
-    fn walk_journal(&mut self, shard: u16, journals: &mut Journals) -> Result<(), BootError> {
-        let begun = self.begun_files(shard, journals)?;
-        let catalog_next = self.store.partition(self.catalog_id()).progress.appended();
-        let mut walk = Walk { expected: None, catalog_next, later_watermark: 0, broken_at: None };
-        for file in &begun {
-            journals.last_sequence = journals.last_sequence.max(file.sequence);
-            self.walk_file(file, &mut walk, journals)?;
-        }
-        let last = walk.expected.map_or(0, |expected| expected - 1);
-        match walk.broken_at {
-            Some((path, position)) if walk.later_watermark > last => {
-                let what = "a later frame shows that it had been acknowledged";
-                Err(BootError::Corrupt(path, position, what))
-            }
-            broken => {
-                self.report.is_journal_torn |= broken.is_some();
-                Ok(())
-            }
-        }
-    }
-
-    /// The shard's journal files whose first frame is whole, oldest first.
-    fn begun_files(
+    fn note_file(
         &mut self,
-        shard: u16,
+        file: &FileEntry,
+        found: &mut Found,
         journals: &mut Journals,
-    ) -> Result<Vec<Begun>, BootError> {
-        let files: Vec<_> = self.files.iter().filter(|file| {
-            matches!(file.path, FilePath::Journal { shard: other, .. } if other == shard)
-        }).cloned().collect();
-        let broker_id = self.store.identity.broker_id;
-        let mut begun = Vec::new();
-        for file in files {
-            let path = file.path;
-            let mut scanner = self.scanner(&path)?;
-            let fault = |fault| BootError::Disk(path.clone(), fault);
-            let first = scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)?;
-            match first {
-                Ok(view) => {
-                    let sequence = view.header.file_sequence.get();
-                    if view.belongs(FrameKind::Journal, &broker_id, sequence, 0) {
-                        let (bytes, void_from) = (file.bytes, u64::MAX);
-                        let first_lsn = view.header.lsn.get();
-                        begun.push(Begun { path, bytes, sequence, first_lsn, void_from });
-                    }
-                }
-                Err(Unreadable::Newer(_)) => return Err(BootError::Newer(path)),
-                Err(bad) => {
-                    self.expect_nothing_live(&mut scanner, &path, file.bytes)?;
-                    if bad != Unreadable::Blank {
-                        journals.torn.insert(path);
-                    }
-                }
-            }
-            scanner.close(&mut self.pool);
-        }
-        begun.sort_by_key(|file| file.sequence);
-        let mut lowest = u64::MAX;
-        for file in begun.iter_mut().rev() {
-            file.void_from = lowest;
-            lowest = lowest.min(file.first_lsn);
-        }
-        Ok(begun)
-    }
-
-    /// A file's first block is written alone and its checksum covers less than a sector, so that
-    /// no power cut tears it: where it is bad and frames of this start stand behind it, it was
-    /// damaged later.
-    fn expect_nothing_live(
-        &mut self,
-        scanner: &mut Scanner,
-        path: &FilePath,
-        bytes: u64,
     ) -> Result<(), BootError> {
-        let drained = self.superblock.drained_lsn.get();
-        let broker_id = self.store.identity.broker_id;
-        let mut position = u64_of(BLOCK_BYTES);
-        while position < bytes {
-            let fault = |fault| BootError::Disk(path.clone(), fault);
-            let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
-            let is_live = frame.is_ok_and(|view| {
-                let sequence = view.header.file_sequence.get();
-                view.belongs(FrameKind::Journal, &broker_id, sequence, position)
-                    && view.header.lsn.get() > drained
-            });
-            if is_live {
-                let what = "its first block is bad, and frames of the last run follow";
-                return Err(BootError::Corrupt(path.clone(), 0, what));
-            }
-            position += u64_of(BLOCK_BYTES);
+        let number = found.files.len();
+        found.files.push(file.path.clone());
+        let mut scanner = self.scanner(&file.path)?;
+        let walked = self.note_frames(file, number, &mut scanner);
+        scanner.close(&mut self.pool);
+        let FileNotes { mut seen, first, broken } = walked?;
+        found.broken.extend(broken.map(|position| (number, position)));
+        if first.is_some_and(|bad| bad != Unreadable::Blank) {
+            journals.spoiled.insert(file.path.clone());
         }
+        for seen in &seen {
+            journals.highest_lsn = journals.highest_lsn.max(seen.note.lsn);
+        }
+        // What follows a bad first block is of the newest life that is there.
+        let begin = seen.first().filter(|seen| seen.note.position == 0);
+        let sequence = begin.map(|seen| seen.sequence).or(seen.iter().map(|s| s.sequence).max());
+        let Some(sequence) = sequence else { return Ok(()) };
+        journals.last_sequence = journals.last_sequence.max(sequence);
+        let drained = self.superblock.drained_lsn.get();
+        seen.retain(|seen| seen.sequence == sequence && seen.note.lsn > drained);
+        found.seen.append(&mut seen);
         Ok(())
     }
 
-    fn walk_file(
+    /// Every frame of the file with a whole header, of whatever life.
+    fn note_frames(
         &mut self,
-        file: &Begun,
-        walk: &mut Walk,
-        journals: &mut Journals,
-    ) -> Result<(), BootError> {
-        let drained = self.superblock.drained_lsn.get();
-        let broker_id = self.store.identity.broker_id;
-        let mut scanner = self.scanner(&file.path)?;
+        file: &FileEntry,
+        number: usize,
+        scanner: &mut Scanner,
+    ) -> Result<FileNotes, BootError> {
+        let broker_id = self.superblock.broker_id;
+        let mut found: Vec<Seen> = Vec::new();
+        let (mut first, mut broken) = (None, None);
+        let mut is_dense = true;
         let mut position = 0;
-        let mut live_end = 0;
-        let mut blocked = false;
-        let mut found = Vec::new();
         while position < file.bytes {
             let fault = |fault| BootError::Disk(file.path.clone(), fault);
             let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
-            let mine = |view: &FrameView<'_>| {
-                view.belongs(FrameKind::Journal, &broker_id, file.sequence, position)
-            };
-            match frame {
-                Ok(view) if mine(&view) => {
-                    let lsn = view.header.lsn.get();
-                    journals.highest_lsn = journals.highest_lsn.max(lsn);
-                    note_proven(&mut self.proven, &view);
-                    let counts = !blocked && walk.expected.is_none_or(|expected| lsn == expected);
-                    if lsn <= drained {
-                        // Of an earlier start: its records are in their segments.
-                    } else if lsn >= file.void_from {
-                        journals.torn.insert(file.path.clone());
-                    } else if counts {
-                        // Where an earlier file was broken it had ended by a failure.
-                        walk.broken_at = None;
-                        walk.expected = Some(lsn + 1);
-                        live_end = position + u64_of(view.frame_bytes());
-                        self.report.journal_frames += 1;
-                        found.extend(catalog_entries(&view));
-                    } else {
-                        blocked = true;
-                        walk.broken(file, position, journals);
-                        let watermark = view.header.watermark.get();
-                        walk.later_watermark = walk.later_watermark.max(watermark);
-                    }
-                    position += u64_of(view.frame_bytes());
-                }
-                Ok(_) | Err(Unreadable::Blank | Unreadable::Foreign) => {
-                    // The file's earlier life, or nothing: its frames end here, unless the
-                    // frame was lost and later ones were not.
-                    blocked = true;
-                    position += u64_of(BLOCK_BYTES);
-                }
+            let bad = frame.err();
+            let view = match bad {
+                None => scanner.table(&self.pool, position),
+                Some(Unreadable::Damaged(_)) => scanner.table(&self.pool, position),
                 // What only looks newer within the data of the file's earlier life is nothing.
-                Err(Unreadable::Newer(_)) if !blocked => {
+                Some(Unreadable::Newer(_)) if is_dense => {
                     return Err(BootError::Newer(file.path.clone()));
                 }
-                Err(_) => {
-                    if !blocked {
-                        walk.broken(file, position, journals);
-                    }
-                    blocked = true;
-                    position += u64_of(BLOCK_BYTES);
+                Some(_) => None,
+            };
+            let own = |view: &FrameView<'_>| {
+                let sequence = view.header.file_sequence.get();
+                view.belongs(FrameKind::Journal, &broker_id, sequence, position)
+            };
+            let Some(view) = view.filter(own) else {
+                if position == 0 {
+                    first = bad;
                 }
-            }
+                if is_dense && matches!(bad, Some(Unreadable::Damaged(_) | Unreadable::Short(_))) {
+                    broken = Some(position);
+                }
+                is_dense = false;
+                position += u64_of(BLOCK_BYTES);
+                continue;
+            };
+            let data = if bad.is_none() { Data::Whole } else { Data::Damaged };
+            let seen = seen(&view, number, data);
+            note_proven(&mut self.proven, &view);
+            let is_same = found.first().is_none_or(|first| first.sequence == seen.sequence);
+            found.push(seen);
+            is_dense &= is_same;
+            // Frames of an earlier life may have later ones written over their ends.
+            position += if is_same { seen.note.bytes } else { u64_of(BLOCK_BYTES) };
         }
-        scanner.close(&mut self.pool);
-        if live_end > 0 {
-            journals.live.push((file.path.clone(), live_end));
+        Ok(FileNotes { seen: found, first, broken })
+    }
+
+    fn judge_ring(&mut self, shard: u16, found: Found, journals: &mut Journals) -> Ring {
+        let Found { files, mut seen, broken } = found;
+        seen.retain(|seen| seen.epoch == journals.epoch);
+        let begun = begun(&seen);
+        let mut notes: Vec<Note> = seen.iter().map(|seen| seen.note).collect();
+        let void = ring::set_void_apart(&mut notes, &begun);
+        notes.sort_by_key(|note| note.lsn);
+        let mut judged = ring::judge(&notes);
+        broken.into_iter().for_each(|at| judged.ends_at(&notes, at));
+        let path = |file: usize| files[file].clone();
+        journals.spoiled.extend(void.into_iter().map(path));
+        if let Some((file, _)) = judged.torn_at {
+            journals.spoiled.insert(path(file));
+            self.report.is_journal_torn = true;
         }
-        self.apply_entries(found, walk)
+        journals.spoiled.extend(notes[judged.counting..].iter().map(|note| path(note.file)));
+        journals.spoiled.extend(judged.beheaded.iter().map(|&file| path(file)));
+        for &file in &judged.beheaded {
+            let what = "its first block is damaged, which holds no records";
+            self.report.harmless.push((path(file), 0, what));
+        }
+        notes.truncate(judged.counting);
+        let named = notes.iter().filter(|note| note.data == Data::Damaged).map(|note| note.file);
+        let lost = judged.lost.iter().map(|lost| lost.file);
+        journals.damaged.extend(named.chain(lost).map(path));
+        self.report.journal_frames += u64_of(notes.len());
+        let catalog = seen.iter().filter(|seen| seen.has_catalog).map(|seen| seen.note.lsn);
+        Ring { shard, catalog: catalog.collect(), files, notes, lost: judged.lost }
     }
 
     /// Applies the catalog entries that its segments do not have.
-    fn apply_entries(
-        &mut self,
-        found: Vec<(u64, Vec<u8>)>,
-        walk: &mut Walk,
-    ) -> Result<(), BootError> {
-        for (base_offset, data) in found {
-            // Below: in a segment already. Above: behind records that were lost, so it was never
-            // acknowledged, and the replay leaves it out as well.
-            if base_offset != walk.catalog_next {
-                continue;
+    fn apply_catalog(&mut self, ring: &Ring) -> Result<(), BootError> {
+        let id = self.catalog_id();
+        let mut next = self.store.partition(id).progress.appended();
+        let mut last = None;
+        let is_wanted = |note: &Note| ring.catalog.contains(&note.lsn);
+        self.visit(ring, is_wanted, &mut |boot, at, note, entry| {
+            if !entry.is_catalog() {
+                return Ok(());
             }
-            let path = FilePath::Journal { shard: self.store.settings.shard, index: 0 };
+            last = Some(note.lsn);
+            // Above: behind records that were lost, so it was never acknowledged, and the replay
+            // leaves it out as well; unless those had been.
+            let is_gap = entry.base > next;
+            if entry.base < next || (is_gap && !ring.has_lost_before(note.lsn)) {
+                return Ok(());
+            }
+            let Some(data) = entry.data.as_deref().filter(|_| !is_gap) else {
+                let what = "records of the catalog are damaged that had been acknowledged";
+                return Err(refused(at.clone(), note.position, what));
+            };
             let what = "a record of the catalog cannot be read";
-            let list = changes(&data).ok_or(BootError::Corrupt(path, 0, what))?;
-            walk.catalog_next += u64_of(list.len());
-            for change in list {
-                self.apply(change);
-            }
+            let list = changes(data).ok_or(BootError::Corrupt(at.clone(), note.position, what))?;
+            next += u64_of(list.len());
+            list.into_iter().for_each(|change| boot.apply(change));
+            Ok(())
+        })?;
+        let lost = ring.lost.last().filter(|_| ring.shard == CATALOG_SHARD);
+        if let Some(lost) = lost.filter(|lost| last.is_none_or(|last| last < lost.before)) {
+            // Topics may have been created, altered or deleted there.
+            let what = "it may have held changes of the catalog";
+            let at = (ring.files[lost.file].clone(), lost.position);
+            self.end_unknown(id, next, at, what);
         }
         Ok(())
+    }
+
+    /// Whether the journals hold all records of a stream from one offset to another.
+    pub(super) fn is_journaled(
+        &mut self,
+        stream: (TopicId, u32),
+        offsets: Range<u64>,
+    ) -> Result<bool, BootError> {
+        if self.held.is_none() {
+            let journals = std::mem::take(&mut self.journals);
+            let mut held = Held::new();
+            for ring in &journals.rings {
+                self.visit(ring, |_| true, &mut |_, _, _, entry| {
+                    let ranges = held.entry(entry.stream).or_default();
+                    let (base, next) = (entry.base, entry.next());
+                    match ranges.last_mut() {
+                        _ if entry.data.is_none() => {}
+                        Some(last) if last.end == base => last.end = next,
+                        _ => ranges.push(base..next),
+                    }
+                    Ok(())
+                })?;
+            }
+            self.journals = journals;
+            self.held = Some(held);
+        }
+        let held = self.held.as_ref().and_then(|held| held.get(&stream));
+        let covers = |held: &Range<u64>| held.start <= offsets.start && offsets.end <= held.end;
+        Ok(held.is_some_and(|held| held.iter().any(covers)))
+    }
+
+    /// Shows every entry of the ring's frames that are wanted, in order, with its file and frame.
+    pub(super) fn visit(
+        &mut self,
+        ring: &Ring,
+        is_wanted: impl Fn(&Note) -> bool,
+        show: &mut Show<'_, Self>,
+    ) -> Result<(), BootError> {
+        let mut open: Option<(usize, Scanner)> = None;
+        for note in ring.notes.iter().filter(|note| is_wanted(note)) {
+            let path = &ring.files[note.file];
+            if open.as_ref().is_none_or(|(file, _)| *file != note.file) {
+                if let Some((_, scanner)) = open.take() {
+                    scanner.close(&mut self.pool);
+                }
+                // Its window needs memory, and runs that are not stored keep theirs.
+                if self.pool.free_bytes() < 4 * crate::pool::BUFFER_BYTES_MAX {
+                    self.store_all()?;
+                }
+                open = Some((note.file, self.scanner(path)?));
+            }
+            let (_, scanner) = open.as_mut().expect("just opened");
+            for entry in self.entries(scanner, path, note)? {
+                show(self, path, note, entry)?;
+            }
+        }
+        if let Some((_, scanner)) = open {
+            scanner.close(&mut self.pool);
+        }
+        Ok(())
+    }
+
+    /// The entries of a frame that counts; without the data of those that are damaged.
+    fn entries(
+        &mut self,
+        scanner: &mut Scanner,
+        path: &FilePath,
+        note: &Note,
+    ) -> Result<Vec<Entry>, BootError> {
+        let fault = |fault| BootError::Disk(path.clone(), fault);
+        let frame = scanner.frame(self.disk, &mut self.pool, note.position).map_err(fault)?;
+        let _ = frame.is_ok();
+        let Some(view) = scanner.table(&self.pool, note.position) else {
+            let what = "a frame that was whole a moment ago is not any more";
+            return Err(BootError::Corrupt(path.clone(), note.position, what));
+        };
+        let rows = view.parts().filter(|(entry, _)| entry.count.get() > 0);
+        Ok(rows
+            .map(|(entry, data)| Entry {
+                stream: (entry.topic, entry.partition.get()),
+                kind: entry.kind.get(),
+                base: entry.base_offset.get(),
+                count: entry.count.get(),
+                data: entry.is_of(data).then(|| data.to_vec()),
+            })
+            .collect())
+    }
+}
+
+/// What an entry, its file and its frame are shown to.
+type Show<'s, B> = dyn FnMut(&mut B, &FilePath, &Note, Entry) -> Result<(), BootError> + 's;
+
+/// An entry of a journal frame.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) stream: (TopicId, u32),
+    kind: u16,
+    pub(super) base: u64,
+    pub(super) count: u32,
+    /// `None` if they are damaged.
+    pub(super) data: Option<Vec<u8>>,
+}
+
+impl Entry {
+    fn is_catalog(&self) -> bool {
+        self.stream.0 == Store::CATALOG_TOPIC && self.kind == EntryKind::Catalog as u16
+    }
+
+    /// Offset behind its last record.
+    pub(super) fn next(&self) -> u64 {
+        self.base.saturating_add(u64::from(self.count))
+    }
+}
+
+/// Which files have begun, by the frames that were seen.
+fn begun(seen: &[Seen]) -> Vec<Begun> {
+    let mut begun: Vec<Begun> = Vec::new();
+    for seen in seen {
+        if begun.last().is_none_or(|last| last.file != seen.note.file) {
+            begun.push(Begun::by(&seen.note, seen.sequence));
+        }
+    }
+    begun
+}
+
+fn seen(view: &FrameView<'_>, file: usize, data: Data) -> Seen {
+    let header = view.header;
+    let is_catalog = |kind: u16| kind == EntryKind::Catalog as u16;
+    Seen {
+        note: Note {
+            file,
+            position: header.position.get(),
+            bytes: u64_of(view.frame_bytes()),
+            lsn: header.lsn.get(),
+            watermark: header.watermark.get(),
+            data,
+        },
+        epoch: header.boot_epoch.get(),
+        sequence: header.file_sequence.get(),
+        has_catalog: view.entries.iter().any(|entry| is_catalog(entry.kind.get())),
     }
 }
 
 /// What a frame's watermark entries say stays true whatever became of the frames around it.
-fn note_proven(proven: &mut BTreeMap<(TopicId, u32), u64>, view: &FrameView<'_>) {
+fn note_proven(proven: &mut BTreeMap<(TopicId, u32), Proof>, view: &FrameView<'_>) {
     let marks = view.entries.iter().filter(|entry| entry.kind.get() == EntryKind::Watermark as u16);
     for entry in marks {
-        let offset = proven.entry((entry.topic, entry.partition.get())).or_default();
-        *offset = entry.base_offset.get().max(*offset);
+        let epoch = view.header.boot_epoch.get();
+        let proof = proven.entry((entry.topic, entry.partition.get())).or_default();
+        if entry.base_offset.get() > proof.offset {
+            *proof = Proof { offset: entry.base_offset.get(), epoch };
+        }
     }
 }
 
-fn catalog_entries(view: &FrameView<'_>) -> Vec<(u64, Vec<u8>)> {
-    let mine = view.parts().filter(|(entry, _)| {
-        entry.topic == Store::CATALOG_TOPIC && entry.kind.get() == EntryKind::Catalog as u16
-    });
-    mine.map(|(entry, data)| (entry.base_offset.get(), data.to_vec())).collect()
+/// The catalog is served whole or not at all.
+pub(super) fn refused(path: FilePath, position: u64, what: &'static str) -> BootError {
+    let verdict = truth::verdict(Place::Catalog, Evidence::Proven);
+    assert_eq!(verdict, Verdict::Refuse, "by the table");
+    BootError::Corrupt(path, position, what)
 }

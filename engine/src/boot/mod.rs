@@ -9,33 +9,27 @@
 //! 5. What the journals hold beyond those ends is written to new segments.
 //! 6. The superblock records that the journals are drained.
 //!
-//! What a bad frame means; a later frame proves it durable by its watermark (`docs/FORMAT.md` has
-//! the same table):
-//!
-//! | where | evidence | verdict |
-//! | --- | --- | --- |
-//! | journal, beyond every watermark | nothing later proves it | torn tail: ends the journal |
-//! | journal, at or below a watermark | a later frame proves it | corrupt: start refused |
-//! | journal, from a later one's first number on | its first frame | void: the file had failed |
-//! | newest segment, beyond every watermark | none | torn tail: ends it, never rewritten |
-//! | newest segment, below a watermark | a later frame proves it | corrupt: start refused |
-//! | segment, from a later one's first offset on | its first frame | void: the file had failed |
-//! | older segment | – | found when it is read: DATA_CORRUPT for its offsets |
+//! What bad bytes mean says one table: [`truth`].
 
 mod journal;
+mod quarantine;
 mod replay;
+pub(crate) mod ring;
 pub(crate) mod scanner;
 mod segments;
 mod split;
 mod starts;
+pub mod truth;
+mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wire::TopicId;
 
 use crate::catalog::{Catalog, Change, Owner, Topic};
 use crate::frame::{EntryKind, FrameKey};
 use crate::layout::FilePath;
+use crate::log::damage::Damaged;
 use crate::log::files::FileSlots;
 use crate::log::journal::Journal;
 use crate::log::partition::{Partition, PartitionId};
@@ -46,6 +40,8 @@ use crate::request::new_partition;
 use crate::settings::Settings;
 use crate::shard::Shard;
 use crate::superblock::{Found, SUPERBLOCK_BYTES, Superblock};
+
+pub use quarantine::DamagedRange;
 
 /// Numbers skipped at every start, so that no frame in flight at a crash shares its log sequence
 /// number with a later one.
@@ -74,6 +70,10 @@ pub struct BootReport {
     pub segments_torn: u64,
     /// Bytes zeroed for the journal.
     pub bytes_zeroed: u64,
+    /// Offsets that had been acknowledged and are damaged.
+    pub damaged: Vec<DamagedRange>,
+    /// Damage that cost no record: file, position, what is known.
+    pub harmless: Vec<(FilePath, u64, &'static str)>,
 }
 
 impl std::fmt::Display for BootReport {
@@ -95,6 +95,9 @@ impl std::fmt::Display for BootReport {
         }
         if self.segments_torn > 0 {
             write!(f, ", {} segments ended in a torn frame", self.segments_torn)?;
+        }
+        if !self.damaged.is_empty() {
+            write!(f, ", {} ranges of offsets are DAMAGED", self.damaged.len())?;
         }
         Ok(())
     }
@@ -156,9 +159,19 @@ struct Boot<'a, D: Disk> {
     pool: Pool,
     catalog: Catalog,
     by_stream: BTreeMap<(TopicId, u32), PartitionId>,
+    /// Topics that were deleted.
+    deleted: BTreeSet<TopicId>,
     /// Offsets up to which the journals' watermarks say that streams are stored.
-    proven: BTreeMap<(TopicId, u32), u64>,
+    proven: BTreeMap<(TopicId, u32), walk::Proof>,
+    /// What lost files are to say, and what they say.
+    lost: BTreeMap<(TopicId, u32), Damaged>,
+    kept_lost: BTreeMap<(TopicId, u32), Damaged>,
+    /// What the journals hold, once somebody wanted to know.
+    journals: journal::Journals,
+    held: Option<journal::Held>,
     superblock: Superblock,
+    /// Shards of the start before.
+    shards_before: u16,
     report: BootReport,
     now: Now,
 }
@@ -192,9 +205,8 @@ pub fn boot_within(
     }
     let files = disk.list().map_err(BootError::List)?;
     let mut pool = Pool::within(arenas, settings.recv, settings.pool_bytes);
-    let (superblock, is_first) = raise_epoch(disk, &files, &mut pool, settings, seed)?;
-    let report =
-        BootReport { is_first, boot_epoch: superblock.boot_epoch.get(), ..BootReport::default() };
+    let raised = raise_epoch(disk, &files, &mut pool, settings, seed)?;
+    let Raised { superblock, shards_before, report } = raised;
     let store = new_store(settings, &superblock);
     let mut boot = Boot {
         disk,
@@ -204,16 +216,25 @@ pub fn boot_within(
         pool,
         catalog: Catalog::default(),
         by_stream: BTreeMap::new(),
+        deleted: BTreeSet::new(),
         proven: BTreeMap::new(),
+        lost: BTreeMap::new(),
+        kept_lost: BTreeMap::new(),
+        held: None,
+        journals: journal::Journals::default(),
         superblock,
+        shards_before,
         report,
         now,
     };
     boot.recover_catalog_segments()?;
-    let journals = boot.walk_journals()?;
+    boot.journals = boot.walk_journals()?;
     boot.open_topics()?;
+    let journals = std::mem::take(&mut boot.journals);
     boot.replay(&journals)?;
-    boot.check_starts()?;
+    boot.settle_ends(&journals)?;
+    boot.write_lost()?;
+    boot.keep_aside(&journals)?;
     boot.finish(arenas, &journals, seed)
 }
 
@@ -235,15 +256,17 @@ fn raise_epoch(
     pool: &mut Pool,
     settings: &Settings,
     seed: u128,
-) -> Result<(Superblock, bool), BootError> {
+) -> Result<Raised, BootError> {
     let path = FilePath::Superblock;
     let fault = |fault| BootError::Disk(FilePath::Superblock, fault);
     let buf = pool.alloc(SUPERBLOCK_FILE_BYTES).ok_or(BootError::Memory)?;
     let exists = files.iter().any(|file| file.path == path && file.bytes >= SUPERBLOCK_BYTES);
     let mut found = Found::Blank;
+    let mut damaged = None;
     if exists {
         let got = disk.read(&path, 0, pool.bytes_mut(buf)).map_err(fault)?;
         found = Superblock::read(&pool.bytes(buf)[..got]);
+        damaged = Superblock::damaged_slot(&pool.bytes(buf)[..got]);
     } else {
         disk.create(&path, SUPERBLOCK_BYTES).map_err(fault)?;
     }
@@ -260,11 +283,26 @@ fn raise_epoch(
         }
         Found::Newer => return Err(BootError::Newer(path)),
     };
+    let shards_before = superblock.shards.get();
     superblock.boot_epoch = (superblock.boot_epoch.get() + 1).into();
     superblock.shards = settings.shards.into();
     write_superblock(disk, pool, &mut superblock)?;
     pool.release(buf);
-    Ok((superblock, is_first))
+    let boot_epoch = superblock.boot_epoch.get();
+    let mut report = BootReport { is_first, boot_epoch, ..BootReport::default() };
+    if let Some(position) = damaged.filter(|_| !is_first) {
+        let what = "a slot is not whole; the other one counts";
+        report.harmless.push((FilePath::Superblock, position, what));
+    }
+    Ok(Raised { superblock, shards_before, report })
+}
+
+/// The superblock of this start.
+struct Raised {
+    superblock: Superblock,
+    /// Shards of the start before.
+    shards_before: u16,
+    report: BootReport,
 }
 
 fn write_superblock(
@@ -350,6 +388,7 @@ impl<D: Disk> Boot<'_, D> {
                 }
             }
             Change::Delete { id } => {
+                self.deleted.insert(id);
                 if let Some(topic) = self.catalog.topics.remove(&id) {
                     self.catalog.names.remove(&topic.name);
                 }
@@ -375,11 +414,16 @@ impl<D: Disk> Boot<'_, D> {
         }
         self.report.topics = self.catalog.topics.len();
         self.report.partitions = self.catalog.partitions;
+        if self.store.partition(self.catalog_id()).damaged.is_end_unknown() {
+            return self.refuse_unknown_topics();
+        }
         let orphans: Vec<FilePath> = self
             .files
             .iter()
             .filter_map(|file| match &file.path {
-                FilePath::Segment { topic, .. } | FilePath::Start { topic, .. }
+                FilePath::Segment { topic, .. }
+                | FilePath::Start { topic, .. }
+                | FilePath::Lost { topic, .. }
                     if *topic != Store::CATALOG_TOPIC
                         && !self.catalog.topics.contains_key(topic) =>
                 {
@@ -422,7 +466,7 @@ impl<D: Disk> Boot<'_, D> {
             let path = FilePath::Journal { shard, index };
             let found = self.files.iter().find(|file| file.path == path);
             let usable = found.is_some_and(|file| file.bytes == bytes);
-            if !usable || journals.torn.contains(&path) {
+            if !usable || journals.spoiled.contains(&path) || journals.damaged.contains(&path) {
                 let created = self.disk.create(&path, bytes);
                 created.map_err(|fault| BootError::Disk(path.clone(), fault))?;
                 self.report.bytes_zeroed += bytes;

@@ -1,6 +1,7 @@
 //! Step 5: records that are in a journal only are written to new segments.
 
-use super::journal::Journals;
+use super::journal::{Entry, Journals};
+use super::quarantine::At;
 use super::{Boot, BootError};
 use crate::frame::{EntryKind, FrameKind, FrameMeta};
 use crate::layout::FilePath;
@@ -15,6 +16,15 @@ use crate::units::u64_of;
 
 use super::segments::newest_time;
 
+/// Why records in front of an entry may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    /// Frames that were durable are lost.
+    Lost,
+    /// They were on their way when a crash came.
+    Unwritten,
+}
+
 impl<D: Disk> Boot<'_, D> {
     pub(super) fn catalog_id(&self) -> PartitionId {
         PartitionId(0)
@@ -22,17 +32,19 @@ impl<D: Disk> Boot<'_, D> {
 
     /// Appends what the journals hold beyond the segments' ends, and stores it.
     pub(super) fn replay(&mut self, journals: &Journals) -> Result<(), BootError> {
-        for (path, end) in &journals.live {
-            // The next file's window needs memory, and runs that are not stored keep theirs.
-            if self.pool.free_bytes() < 4 * crate::pool::BUFFER_BYTES_MAX {
-                self.store_all()?;
-            }
-            self.replay_file(path, *end)?;
+        for ring in &journals.rings {
+            self.visit(ring, |_| true, &mut |boot, path, note, entry| {
+                // Unknown streams belong to topics that were deleted later on.
+                let Some(&id) = boot.by_stream.get(&entry.stream) else { return Ok(()) };
+                let is_lost = ring.has_lost_before(note.lsn);
+                let gap = if is_lost { Gap::Lost } else { Gap::Unwritten };
+                boot.replay_entry(id, &entry, (path.clone(), note.position), gap)
+            })?;
         }
         self.store_all()
     }
 
-    fn store_all(&mut self) -> Result<(), BootError> {
+    pub(super) fn store_all(&mut self) -> Result<(), BootError> {
         let ids: Vec<PartitionId> = self.by_stream.values().copied().collect();
         for id in ids {
             self.store_runs(id)?;
@@ -40,50 +52,35 @@ impl<D: Disk> Boot<'_, D> {
         Ok(())
     }
 
-    fn replay_file(&mut self, path: &FilePath, end: u64) -> Result<(), BootError> {
-        let mut scanner = self.scanner(path)?;
-        let drained = self.superblock.drained_lsn.get();
-        let mut position = 0;
-        while position < end {
-            let fault = |fault| BootError::Disk(path.clone(), fault);
-            let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
-            let Ok(view) = frame else {
-                let what = "a frame that was whole a moment ago is not any more";
-                return Err(BootError::Corrupt(path.clone(), position, what));
-            };
-            let lsn = view.header.lsn.get();
-            let entries: Vec<_> = view
-                .parts()
-                .filter(|(entry, _)| lsn > drained && entry.count.get() > 0)
-                .map(|(entry, data)| (*entry, data.to_vec()))
-                .collect();
-            position += u64_of(view.frame_bytes());
-            for (entry, data) in entries {
-                let stream = (entry.topic, entry.partition.get());
-                // Unknown streams belong to topics that were deleted later on.
-                let Some(&id) = self.by_stream.get(&stream) else { continue };
-                self.replay_entry(id, entry.base_offset.get(), entry.count.get(), &data)?;
-            }
-        }
-        scanner.close(&mut self.pool);
-        Ok(())
-    }
-
     fn replay_entry(
         &mut self,
         id: PartitionId,
-        base_offset: u64,
-        count: u32,
-        data: &[u8],
+        entry: &Entry,
+        at: At,
+        gap: Gap,
     ) -> Result<(), BootError> {
         let partition = self.store.partition(id);
-        let kind = partition.kind;
-        // Below: in its segment already. Above: behind records that were lost before they were
-        // acknowledged, so it was not acknowledged either.
-        if base_offset != partition.progress.appended() {
+        let (kind, end) = (partition.kind, partition.progress.appended());
+        if entry.base < end {
+            // In its segment already.
             return Ok(());
         }
-        let facts = BatchFacts { count, max_timestamp_ms: newest_time(kind, data) };
+        if entry.base > end {
+            let stream = (partition.topic, partition.number);
+            let proven = self.proven.get(&stream).map_or(0, |proof| proof.offset);
+            if gap == Gap::Unwritten && proven < entry.base {
+                // Behind records that were lost before they were acknowledged, so it was not
+                // acknowledged either.
+                return Ok(());
+            }
+            let what = "records in front of it are damaged";
+            self.lose(id, entry.base, at.clone(), what)?;
+        }
+        let Some(data) = &entry.data else {
+            let what = "their checksum does not match";
+            return self.lose(id, entry.next(), at, what);
+        };
+        let facts = BatchFacts { count: entry.count, max_timestamp_ms: newest_time(kind, data) };
         let now = self.now.time;
         if self.store.append_raw(&mut self.pool, now, id, data, facts).is_err() {
             self.store_all()?;
@@ -91,13 +88,13 @@ impl<D: Disk> Boot<'_, D> {
             again.map_err(|_| BootError::Memory)?;
         }
         if kind == EntryKind::RecordBatch {
-            self.report.records_replayed += u64::from(count);
+            self.report.records_replayed += u64::from(entry.count);
         }
         Ok(())
     }
 
     /// Writes a partition's unstored runs to its segment, durably.
-    fn store_runs(&mut self, id: PartitionId) -> Result<(), BootError> {
+    pub(super) fn store_runs(&mut self, id: PartitionId) -> Result<(), BootError> {
         self.store.close_open_run(id);
         let identity = self.store.identity;
         loop {
@@ -115,7 +112,8 @@ impl<D: Disk> Boot<'_, D> {
                 partition.next_sequence += 1;
                 let path = partition.path(sequence);
                 if let Some(last) = partition.segments.back_mut() {
-                    last.next_offset = Some(base_offset);
+                    // Where it ends before records that are lost, that is known.
+                    last.next_offset.get_or_insert(base_offset);
                 }
                 partition.segments.push_back(Segment::new(sequence, base_offset));
                 partition.writable = true;

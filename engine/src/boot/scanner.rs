@@ -55,6 +55,14 @@ impl Scanner {
         Ok(FrameView::read(&pool.bytes(self.buf)[at..self.len], self.key))
     }
 
+    /// The frame at a position that was looked at last, if its header and table are whole,
+    /// whatever its data are.
+    pub fn table<'p>(&self, pool: &'p Pool, position: u64) -> Option<FrameView<'p>> {
+        let at = position.checked_sub(self.start).map(usize_of_u64)?;
+        let bytes = pool.bytes(self.buf)[..self.len].get(at..)?;
+        FrameView::read_table(bytes, self.key).ok().map(|(view, _)| view)
+    }
+
     /// Whether the block at a place, which was looked at last, says that it begins the frame that
     /// belongs there, whole or not.
     pub fn claims(&self, pool: &Pool, place: &SegmentPlace, broker_id: &[u8; 16]) -> bool {

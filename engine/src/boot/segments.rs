@@ -1,339 +1,265 @@
-//! Step 2 and 4: where each partition's segments end.
+//! Step 2 and 4: which segments each partition has, and where its records end.
+
+use std::ops::Range;
 
 use wire::batch::Batches;
 
-use super::scanner::Scanner;
+use super::journal::refused;
+use super::quarantine::At;
+use super::truth::{self, Evidence, Place, Verdict};
+use super::walk::{Age, Before, Begins, Outside, Proof, Walked};
 use super::{Boot, BootError};
 use crate::catalog::Change;
-use crate::frame::{BLOCK_BYTES, EntryKind, FrameHeader, FrameView, SegmentPlace, Unreadable};
+use crate::frame::{EntryKind, Unreadable};
 use crate::layout::FilePath;
 use crate::log::cursors::Progress;
 use crate::log::partition::{Partition, PartitionId};
-use crate::log::segment::{Newest, Segment};
+use crate::log::segment::Segment;
 use crate::port::Disk;
-use crate::settings::INDEX_SPACING_BYTES;
 use crate::units::u64_of;
 
-/// How far behind a block that is no frame of the segment a later frame is searched for: further
-/// than any frame is long.
-const BLANK_SEARCH_BYTES: u64 = 4 * 1024 * 1024;
-
-/// What walking a segment found.
-struct Walked {
-    segment: Segment,
-    /// Offset behind the last whole frame.
-    next_offset: u64,
-    /// Highest durable offset that a whole frame of it claims.
-    watermark: u64,
-    is_torn: bool,
-    /// What its first frame says of the segment before it.
-    before: Before,
+/// Offsets that were acknowledged and are not there.
+struct Damage {
+    offsets: Range<u64>,
+    at: At,
+    what: &'static str,
 }
 
-/// What the first frame of a segment says of the one before it.
-#[derive(Debug, Clone, Copy)]
-struct Before {
-    /// Sequence of the one that says it.
-    teller: u32,
-    /// What it says, if it says something.
-    newest: Option<Newest>,
-    /// By when the records of segments before it were written.
-    written_by: Newest,
+/// What is known of a partition's segments.
+#[derive(Default)]
+struct Tail {
+    damaged: Vec<Damage>,
+    /// Files of which nothing counts.
+    doomed: Vec<FilePath>,
 }
 
-impl Before {
-    fn told_by(sequence: u32, header: &FrameHeader) -> Before {
-        let newest = i64::try_from(header.lsn.get()).ok().filter(|&ms| ms > 0);
-        let wall_ms = i64::try_from(header.wall_ns.get() / 1_000_000).unwrap_or(i64::MAX);
-        Before {
-            teller: sequence,
-            newest: newest.map(Newest::Known),
-            written_by: Newest::WrittenBy(wall_ms),
-        }
+impl Tail {
+    /// What follows a gap that nothing proves was never acknowledged.
+    fn drop_chain(&mut self, partition: &Partition, chain: &mut Vec<Walked>) {
+        let newer = chain.drain(..).map(|newer| partition.path(newer.segment.sequence));
+        self.doomed.extend(newer);
     }
 
-    /// The newest time of a segment before it: what it says, if that is the next one.
-    fn newest_of(&self, sequence: u32) -> Newest {
-        let told = self.newest.filter(|_| self.teller == sequence + 1);
-        told.unwrap_or(self.written_by)
+    /// Takes over a segment that was walked, in front of those that the partition has.
+    fn adopt(&mut self, partition: &mut Partition, walked: Walked) {
+        let mut segment = walked.segment;
+        let path = partition.path(segment.sequence);
+        let what = "a later frame shows that it had been acknowledged";
+        self.damaged.extend(walked.holes.into_iter().map(|hole| Damage {
+            offsets: hole.offsets,
+            at: (path.clone(), hole.position),
+            what,
+        }));
+        segment.next_offset = Some(walked.next_offset);
+        partition.begin_with(segment.base_offset);
+        partition.segments.push_front(segment);
     }
-}
-
-/// What whole frames behind a bad one claim.
-struct Later {
-    /// Highest durable offset.
-    watermark: u64,
-    /// Base offset of the first of them.
-    lowest: Option<u64>,
 }
 
 impl<D: Disk> Boot<'_, D> {
     /// Finds the partition's segments and where its records end. Segments without a whole frame,
-    /// and those behind a gap that was never acknowledged, are deleted, once it is certain that
-    /// nothing proven is missing.
+    /// and those behind a gap that was never acknowledged, are deleted.
     pub(super) fn recover_segments(&mut self, partition: &mut Partition) -> Result<(), BootError> {
         let stream = (partition.topic, partition.number);
         let mut sequences = self.segments.remove(&stream).unwrap_or_default();
         sequences.sort_unstable();
         partition.next_sequence = sequences.last().map_or(0, |(sequence, _)| sequence + 1);
         self.recover_start(partition, &mut sequences)?;
-        let mut doomed = Vec::new();
-        self.find_tail(partition, sequences, &mut doomed)?;
-        let end = partition.progress.appended();
-        if self.proven.get(&stream).is_some_and(|&proven| proven > end) {
-            let last = partition.segments.back();
-            let sequence = last.map_or(0, |segment| segment.sequence);
-            let position = last.map_or(0, |segment| segment.end);
-            let what = "a watermark in the journal shows that more had been stored";
-            return Err(BootError::Corrupt(partition.path(sequence), position, what));
+        let mut tail = Tail::default();
+        self.find_tail(partition, sequences, &mut tail)?;
+        self.heal(partition, &mut tail)?;
+        for Damage { offsets, at, what } in tail.damaged {
+            partition.damaged.add(offsets.clone());
+            self.tell(stream, offsets, at, what)?;
         }
-        for path in doomed {
-            self.disk.delete(&path).map_err(|fault| BootError::Disk(path, fault))?;
+        // What may still hold a part of damaged records is kept.
+        let proven = self.proven.get(&stream).map_or(0, |proven| proven.offset);
+        if proven <= partition.progress.appended() {
+            for path in tail.doomed {
+                self.disk.delete(&path).map_err(|fault| BootError::Disk(path, fault))?;
+            }
         }
-        Ok(())
+        self.recover_lost(partition)
     }
 
     /// Walks segments from the newest back until one shows that everything before it was stored.
     /// Whatever lies behind a gap was written ahead of records that were lost, and was never
-    /// acknowledged.
+    /// acknowledged, unless a watermark covers the gap.
     fn find_tail(
         &mut self,
         partition: &mut Partition,
         mut sequences: Vec<(u32, u64)>,
-        doomed: &mut Vec<FilePath>,
+        tail: &mut Tail,
     ) -> Result<(), BootError> {
+        let stream = (partition.topic, partition.number);
+        let mut outside = Outside::default();
+        outside.proofs.extend(self.proven.get(&stream).copied());
         // Newest first, each continued by the one before it.
         let mut chain: Vec<Walked> = Vec::new();
-        let mut watermark = 0;
         let mut is_proven = false;
-        let mut is_headless = false;
+        let mut is_blank = false;
         while let Some((sequence, bytes)) = sequences.pop() {
-            // A segment that ended by a failure is continued by the next one, and what it holds
-            // from there on is void.
-            let void_from = chain.last().map(|newer| newer.segment.base_offset);
-            let Some(walked) = self.walk(partition, (sequence, bytes), void_from)? else {
-                doomed.push(partition.path(sequence));
-                is_headless = true;
+            let Some(walked) = self.walk(partition, sequence, bytes, &outside)? else {
+                tail.doomed.push(partition.path(sequence));
+                is_blank = true;
                 continue;
             };
-            is_headless = false;
-            let gap =
-                chain.last().is_some_and(|newer| newer.segment.base_offset != walked.next_offset);
-            if gap && watermark > walked.next_offset {
-                let path = partition.path(sequence);
-                let what = "a later segment shows that its end had been acknowledged";
-                return Err(BootError::Corrupt(path, walked.segment.end, what));
+            is_blank = false;
+            let end = walked.next_offset;
+            let newer = chain.last().map(|newer| newer.segment.base_offset);
+            if let Some(base) = newer.filter(|&base| base != end) {
+                if outside.watermark() > end && base > end {
+                    let at = (partition.path(sequence), walked.segment.end);
+                    let what = "a later segment shows that its end had been acknowledged";
+                    tail.damaged.push(Damage { offsets: end..base, at, what });
+                } else {
+                    tail.drop_chain(partition, &mut chain);
+                }
             }
-            if gap {
-                let newer = chain.drain(..).map(|newer| partition.path(newer.segment.sequence));
-                doomed.extend(newer);
-            }
-            let base_offset = walked.segment.base_offset;
-            watermark = walked.watermark.max(watermark);
+            let base = walked.segment.base_offset;
+            let is_whole = walked.begins == Begins::Whole;
+            outside.proofs.push(Proof { offset: walked.watermark, epoch: walked.epoch });
+            outside.end = Some(base);
             chain.push(walked);
-            if watermark >= base_offset {
+            // Where one begins of which the front is damaged, the one before it tells.
+            if outside.watermark() >= base && is_whole {
                 is_proven = true;
                 break;
             }
         }
         let oldest = chain.last().map(|oldest| oldest.segment.base_offset);
-        if is_headless && !is_proven && oldest.is_some_and(|oldest| oldest != partition.start.base)
-        {
+        let is_gap = oldest.is_some_and(|oldest| oldest != partition.start.base);
+        if is_blank && !is_proven && is_gap && outside.watermark() < oldest.unwrap_or(0) {
             // The segment that the partition begins with has no whole frame: a gap as well.
-            let newer = chain.drain(..).map(|newer| partition.path(newer.segment.sequence));
-            doomed.extend(newer);
+            tail.drop_chain(partition, &mut chain);
         }
-        let mut chain = chain.into_iter();
-        let Some(tail) = chain.next() else { return Ok(()) };
-        let mut before = tail.before;
-        self.adopt_tail(partition, tail);
-        for older in chain {
-            before = older.before;
-            self.adopt_older(partition, older.segment, older.next_offset);
+        self.adopt(partition, chain, &sequences, tail)
+    }
+
+    /// Takes over the segments of the chain, newest first, and those before it.
+    fn adopt(
+        &mut self,
+        partition: &mut Partition,
+        chain: Vec<Walked>,
+        older: &[(u32, u64)],
+        tail: &mut Tail,
+    ) -> Result<(), BootError> {
+        let Some(newest) = chain.first() else { return Ok(()) };
+        self.report.segments_torn += u64::from(newest.is_torn);
+        partition.progress = Progress::at(newest.next_offset);
+        partition.runs_written = newest.next_offset;
+        partition.runs_stored = newest.next_offset;
+        let mut before = newest.before;
+        let mut begins = Begins::Whole;
+        for walked in chain {
+            (before, begins) = (walked.before, walked.begins);
+            tail.adopt(partition, walked);
         }
-        self.adopt_rest(partition, &sequences, before)
+        self.adopt_rest(partition, older, (before, begins), tail)
     }
 
-    fn adopt_tail(&mut self, partition: &mut Partition, walked: Walked) {
-        self.report.segments_torn += u64::from(walked.is_torn);
-        let mut segment = walked.segment;
-        segment.next_offset = Some(walked.next_offset);
-        partition.progress = Progress::at(walked.next_offset);
-        partition.runs_written = walked.next_offset;
-        partition.runs_stored = walked.next_offset;
-        partition.begin_with(segment.base_offset);
-        partition.segments.push_front(segment);
-    }
-
-    fn adopt_older(&mut self, partition: &mut Partition, mut segment: Segment, next_offset: u64) {
-        segment.next_offset = Some(next_offset);
-        partition.begin_with(segment.base_offset);
-        partition.segments.push_front(segment);
-    }
-
-    /// Older segments: only their first frames are looked at.
+    /// Older segments: only their first frames are looked at, unless one of them is damaged.
     fn adopt_rest(
         &mut self,
         partition: &mut Partition,
         older: &[(u32, u64)],
-        mut before: Before,
+        (mut before, mut begins): (Before, Begins),
+        tail: &mut Tail,
     ) -> Result<(), BootError> {
-        let broker_id = self.store.identity.broker_id;
         for &(sequence, bytes) in older.iter().rev() {
-            let path = partition.path(sequence);
-            let place = partition.place(sequence, 0);
             let newest = before.newest_of(sequence);
-            let fault = |fault| BootError::Disk(path.clone(), fault);
-            let mut scanner = self.scanner(&path)?;
-            let first = scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)?;
-            let base = match first {
-                Ok(view) if view.is_at(&broker_id, &place) => {
-                    before = Before::told_by(sequence, view.header);
-                    view.entries.first().map(|entry| entry.base_offset.get())
-                }
-                Ok(_) | Err(_) => None,
-            };
-            scanner.close(&mut self.pool);
-            let Some(base_offset) = base else {
-                let what = "an older segment has no whole first frame";
-                return Err(BootError::Corrupt(path, 0, what));
-            };
+            let first = self.first_frame(partition, sequence)?;
             let next = partition.segments.front().map(|segment| segment.base_offset);
-            let mut segment = Segment::new(sequence, base_offset);
-            segment.end = bytes;
-            segment.indexed = false;
-            segment.newest = newest;
-            segment.next_offset = next;
-            partition.begin_with(base_offset);
-            partition.segments.push_front(segment);
+            if let Some((base_offset, told)) = first.filter(|_| begins == Begins::Whole) {
+                before = told;
+                let mut segment = Segment::new(sequence, base_offset);
+                segment.end = bytes;
+                segment.indexed = false;
+                segment.newest = newest;
+                segment.next_offset = next;
+                partition.begin_with(base_offset);
+                partition.segments.push_front(segment);
+                continue;
+            }
+            let outside = Outside { proofs: Vec::new(), age: Age::Older, end: next };
+            let Some(walked) = self.walk(partition, sequence, bytes, &outside)? else {
+                begins = Begins::Damaged;
+                continue;
+            };
+            if let Some(next) = next.filter(|&next| next > walked.next_offset) {
+                let at = (partition.path(sequence), walked.segment.end);
+                let what = "it ends before the next segment begins";
+                tail.damaged.push(Damage { offsets: walked.next_offset..next, at, what });
+            }
+            (before, begins) = (walked.before, walked.begins);
+            tail.adopt(partition, walked);
+        }
+        let first = partition.segments.front().map(|first| first.base_offset);
+        let Some(base) = first.filter(|_| begins == Begins::Damaged) else { return Ok(()) };
+        // If segments were deleted before it, nobody knows where it began.
+        let is_first = partition.start.sequence == 0 || partition.start.writes > 0;
+        let from = partition.start.base;
+        if is_first && from < base {
+            let at = (partition.path(partition.start.sequence), 0);
+            let what = "the front of the first segment is damaged";
+            tail.damaged.push(Damage { offsets: from..base, at, what });
+            partition.begin_with(from);
         }
         Ok(())
     }
 
-    pub(super) fn scanner(&mut self, path: &FilePath) -> Result<Scanner, BootError> {
-        let key = self.store.identity.key;
-        // Free bytes may lie in pieces: runs are dropped until one is long enough.
-        loop {
-            if let Some(scanner) = Scanner::open(&mut self.pool, path.clone(), key) {
-                return Ok(scanner);
-            }
-            if !self.store.evict_one(&mut self.pool) {
-                return Err(BootError::Memory);
-            }
-        }
-    }
-
-    /// Walks a segment's frames from the front, up to the offset `void_from`. `None` if the first
-    /// is not whole.
-    fn walk(
+    /// The first frame of a segment, if it is whole: its offset, and what it says of the segment
+    /// before it.
+    fn first_frame(
         &mut self,
         partition: &Partition,
-        (sequence, bytes): (u32, u64),
-        void_from: Option<u64>,
-    ) -> Result<Option<Walked>, BootError> {
+        sequence: u32,
+    ) -> Result<Option<(u64, Before)>, BootError> {
+        let broker_id = self.store.identity.broker_id;
         let path = partition.path(sequence);
+        let place = partition.place(sequence, 0);
+        let fault = |fault| BootError::Disk(path.clone(), fault);
         let mut scanner = self.scanner(&path)?;
-        let place = (sequence, bytes);
-        let walked = self.walk_frames(partition, place, void_from, &mut scanner, &path);
+        let first = match scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)? {
+            Ok(view) if view.is_at(&broker_id, &place) => {
+                let before = Before::told_by(sequence, view.header);
+                view.entries.first().map(|entry| (entry.base_offset.get(), before))
+            }
+            Ok(_) | Err(_) => None,
+        };
         scanner.close(&mut self.pool);
-        walked
+        Ok(first)
     }
 
-    fn walk_frames(
-        &mut self,
-        partition: &Partition,
-        (sequence, bytes): (u32, u64),
-        void_from: Option<u64>,
-        scanner: &mut Scanner,
-        path: &FilePath,
-    ) -> Result<Option<Walked>, BootError> {
-        let broker_id = self.store.identity.broker_id;
-        let mut walked: Option<Walked> = None;
-        let mut position = 0;
-        let bad = loop {
-            let reached = walked.as_ref().map(|tail| tail.next_offset);
-            if position >= bytes || (reached.is_some() && reached == void_from) {
-                break None;
-            }
-            let fault = |fault| BootError::Disk(path.clone(), fault);
-            let view = match scanner.frame(self.disk, &mut self.pool, position).map_err(fault)? {
-                Ok(view) => view,
-                Err(Unreadable::Newer(_)) => return Err(BootError::Newer(path.clone())),
-                Err(bad) => break Some(bad),
-            };
-            let belongs = view.is_at(&broker_id, &partition.place(sequence, position));
-            let Some((entry, data)) = view.parts().next().filter(|_| belongs) else {
-                break Some(Unreadable::Damaged("a frame of another file or place"));
-            };
-            let base_offset = entry.base_offset.get();
-            let max_timestamp_ms = newest_time(partition.kind, data);
-            let tail = walked.get_or_insert_with(|| Walked {
-                segment: Segment::new(sequence, base_offset),
-                next_offset: base_offset,
-                watermark: 0,
-                is_torn: false,
-                before: Before::told_by(sequence, view.header),
-            });
-            if tail.next_offset != base_offset {
-                break Some(Unreadable::Damaged("a frame with another offset"));
-            }
-            let length = u64_of(view.frame_bytes());
-            tail.segment.push(base_offset, length, max_timestamp_ms, INDEX_SPACING_BYTES);
-            tail.next_offset = entry.next_offset();
-            tail.watermark = tail.watermark.max(view.header.watermark.get());
-            position += length;
+    /// If a journal holds all records from the first damaged one on, they are written anew.
+    fn heal(&mut self, partition: &mut Partition, tail: &mut Tail) -> Result<(), BootError> {
+        let Some(first) = tail.damaged.iter().min_by_key(|damage| damage.offsets.start) else {
+            return Ok(());
         };
-        if bad.is_none() {
-            return Ok(walked);
+        let (from, end) = (first.offsets.start, partition.progress.appended());
+        let (path, position) = first.at.clone();
+        let stream = (partition.topic, partition.number);
+        if !self.is_journaled(stream, from..end)? {
+            return Ok(());
         }
-        let first = partition.place(sequence, position);
-        // What is no frame of this segment is nothing, or of its file's earlier life.
-        let is_mine = scanner.claims(&self.pool, &first, &broker_id);
-        let end = if is_mine { bytes } else { bytes.min(position + BLANK_SEARCH_BYTES) };
-        let Later { watermark, lowest } = self.later_frames(scanner, path, first, end)?;
-        let proven = match &walked {
-            Some(walked) => watermark > walked.next_offset,
-            // Where the segment begins is not known, but all before its next whole frame was
-            // durable.
-            None => lowest.is_some_and(|lowest| watermark >= lowest),
-        };
-        if proven {
-            let what = "a later frame shows that it had been acknowledged";
-            return Err(BootError::Corrupt(path.clone(), position, what));
+        let verdict = truth::verdict(Place::NewestSegment, Evidence::ProvenAndJournaled);
+        assert_eq!(verdict, Verdict::Heal, "by the table");
+        while partition.segments.back().is_some_and(|last| last.base_offset >= from) {
+            let gone = partition.segments.pop_back().expect("just seen");
+            tail.doomed.push(partition.path(gone.sequence));
         }
-        if let Some(walked) = &mut walked {
-            walked.is_torn = is_mine;
+        if let Some(last) = partition.segments.back_mut() {
+            last.next_offset = Some(from);
+            last.index.retain(|entry| entry.base_offset < from);
+            last.end = position;
         }
-        Ok(walked)
-    }
-
-    /// What whole frames of this segment behind `from` claim.
-    fn later_frames(
-        &mut self,
-        scanner: &mut Scanner,
-        path: &FilePath,
-        from: SegmentPlace,
-        to: u64,
-    ) -> Result<Later, BootError> {
-        let broker_id = self.store.identity.broker_id;
-        let mut later = Later { watermark: 0, lowest: None };
-        let mut position = from.position + u64_of(BLOCK_BYTES);
-        while position < to {
-            let fault = |fault| BootError::Disk(path.clone(), fault);
-            let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
-            let here = SegmentPlace { position, ..from };
-            let mine = |view: &FrameView<'_>| view.is_at(&broker_id, &here);
-            match frame {
-                Ok(view) if mine(&view) => {
-                    later.watermark = later.watermark.max(view.header.watermark.get());
-                    let base = view.entries.first().map(|entry| entry.base_offset.get());
-                    later.lowest = later.lowest.or(base);
-                    position += u64_of(view.frame_bytes());
-                }
-                _ => position += u64_of(BLOCK_BYTES),
-            }
-        }
-        Ok(later)
+        tail.damaged.clear();
+        partition.progress = Progress::at(from);
+        partition.runs_written = from;
+        partition.runs_stored = from;
+        let what = "frames of it were damaged, and written anew from the journal";
+        self.report.harmless.push((path, position, what));
+        Ok(())
     }
 
     /// Applies the changes that a segment of the catalog holds.
@@ -354,7 +280,7 @@ impl<D: Disk> Boot<'_, D> {
                 Err(Unreadable::Blank) => break,
                 Err(_) => {
                     let what = "a frame of the catalog is damaged";
-                    return Err(BootError::Corrupt(path, position, what));
+                    return Err(refused(path, position, what));
                 }
             };
             let changes = view.parts().next().and_then(|(_, data)| changes(data));

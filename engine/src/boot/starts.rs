@@ -7,7 +7,7 @@ use crate::layout::FilePath;
 use crate::log::cursors::Progress;
 use crate::log::partition::Partition;
 use crate::log::start::Start;
-use crate::log::start_file::{BadStart, LogStart, START_FILE_BYTES, read_slots};
+use crate::log::start_file::{START_FILE_BYTES, StartSlots, read_slots};
 use crate::port::Disk;
 
 impl<D: Disk> Boot<'_, D> {
@@ -23,9 +23,13 @@ impl<D: Disk> Boot<'_, D> {
             return Ok(());
         }
         let stream = (partition.topic, partition.number);
-        let Some((start, writes)) = self.read_start(&path, stream)? else {
+        let slots = self.read_start(&path, stream)?;
+        let Some((start, writes)) = slots.found else {
             // It was created and not written: nothing was promised.
             partition.start = Start::blank(partition.start.base);
+            if let Some(position) = slots.damaged {
+                self.start_unreadable(partition, position, sequences.len());
+            }
             return Ok(());
         };
         partition.start = Start::found(start, writes);
@@ -39,6 +43,9 @@ impl<D: Disk> Boot<'_, D> {
             self.disk.delete(&path).map_err(|fault| BootError::Disk(path, fault))?;
         }
         sequences.retain(|&(sequence, _)| sequence >= start.sequence);
+        if let Some(position) = slots.damaged {
+            self.start_unreadable(partition, position, sequences.len());
+        }
         Ok(())
     }
 
@@ -46,7 +53,7 @@ impl<D: Disk> Boot<'_, D> {
         &mut self,
         path: &FilePath,
         stream: (TopicId, u32),
-    ) -> Result<Option<(LogStart, u64)>, BootError> {
+    ) -> Result<StartSlots, BootError> {
         let buf = self.store.alloc(&mut self.pool, START_FILE_BYTES).ok_or(BootError::Memory)?;
         let read = self.disk.read(path, 0, self.pool.bytes_mut(buf));
         let identity = self.store.identity;
@@ -57,24 +64,8 @@ impl<D: Disk> Boot<'_, D> {
         self.pool.release(buf);
         match slots {
             Err(fault) => Err(BootError::Disk(path.clone(), fault)),
-            Ok(Err(BadStart::Newer)) => Err(BootError::Newer(path.clone())),
-            Ok(Err(BadStart::Damaged(position))) => {
-                let what = "a slot of the start file is damaged";
-                Err(BootError::Corrupt(path.clone(), position, what))
-            }
-            Ok(Ok(start)) => Ok(start),
+            Ok(None) => Err(BootError::Newer(path.clone())),
+            Ok(Some(slots)) => Ok(slots),
         }
-    }
-
-    /// After the replay: every record that a start file names as kept was there.
-    pub(super) fn check_starts(&self) -> Result<(), BootError> {
-        for &id in self.by_stream.values() {
-            let partition = self.store.partition(id);
-            if partition.log_start > partition.progress.appended() {
-                let what = "it begins behind the last record that was found";
-                return Err(BootError::Corrupt(partition.start_path(), 0, what));
-            }
-        }
-        Ok(())
     }
 }

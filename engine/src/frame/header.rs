@@ -14,6 +14,8 @@ pub enum FrameKind {
     Segment = 2,
     /// Where a stream begins: one entry of it.
     Start = 3,
+    /// What of a stream is lost: one entry of it.
+    Lost = 4,
 }
 
 /// What an entry holds. Numbers are never reused; 2, 3, 4 and 6 are reserved for queue
@@ -29,6 +31,8 @@ pub enum EntryKind {
     Watermark = 7,
     /// The stream begins at the base offset; the data says at which segment.
     LogStart = 8,
+    /// Offsets that are lost: two of 64 bits for each range, the second one behind it.
+    Lost = 9,
 }
 
 impl EntryKind {
@@ -39,6 +43,7 @@ impl EntryKind {
             5 => Some(EntryKind::Catalog),
             7 => Some(EntryKind::Watermark),
             8 => Some(EntryKind::LogStart),
+            9 => Some(EntryKind::Lost),
             _ => None,
         }
     }
@@ -50,6 +55,7 @@ impl EntryKind {
             EntryKind::Catalog => "catalog",
             EntryKind::Watermark => "watermark",
             EntryKind::LogStart => "log_start",
+            EntryKind::Lost => "lost",
         }
     }
 }
@@ -129,6 +135,12 @@ pub struct EntryHeader {
 }
 
 impl EntryHeader {
+    /// Whether these are the data that it was written for.
+    pub fn is_of(&self, data: &[u8]) -> bool {
+        u32::try_from(data.len()) == Ok(self.length.get())
+            && wire::crc::crc32c(data) == self.crc.get()
+    }
+
     /// Offset behind the last record.
     pub fn next_offset(&self) -> u64 {
         self.base_offset.get().saturating_add(u64::from(self.count.get()))

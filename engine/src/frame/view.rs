@@ -92,6 +92,17 @@ pub struct SegmentPlace {
     pub position: u64,
 }
 
+impl SegmentPlace {
+    /// The segment's file.
+    pub const fn path(&self) -> crate::layout::FilePath {
+        crate::layout::FilePath::Segment {
+            topic: self.topic,
+            partition: self.partition,
+            sequence: self.sequence,
+        }
+    }
+}
+
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {

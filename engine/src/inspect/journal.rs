@@ -1,5 +1,5 @@
 //! The journals: where each one ends, what it holds beyond the segments, and what it proves.
-//! The rules are those of `boot/journal.rs`.
+//! Which frames count says `boot/ring.rs`, as it does for recovery.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
@@ -7,45 +7,56 @@ use std::ops::{ControlFlow, Range};
 use super::content::changes_of;
 use super::verify::{Desk, Kept, Verdict};
 use super::{Directory, InspectError, Piece, Stream, check_entry};
+use crate::boot::ring::{self, Begun, Data, Judged, Note};
 use crate::catalog::Change;
-use crate::frame::{EntryKind, FrameKind, FrameView, Unreadable};
+use crate::frame::{EntryKind, FrameView, Unreadable};
 use crate::layout::FilePath;
 use crate::port::{Disk, FileEntry};
+use crate::units::u64_of;
+
+const PROVEN: &str = "a later frame shows that it had been acknowledged";
 
 /// What all journals together say.
 #[derive(Debug, Default)]
 pub(super) struct Journals {
-    /// Offsets that live frames hold, of each stream, in order; what continues is joined.
-    held: BTreeMap<Stream, Vec<Range<u64>>>,
+    /// What live frames hold of each stream, in order; what continues is joined.
+    held: BTreeMap<Stream, Vec<Held>>,
     /// The catalog's changes in frames that count, each by its offset.
     pub(super) changes: BTreeMap<u64, Change>,
     /// Offsets up to which streams are stored in their segments.
     proven: BTreeMap<Stream, u64>,
 }
 
+/// Offsets that a journal holds in a row.
+#[derive(Debug)]
+struct Held {
+    offsets: Range<u64>,
+    place: Behind,
+}
+
+/// What stands in front of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// All that was written.
+    Kept,
+    /// Frames that are lost.
+    Lost,
+}
+
 /// One journal file as its frames are read.
 struct FileWalk {
     file: FileEntry,
-    sequence: Option<u64>,
     kept: Kept,
-    /// The file's first frame that is missing or bad, if later ones may prove it.
-    broken_at: Option<u64>,
-    /// A later file goes on where this one is broken: it ended by a failure.
-    is_continued: bool,
+    /// Frames of it that may count, with the epochs of their writers.
+    notes: Vec<(Note, u32)>,
+    /// Its sequence.
+    sequence: u64,
     /// An entry whose data is not what it says.
     bad_content: Option<(u64, &'static str)>,
-    /// The first block is bad, and frames of the last run follow.
-    is_headless: bool,
+    is_begun: bool,
     is_newer: bool,
-}
-
-/// One shard's journal while it is walked.
-#[derive(Default)]
-struct Walk {
-    expected: Option<u64>,
-    /// Frames of the file being walked count below this number.
-    void_from: u64,
-    later_watermark: u64,
+    /// Where the first frame is that begins and is not whole.
+    broken: Option<u64>,
 }
 
 impl Journals {
@@ -54,15 +65,21 @@ impl Journals {
         desk: &mut Desk<'_>,
     ) -> Result<Journals, InspectError> {
         let mut journals = Journals::default();
-        let shard_of = |file: &FileEntry| match file.path {
-            FilePath::Journal { shard, .. } => Some(shard),
-            _ => None,
-        };
-        let shards: BTreeSet<u16> = directory.files.iter().filter_map(shard_of).collect();
-        for shard in shards {
-            let files = directory.files.iter().filter(|file| shard_of(file) == Some(shard));
-            let files: Vec<FileEntry> = files.cloned().collect();
-            journals.shard(directory, files, desk)?;
+        let mut shards: BTreeMap<u16, Vec<FileWalk>> = BTreeMap::new();
+        for file in directory.files.clone() {
+            if let FilePath::Journal { shard, .. } = file.path {
+                let files = shards.entry(shard).or_default();
+                let walk = journals.file(directory, &file, files.len())?;
+                if walk.is_newer {
+                    return Err(InspectError::Newer(file.path));
+                }
+                files.push(walk);
+            }
+        }
+        let epochs = shards.values().flatten().flat_map(|walk| &walk.notes);
+        let epoch = epochs.map(|(_, epoch)| *epoch).max().unwrap_or(0);
+        for files in shards.into_values() {
+            journals.shard(directory, &files, epoch, desk)?;
         }
         Ok(journals)
     }
@@ -79,54 +96,46 @@ impl Journals {
 
     /// Records of the stream that continue its segments, which end at `end`.
     pub(super) fn records_beyond(&self, stream: Stream, end: u64) -> u64 {
-        let mut reached = end;
-        for held in self.held.get(&stream).into_iter().flatten() {
+        let (mut reached, mut records) = (end, 0);
+        for Held { offsets, place } in self.held.get(&stream).into_iter().flatten() {
             // What begins later comes behind records that were lost before they were acknowledged.
-            if held.start <= reached {
-                reached = reached.max(held.end);
+            let counts = offsets.start <= reached || *place == Behind::Lost;
+            if counts && offsets.end > reached {
+                records += offsets.end - offsets.start.max(reached);
+                reached = offsets.end;
             }
         }
-        reached - end
+        records
     }
 
     fn shard<D: Disk>(
         &mut self,
         directory: &mut Directory<'_, D>,
-        files: Vec<FileEntry>,
+        files: &[FileWalk],
+        epoch: u32,
         desk: &mut Desk<'_>,
     ) -> Result<(), InspectError> {
-        let mut begun = Vec::new();
-        for file in files {
-            begun.push((first_frame(directory, &file)?, file));
-        }
-        // Files that have no whole first frame come last; nothing in them counts.
-        begun.sort_by_key(|(first, _)| (first.is_none(), *first));
-        let mut walk = Walk::default();
-        let mut walked: Vec<FileWalk> = Vec::new();
-        for place in 0..begun.len() {
-            let (first, file) = &begun[place];
-            // Frames count as long as no later file begins with their number.
-            let later = begun[place + 1..].iter().filter_map(|(first, _)| *first);
-            walk.void_from = later.map(|(_, lsn)| lsn).min().unwrap_or(u64::MAX);
-            let before = walk.expected;
-            let found =
-                self.file(directory, file, first.map(|(sequence, _)| sequence), &mut walk)?;
-            if found.is_newer {
-                return Err(InspectError::Newer(found.file.path));
+        let all = files.iter().flat_map(|walk| &walk.notes);
+        let live = all.filter(|(_, of)| *of == epoch).map(|(note, _)| *note);
+        let mut notes: Vec<Note> = live.collect();
+        let begun = files.iter().filter_map(|walk| {
+            let first = walk.notes.iter().find(|(_, of)| *of == epoch)?;
+            Some(Begun::by(&first.0, walk.sequence))
+        });
+        ring::set_void_apart(&mut notes, &begun.collect::<Vec<_>>());
+        notes.sort_by_key(|note| note.lsn);
+        let mut judged = ring::judge(&notes);
+        for (number, walk) in files.iter().enumerate() {
+            if let Some(position) = walk.broken {
+                judged.ends_at(&notes, (number, position));
             }
-            if walk.expected != before {
-                walked.iter_mut().for_each(|earlier| earlier.is_continued = true);
-            }
-            walked.push(found);
         }
-        let last = walk.expected.map_or(0, |expected| expected - 1);
-        let what = "a later frame shows that it had been acknowledged";
-        let mut proof = (walk.later_watermark > last).then_some(what);
-        for file in walked {
-            let verdict = file.verdict(proof.filter(|_| !file.is_continued));
-            // Only the first break ends the journal; later ones follow from it.
-            proof = proof.filter(|_| file.broken_at.is_none() || file.is_continued);
-            desk.file(&file.file, file.kept, verdict);
+        notes.truncate(judged.counting);
+        let mut in_order: Vec<(usize, &FileWalk)> = files.iter().enumerate().collect();
+        in_order.sort_by_key(|(_, walk)| walk.sequence);
+        for (number, walk) in in_order {
+            self.hold(directory, walk, number, (&notes, &judged))?;
+            desk.file(&walk.file, walk.kept, walk.verdict(number, &notes, &judged));
         }
         Ok(())
     }
@@ -135,49 +144,38 @@ impl Journals {
         &mut self,
         directory: &mut Directory<'_, D>,
         file: &FileEntry,
-        sequence: Option<u64>,
-        walk: &mut Walk,
+        number: usize,
     ) -> Result<FileWalk, InspectError> {
         let drained = directory.superblock.drained_lsn.get();
-        let broker_id = directory.superblock.broker_id;
-        let mut found = FileWalk::new(file.clone(), sequence);
-        let mut blocked = false;
+        let mut found = FileWalk::new(file.clone());
+        let mut is_ended = false;
         let walked = directory.walk(file, |piece| {
             match piece {
-                Piece::Frame(position, view) => {
-                    found.count(*position, view);
+                Piece::Frame(position, view) | Piece::Spoiled(position, view) => {
+                    let data = match piece {
+                        Piece::Frame(..) => Data::Whole,
+                        _ => Data::Damaged,
+                    };
+                    found.count(*position, view, data);
                     self.note_proven(view);
-                    let lsn = view.header.lsn.get();
-                    if lsn > drained && lsn < walk.void_from {
-                        let expected = walk.expected.unwrap_or(lsn);
-                        if blocked || lsn != expected {
-                            blocked = true;
-                            found.broken_at.get_or_insert(*position);
-                            let watermark = view.header.watermark.get();
-                            walk.later_watermark = walk.later_watermark.max(watermark);
-                        } else {
-                            walk.expected = Some(lsn + 1);
-                            self.hold(view);
-                        }
+                    let header = view.header;
+                    found.sequence = header.file_sequence.get();
+                    let (lsn, watermark) = (header.lsn.get(), header.watermark.get());
+                    let bytes = u64_of(view.frame_bytes());
+                    let position = *position;
+                    let note = Note { file: number, position, bytes, lsn, watermark, data };
+                    if lsn > drained {
+                        found.notes.push((note, header.boot_epoch.get()));
                     }
                 }
-                Piece::Stray(position, view) => {
-                    let own = view.header.file_sequence.get();
-                    let is_live = view.header.lsn.get() > drained
-                        && view.belongs(FrameKind::Journal, &broker_id, own, *position);
-                    found.is_headless |= sequence.is_none() && *position > 0 && is_live;
-                    blocked = true;
-                }
+                Piece::Stray(..) => is_ended = true,
                 Piece::Gap { from, why, .. } => {
-                    match why {
-                        Unreadable::Blank | Unreadable::Foreign => {}
-                        Unreadable::Newer(_) => found.is_newer |= !blocked,
-                        Unreadable::Damaged(_) | Unreadable::Short(_) if !blocked => {
-                            found.broken_at.get_or_insert(*from);
-                        }
-                        Unreadable::Damaged(_) | Unreadable::Short(_) => {}
+                    let is_broken = matches!(why, Unreadable::Damaged(_) | Unreadable::Short(_));
+                    if is_broken && !is_ended {
+                        found.broken = Some(*from);
                     }
-                    blocked = true;
+                    found.is_newer |= matches!(why, Unreadable::Newer(_)) && !is_ended;
+                    is_ended = true;
                 }
             }
             ControlFlow::<()>::Continue(())
@@ -195,34 +193,65 @@ impl Journals {
         }
     }
 
-    fn hold(&mut self, view: &FrameView<'_>) {
+    /// Notes what the frames of a file hold that count.
+    fn hold<D: Disk>(
+        &mut self,
+        directory: &mut Directory<'_, D>,
+        walk: &FileWalk,
+        number: usize,
+        (notes, judged): (&[Note], &Judged),
+    ) -> Result<(), InspectError> {
+        let mine = notes.iter().filter(|note| note.file == number);
+        let counting: BTreeSet<u64> = mine.map(|note| note.position).collect();
+        let held = directory.walk(&walk.file, |piece| {
+            match piece {
+                Piece::Frame(position, view) | Piece::Spoiled(position, view)
+                    if counting.contains(position) =>
+                {
+                    let lsn = view.header.lsn.get();
+                    let is_lost = judged.lost.iter().any(|lost| lost.before <= lsn);
+                    self.hold_frame(view, if is_lost { Behind::Lost } else { Behind::Kept });
+                }
+                _ => {}
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        held.map(|_| ())
+    }
+
+    fn hold_frame(&mut self, view: &FrameView<'_>, place: Behind) {
         self.changes.extend(changes_of(view));
-        for entry in view.entries.iter().filter(|entry| entry.count.get() > 0) {
+        for (entry, data) in view.parts().filter(|(entry, _)| entry.count.get() > 0) {
             let held = self.held.entry((entry.topic, entry.partition.get())).or_default();
-            let (from, to) = (entry.base_offset.get(), entry.next_offset());
+            let offsets = entry.base_offset.get()..entry.next_offset();
             match held.last_mut() {
-                Some(last) if last.end == from => last.end = to,
-                _ => held.push(from..to),
+                _ if !entry.is_of(data) => {}
+                Some(last) if last.offsets.end == offsets.start => last.offsets.end = offsets.end,
+                _ => held.push(Held { offsets, place }),
             }
         }
     }
 }
 
 impl FileWalk {
-    fn new(file: FileEntry, sequence: Option<u64>) -> FileWalk {
+    fn new(file: FileEntry) -> FileWalk {
         FileWalk {
             file,
-            sequence,
             kept: Kept::default(),
-            broken_at: None,
-            is_continued: false,
+            notes: Vec::new(),
+            sequence: 0,
             bad_content: None,
-            is_headless: false,
+            is_begun: false,
             is_newer: false,
+            broken: None,
         }
     }
 
-    fn count(&mut self, position: u64, view: &FrameView<'_>) {
+    fn count(&mut self, position: u64, view: &FrameView<'_>, data: Data) {
+        self.is_begun = true;
+        if data == Data::Damaged {
+            return;
+        }
         let lsn = view.header.lsn.get();
         if self.kept.frames == 0 {
             self.kept.from = lsn;
@@ -242,35 +271,25 @@ impl FileWalk {
         }
     }
 
-    fn verdict(&self, proof: Option<&'static str>) -> Verdict {
+    fn verdict(&self, number: usize, notes: &[Note], judged: &Judged) -> Verdict {
         let corrupt = |position, what| Verdict::Corrupt { position, offsets: None, what };
-        if self.is_headless {
-            return corrupt(0, "its first block is bad, and frames of the last run follow");
+        let lost = judged.lost.iter().filter(|lost| lost.file == number);
+        let mine = |note: &&Note| note.file == number && note.data == Data::Damaged;
+        let named = notes.iter().filter(mine).map(|note| note.position);
+        if let Some(position) = lost.map(|lost| lost.position).chain(named).min() {
+            return corrupt(position, PROVEN);
         }
         if let Some((position, what)) = self.bad_content {
             return corrupt(position, what);
         }
-        match self.broken_at {
-            Some(position) => {
-                proof.map_or(Verdict::TornTail { position }, |what| corrupt(position, what))
-            }
-            None if self.sequence.is_none() => Verdict::Unused,
+        if judged.beheaded.contains(&number) {
+            let what = "its first block is bad, which holds no records";
+            return Verdict::Harmless { position: 0, what };
+        }
+        match judged.torn_at.filter(|(file, _)| *file == number) {
+            Some((_, position)) => Verdict::TornTail { position },
+            None if !self.is_begun => Verdict::Unused,
             None => Verdict::Whole,
         }
     }
-}
-
-/// The sequence and the first number of a file whose first frame is whole.
-fn first_frame<D: Disk>(
-    directory: &mut Directory<'_, D>,
-    file: &FileEntry,
-) -> Result<Option<(u64, u64)>, InspectError> {
-    let first = directory.walk(file, |piece| match piece {
-        Piece::Frame(_, view) => {
-            let header = view.header;
-            ControlFlow::Break(Some((header.file_sequence.get(), header.lsn.get())))
-        }
-        Piece::Stray(..) | Piece::Gap { .. } => ControlFlow::Break(None),
-    })?;
-    Ok(first.flatten())
 }

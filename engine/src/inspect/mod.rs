@@ -167,7 +167,11 @@ impl<'d, D: Disk> Directory<'d, D> {
         let changes = self.changes_in(|file| match file.path {
             FilePath::Segment { topic, .. } => topic == Store::CATALOG_TOPIC,
             FilePath::Journal { .. } => true,
-            FilePath::Superblock | FilePath::Start { .. } | FilePath::Spare { .. } => false,
+            FilePath::Superblock
+            | FilePath::Start { .. }
+            | FilePath::Lost { .. }
+            | FilePath::Aside { .. }
+            | FilePath::Spare { .. } => false,
         })?;
         for change in changes.into_values() {
             match change {

@@ -2,7 +2,7 @@
 
 use super::verify::{Desk, Kept, Verdict};
 use super::{Directory, InspectError, Stream};
-use crate::log::start_file::{BadStart, LogStart, START_FILE_BYTES, read_slots};
+use crate::log::start_file::{LogStart, START_FILE_BYTES, read_slots};
 use crate::port::{Disk, FileEntry};
 
 /// Reads a start file and gives it its verdict.
@@ -20,13 +20,18 @@ pub(super) fn judge<D: Disk>(
     });
     directory.pool.release(buf);
     let slots = slots.map_err(|fault| InspectError::Read(file.path.clone(), fault))?;
-    let (start, verdict) = match slots {
-        Ok(None) => (None, Verdict::Unused),
-        Ok(Some((start, _))) => (Some(start), Verdict::Whole),
-        Err(BadStart::Newer) => return Err(InspectError::Newer(file.path.clone())),
-        Err(BadStart::Damaged(position)) => {
-            let what = "a slot of the start file is damaged";
-            (None, Verdict::Corrupt { position, offsets: None, what })
+    let slots = slots.ok_or_else(|| InspectError::Newer(file.path.clone()))?;
+    let start = slots.found.map(|(start, _)| start);
+    let verdict = match (start, slots.damaged) {
+        (None, None) => Verdict::Unused,
+        (Some(_), None) => Verdict::Whole,
+        (Some(_), Some(position)) => {
+            let what = "a slot is damaged; the other one is whole";
+            Verdict::Harmless { position, what }
+        }
+        (None, Some(position)) => {
+            let what = "no slot of the start file is whole";
+            Verdict::Corrupt { position, offsets: None, what }
         }
     };
     desk.file(file, Kept::default(), verdict);

@@ -30,15 +30,37 @@ struct SegmentWalk {
     end: u64,
     /// Highest durable offset that a frame that counts claims.
     watermark: u64,
-    /// The first place without a frame, if bytes follow that are not blank.
+    /// The first place without a frame behind those that count, if bytes follow that are not blank.
     bad: Option<u64>,
-    /// Highest durable offset that frames behind that place claim.
-    later_watermark: u64,
-    /// Base offset of the first of them.
-    later_lowest: Option<u64>,
+    /// Stretches without a frame between those that count.
+    holes: Vec<Hole>,
     /// An entry whose data is not what it says.
     bad_content: Option<(u64, Range<u64>, &'static str)>,
     verdict: Verdict,
+}
+
+/// A stretch of a segment without a frame.
+struct Hole {
+    position: u64,
+    /// Offset behind the last record before it; `None` if there is none.
+    from: Option<u64>,
+    /// Offset of the first record behind it.
+    to: u64,
+    /// Highest durable offset that frames behind it claim.
+    watermark: u64,
+    /// What was known before it.
+    before: (Kept, u64, u64),
+}
+
+impl Hole {
+    fn is_proven(&self, outside: u64) -> bool {
+        let watermark = self.watermark.max(outside);
+        match self.from {
+            Some(from) => watermark > from,
+            // Where the segment begins is not known, but all before that frame was durable.
+            None => watermark >= self.to,
+        }
+    }
 }
 
 impl StreamWalk {
@@ -64,7 +86,7 @@ impl StreamWalk {
 
     /// Gives every file its verdict.
     pub(super) fn judge(mut self, proven: u64, desk: &mut Desk<'_>) -> StreamWalk {
-        let tail_from = self.judge_tail();
+        let tail_from = self.judge_tail(proven);
         let mut lost = self.judge_older(tail_from);
         lost.extend(self.judge_end(proven));
         self.tell_offsets_of_headless();
@@ -91,14 +113,14 @@ impl StreamWalk {
 
     /// From the newest back to the one whose watermarks show that all before it was stored.
     /// Gives the place of that one.
-    fn judge_tail(&mut self) -> usize {
+    fn judge_tail(&mut self, proven: u64) -> usize {
         // Places of the segments that continue each other, newest first.
         let mut chain: Vec<usize> = Vec::new();
-        let mut watermark = 0;
+        let mut watermark = proven;
         for place in (0..self.segments.len()).rev() {
             let newer = chain.last().map(|&newer| self.segments[newer].kept.from);
             let segment = &mut self.segments[place];
-            segment.judge_alone();
+            segment.judge_alone(watermark);
             if segment.kept.frames == 0 {
                 continue;
             }
@@ -115,7 +137,7 @@ impl StreamWalk {
             let segment = &self.segments[place];
             watermark = segment.watermark.max(watermark);
             chain.push(place);
-            if watermark >= segment.kept.from {
+            if watermark >= segment.kept.from && !segment.is_headless() {
                 return place;
             }
         }
@@ -136,7 +158,7 @@ impl StreamWalk {
             let newer = &self.segments[place + 1];
             let (begins, sequence) = (newer.kept.from, newer.sequence);
             let segment = &mut self.segments[place];
-            segment.judge_alone();
+            segment.judge_alone(u64::MAX);
             let next = segment.kept.to;
             if segment.kept.frames == 0 {
                 segment.corrupt(0, begins..begins, "an older segment has no whole first frame");
@@ -162,7 +184,8 @@ impl StreamWalk {
             let ends = newer.map(|newer| newer.kept.from);
             let segment = &mut self.segments[place];
             let from = if segment.sequence == 0 { Some(0) } else { begins };
-            let to = segment.later_lowest.or(ends);
+            let headless = segment.holes.first().filter(|hole| hole.from.is_none());
+            let to = headless.map(|hole| hole.to).or(ends);
             if let Verdict::Corrupt { offsets: offsets @ None, .. } = &mut segment.verdict {
                 *offsets =
                     from.zip(to).map(|(from, to)| from..to).filter(|range| !range.is_empty());
@@ -201,35 +224,42 @@ impl SegmentWalk {
             end: 0,
             watermark: 0,
             bad: None,
-            later_watermark: 0,
-            later_lowest: None,
+            holes: Vec::new(),
             bad_content: None,
             verdict: Verdict::Whole,
         };
         let mut is_newer = false;
         let mut is_ended = false;
         let walked = directory.walk(&file, |piece| {
-            let is_void = walk.kept.frames > 0 && void_from == Some(walk.kept.to);
+            let reached = Some(walk.kept.to).filter(|_| walk.kept.frames > 0);
+            let is_void = reached.zip(void_from).is_some_and(|(to, void)| to >= void);
             match piece {
-                Piece::Frame(..) | Piece::Stray(..) if is_void => {}
+                Piece::Frame(..) | Piece::Spoiled(..) | Piece::Stray(..) if is_void => {}
+                Piece::Gap { .. } if is_void => {}
+                Piece::Frame(_, view) if is_beyond(view, void_from) => is_ended = true,
                 Piece::Frame(position, view) => {
                     let entry = &view.entries[0];
                     let base = entry.base_offset.get();
-                    let continues = walk.kept.frames == 0 || base == walk.kept.to;
+                    let is_first = walk.kept.frames == 0;
+                    let continues = is_first || base == walk.kept.to;
                     if is_ended || !continues {
                         is_ended = true;
                         walk.bad.get_or_insert(walk.end);
-                        let watermark = view.header.watermark.get();
-                        walk.later_watermark = walk.later_watermark.max(watermark);
-                        walk.later_lowest.get_or_insert(base);
-                    } else {
+                    }
+                    if !is_ended || is_first || base > walk.kept.to {
+                        walk.skip_to(base);
+                        is_ended = false;
                         walk.count(*position, view);
                     }
+                }
+                Piece::Spoiled(position, _) => {
+                    is_ended = true;
+                    walk.bad.get_or_insert(*position);
                 }
                 // Of the file's earlier life: nothing was written over it.
                 Piece::Stray(..) => is_ended = true,
                 Piece::Gap { from, why, .. } => {
-                    is_newer |= !is_ended && !is_void && matches!(why, Unreadable::Newer(_));
+                    is_newer |= !is_ended && matches!(why, Unreadable::Newer(_));
                     is_ended = true;
                     // What is no frame at all may be of the file's earlier life.
                     if !matches!(why, Unreadable::Blank | Unreadable::Foreign) {
@@ -244,6 +274,18 @@ impl SegmentWalk {
             return Err(InspectError::Newer(file.path));
         }
         Ok(walk)
+    }
+
+    /// The frame at this offset comes next, behind a stretch without frames if there was one.
+    fn skip_to(&mut self, base: u64) {
+        let Some(position) = self.bad.take() else { return };
+        let from = (self.kept.frames > 0).then_some(self.kept.to);
+        let before = (self.kept, self.end, self.watermark);
+        self.holes.push(Hole { position, from, to: base, watermark: 0, before });
+    }
+
+    fn is_headless(&self) -> bool {
+        self.holes.first().is_some_and(|hole| hole.from.is_none())
     }
 
     fn count(&mut self, position: u64, view: &crate::frame::FrameView<'_>) {
@@ -266,25 +308,28 @@ impl SegmentWalk {
         self.kept.frames += 1;
         self.end = position + u64_of(view.frame_bytes());
         self.watermark = self.watermark.max(view.header.watermark.get());
+        for hole in &mut self.holes {
+            hole.watermark = hole.watermark.max(view.header.watermark.get());
+        }
     }
 
-    /// What it says by itself.
-    fn judge_alone(&mut self) {
-        let next = self.kept.to;
-        let is_proven = match self.kept.frames {
-            // Where it begins is not known, but all before its next whole frame was durable.
-            0 => self.later_lowest.is_some_and(|lowest| self.later_watermark >= lowest),
-            _ => self.later_watermark > next,
-        };
-        self.verdict = match self.bad {
-            Some(position) if is_proven => {
-                let to = self.later_lowest.unwrap_or(self.later_watermark);
-                let offsets = (self.kept.frames > 0).then(|| next..to.max(next));
-                Verdict::Corrupt { position, offsets, what: PROVEN }
+    /// What it says by itself, where everything below `outside` is known to have been durable.
+    fn judge_alone(&mut self, outside: u64) {
+        let unproven = self.holes.iter().position(|hole| !hole.is_proven(outside));
+        if let Some(first) = unproven {
+            // What follows was written ahead of records that a crash lost.
+            let hole = self.holes.drain(first..).next().expect("just found");
+            (self.kept, self.end, self.watermark) = hole.before;
+            self.bad = Some(hole.position);
+        }
+        self.verdict = match (self.holes.first(), self.bad) {
+            (Some(hole), _) => {
+                let offsets = hole.from.map(|from| from..hole.to);
+                Verdict::Corrupt { position: hole.position, offsets, what: PROVEN }
             }
-            Some(position) => Verdict::TornTail { position },
-            None if self.kept.frames == 0 => Verdict::Unused,
-            None => Verdict::Whole,
+            (None, Some(position)) => Verdict::TornTail { position },
+            (None, None) if self.kept.frames == 0 => Verdict::Unused,
+            (None, None) => Verdict::Whole,
         };
     }
 
@@ -309,4 +354,9 @@ impl SegmentWalk {
     const fn counts(&self) -> bool {
         self.kept.frames > 0 && !matches!(self.verdict, Verdict::Unacknowledged)
     }
+}
+
+fn is_beyond(view: &crate::frame::FrameView<'_>, void_from: Option<u64>) -> bool {
+    let base = view.entries.first().map(|entry| entry.base_offset.get());
+    base.zip(void_from).is_some_and(|(base, void)| base >= void)
 }

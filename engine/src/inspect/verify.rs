@@ -8,7 +8,7 @@ use wire::TopicId;
 use super::journal::Journals;
 use super::stream::StreamWalk;
 use super::{Directory, InspectError, Slot, Stream, start};
-use crate::boot::BootError;
+use crate::boot::{BootError, DamagedRange};
 use crate::catalog::Change;
 use crate::layout::FilePath;
 use crate::log::store::Store;
@@ -31,6 +31,13 @@ pub enum Verdict {
     Unacknowledged,
     /// It belongs to a topic, or held records, that were deleted; the next start removes it.
     Deleted,
+    /// Something is damaged that held no records, or is there twice.
+    Harmless {
+        /// Where.
+        position: u64,
+        /// What is known.
+        what: &'static str,
+    },
     /// What had been acknowledged is damaged.
     Corrupt {
         /// Where.
@@ -105,6 +112,8 @@ pub struct Summary {
     pub torn: u64,
     /// Corrupt files, and stretches of offsets that are in no file.
     pub damaged: u64,
+    /// What the next start would answer with an error.
+    pub quarantined: Vec<DamagedRange>,
     /// Why the next start would be refused, if it would.
     pub refusal: Option<BootError>,
 }
@@ -112,7 +121,7 @@ pub struct Summary {
 impl Summary {
     /// Whether nothing that was acknowledged is damaged.
     pub const fn is_sound(&self) -> bool {
-        self.damaged == 0 && self.refusal.is_none()
+        self.damaged == 0 && self.quarantined.is_empty() && self.refusal.is_none()
     }
 }
 
@@ -129,7 +138,10 @@ pub fn verify<D: Disk>(
         desk.file(file, Kept::default(), Verdict::Unused);
     }
     let mut summary = desk.summary;
-    summary.refusal = super::rehearse(directory.disk).err();
+    match super::rehearse(directory.disk) {
+        Ok(report) => summary.quarantined = report.damaged,
+        Err(refusal) => summary.refusal = Some(refusal),
+    }
     Ok(summary)
 }
 

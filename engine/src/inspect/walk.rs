@@ -14,6 +14,9 @@ use crate::units::u64_of;
 pub enum Piece<'a> {
     /// A whole frame where it belongs, with its position.
     Frame(u64, FrameView<'a>),
+    /// A frame where it belongs, with its position: header and table are whole, and the data of
+    /// some entry is not.
+    Spoiled(u64, FrameView<'a>),
     /// A whole frame of the file's earlier life, or of another place, with its position.
     Stray(u64, FrameView<'a>),
     /// No frame is here.
@@ -30,7 +33,7 @@ pub enum Piece<'a> {
 /// What the frames of a file must say to belong there.
 #[derive(Debug, Clone, Copy)]
 enum Owner {
-    /// The journal file that this sequence began; not known before its first frame.
+    /// The journal file that this sequence began; not known if it has no whole frame.
     Journal(Option<u64>),
     /// The segment with this sequence.
     Segment(u64),
@@ -44,26 +47,56 @@ impl<D: Disk> Directory<'_, D> {
         file: &FileEntry,
         mut visit: impl FnMut(&Piece<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, InspectError> {
-        let mut owner = match file.path {
-            FilePath::Journal { .. } => Owner::Journal(None),
+        let owner = match file.path {
+            FilePath::Journal { .. } => Owner::Journal(self.begun_as(file)?),
             FilePath::Segment { sequence, .. } => Owner::Segment(u64::from(sequence)),
-            FilePath::Superblock | FilePath::Start { .. } | FilePath::Spare { .. } => {
+            FilePath::Superblock
+            | FilePath::Start { .. }
+            | FilePath::Lost { .. }
+            | FilePath::Aside { .. }
+            | FilePath::Spare { .. } => {
                 return Ok(None);
             }
         };
         let key = self.key();
         let opened = Scanner::open(&mut self.pool, file.path.clone(), key);
         let mut scanner = opened.expect("one window at a time, and the pool holds it");
-        let walked = self.pieces(file, &mut scanner, &mut owner, &mut visit);
+        let walked = self.pieces(file, &mut scanner, owner, &mut visit);
         scanner.close(&mut self.pool);
         walked.map_err(|fault| InspectError::Read(file.path.clone(), fault))
+    }
+
+    /// The sequence of a journal file: its first frame's, or, if that is bad, of the newest life
+    /// that follows it.
+    pub(super) fn begun_as(&mut self, file: &FileEntry) -> Result<Option<u64>, InspectError> {
+        let broker_id = self.superblock.broker_id;
+        let key = self.key();
+        let opened = Scanner::open(&mut self.pool, file.path.clone(), key);
+        let mut scanner = opened.expect("one window at a time, and the pool holds it");
+        let mut newest = None;
+        let mut position = 0;
+        while position < file.bytes {
+            let frame = scanner.frame(self.disk, &mut self.pool, position);
+            let found = frame.map_err(|fault| InspectError::Read(file.path.clone(), fault))?;
+            let own = found.ok().map(|view| (view.header.file_sequence.get(), view));
+            let own = own.filter(|(sequence, view)| {
+                view.belongs(FrameKind::Journal, &broker_id, *sequence, position)
+            });
+            newest = newest.max(own.map(|(sequence, _)| sequence));
+            if position == 0 && newest.is_some() {
+                break;
+            }
+            position += u64_of(BLOCK_BYTES);
+        }
+        scanner.close(&mut self.pool);
+        Ok(newest)
     }
 
     fn pieces<B>(
         &mut self,
         file: &FileEntry,
         scanner: &mut Scanner,
-        owner: &mut Owner,
+        owner: Owner,
         visit: &mut impl FnMut(&Piece<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, Fault> {
         let broker_id = self.superblock.broker_id;
@@ -89,6 +122,21 @@ impl<D: Disk> Directory<'_, D> {
                     position += bytes;
                 }
                 Err(why) => {
+                    let spoiled = scanner.table(&self.pool, position).filter(|view| {
+                        matches!(why, Unreadable::Damaged(_))
+                            && belongs(owner, &file.path, view, &broker_id, position)
+                    });
+                    if let Some(view) = spoiled {
+                        let before =
+                            gap.take().map(|(from, why)| Piece::Gap { from, to: position, why });
+                        for piece in before.into_iter().chain([Piece::Spoiled(position, view)]) {
+                            if let ControlFlow::Break(value) = visit(&piece) {
+                                return Ok(Some(value));
+                            }
+                        }
+                        position += u64_of(view.frame_bytes());
+                        continue;
+                    }
                     let blank = |why: &Unreadable| *why == Unreadable::Blank;
                     let ends = gap.filter(|(_, before)| blank(before) != blank(&why));
                     if let Some((from, before)) = ends {
@@ -109,13 +157,13 @@ impl<D: Disk> Directory<'_, D> {
 }
 
 fn belongs(
-    owner: &mut Owner,
+    owner: Owner,
     path: &FilePath,
     view: &FrameView<'_>,
     broker_id: &[u8; 16],
     position: u64,
 ) -> bool {
-    match *owner {
+    match owner {
         Owner::Segment(sequence) => {
             let entry = view.entries.first();
             let is_streams = entry.is_some_and(|entry| match path {
@@ -126,16 +174,7 @@ fn belongs(
             });
             is_streams && view.belongs(FrameKind::Segment, broker_id, sequence, position)
         }
-        Owner::Journal(None) => {
-            let sequence = view.header.file_sequence.get();
-            let is_first =
-                position == 0 && view.belongs(FrameKind::Journal, broker_id, sequence, 0);
-            if is_first {
-                *owner = Owner::Journal(Some(sequence));
-            }
-            // Where the first frame is bad, the others are of a life that nobody can name.
-            is_first
-        }
+        Owner::Journal(None) => false,
         Owner::Journal(Some(sequence)) => {
             view.belongs(FrameKind::Journal, broker_id, sequence, position)
         }

@@ -12,10 +12,12 @@
 //! ```
 
 pub mod cursors;
+pub mod damage;
 pub mod failure;
 pub mod files;
 pub mod gather;
 pub mod journal;
+pub mod lost_file;
 pub mod partition;
 pub mod placement;
 pub mod read;

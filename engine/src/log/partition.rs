@@ -6,6 +6,7 @@ use wire::topic::Settings;
 use wire::{Acks, TopicId};
 
 use super::cursors::Progress;
+use super::damage::Damaged;
 use super::run::{Run, RunState};
 use super::segment::Segment;
 use super::start::Start;
@@ -44,6 +45,10 @@ pub struct Partition {
     pub retention_bytes: u64,
     /// Offset of the oldest record.
     pub log_start: u64,
+    /// Offsets that are not served, since what is left of them is not what was written.
+    pub damaged: Damaged,
+    /// A lost file of it exists.
+    pub has_lost_file: bool,
     /// What the start file says, and shall say.
     pub start: Start,
     /// Cursors and commits.
@@ -107,6 +112,8 @@ impl Partition {
             retention_ms: 0,
             retention_bytes: 0,
             log_start: offset,
+            damaged: Damaged::default(),
+            has_lost_file: false,
             start: Start::at(offset),
             progress: Progress::at(offset),
             runs: VecDeque::new(),
@@ -148,6 +155,11 @@ impl Partition {
     /// Path of its start file.
     pub const fn start_path(&self) -> FilePath {
         FilePath::Start { topic: self.topic, partition: self.number }
+    }
+
+    /// Path of its lost file.
+    pub const fn lost_path(&self) -> FilePath {
+        FilePath::Lost { topic: self.topic, partition: self.number }
     }
 
     /// The place of a frame in one of its segments.

@@ -386,6 +386,9 @@ impl Store {
             if partition.start.is_there() {
                 paths.push(partition.start_path());
             }
+            if partition.has_lost_file {
+                paths.push(partition.lost_path());
+            }
             for &sequence in &sequences {
                 self.close_segment_file(batch, id, sequence);
             }

@@ -121,6 +121,16 @@ impl Store {
         Place::Disk(DiskPlace { partition: id, segment: sequence, file, position })
     }
 
+    /// The first damaged offset at or behind `offset` that a reader would meet: what is in memory
+    /// is whole, whatever became of it on disk.
+    pub fn damaged_next(&self, id: PartitionId, offset: u64) -> Option<u64> {
+        let partition = self.partition(id);
+        if partition.damaged.is_empty() || self.is_in_memory(partition, offset) {
+            return None;
+        }
+        partition.damaged.next(offset)
+    }
+
     /// Whether `offset`, which is below the end, is served from memory.
     pub fn is_in_memory(&self, partition: &Partition, offset: u64) -> bool {
         let is_there = partition.runs.front().is_some_and(|run| run.base_offset <= offset);

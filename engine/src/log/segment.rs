@@ -144,6 +144,13 @@ impl Segment {
         self.end += bytes;
     }
 
+    /// It goes on at this offset and position, behind frames that are damaged.
+    pub fn skip_to(&mut self, base_offset: u64, position: u64) {
+        let max_timestamp_ms = i64::MIN;
+        self.index.push(IndexEntry { base_offset, position, max_timestamp_ms });
+        self.end = position;
+    }
+
     /// Position of a frame at or before the one that holds `offset`.
     pub fn seek(&self, offset: u64) -> u64 {
         let behind = self.index.partition_point(|entry| entry.base_offset <= offset);

@@ -306,6 +306,7 @@ impl Store {
         partition.start.sequence = start.sequence;
         partition.start.base = start.base;
         partition.log_start = start.offset;
+        partition.damaged.begin_at(start.offset);
         let first = |partition: &Partition| partition.segments.front().map(|s| s.sequence);
         while first(self.partition(id)).is_some_and(|first| first < start.sequence) {
             self.retire_first(pool, id);

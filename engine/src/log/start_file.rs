@@ -23,31 +23,34 @@ pub struct LogStart {
     pub base: u64,
 }
 
-/// Why a start file cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadStart {
-    /// A slot was written by a newer version.
-    Newer,
+/// What a start file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StartSlots {
+    /// The slot that counts, and how often the file was written; `None` if it never was.
+    pub found: Option<(LogStart, u64)>,
     /// The slot at this position is damaged. Its bytes lie in one sector, which no power cut
-    /// tears.
-    Damaged(u64),
+    /// tears; which of the two was written last is not known then.
+    pub damaged: Option<u64>,
 }
 
-/// The slot that counts, and how often the file was written; `None` if it never was.
+/// Reads both slots out of the whole file. `None` if a newer version wrote it.
 pub fn read_slots(
     bytes: &[u8],
     key: FrameKey,
     broker_id: &[u8; 16],
     (topic, partition): (TopicId, u32),
-) -> Result<Option<(LogStart, u64)>, BadStart> {
-    let mut newest: Option<(LogStart, u64)> = None;
+) -> Option<StartSlots> {
+    let mut slots = StartSlots::default();
     for (slot, block) in (0u64..).zip(bytes.chunks_exact(BLOCK_BYTES).take(2)) {
         let position = slot * u64_of(BLOCK_BYTES);
         let view = match FrameView::read(block, key) {
             Ok(view) => view,
             Err(Unreadable::Blank) => continue,
-            Err(Unreadable::Newer(_)) => return Err(BadStart::Newer),
-            Err(_) => return Err(BadStart::Damaged(position)),
+            Err(Unreadable::Newer(_)) => return None,
+            Err(_) => {
+                slots.damaged.get_or_insert(position);
+                continue;
+            }
         };
         let written = view.header.file_sequence.get();
         let belongs = view.belongs(FrameKind::Start, broker_id, written, position);
@@ -58,12 +61,15 @@ pub fn read_slots(
                 && entry.kind.get() == EntryKind::LogStart as u16
         });
         let start = part.and_then(|(entry, data)| decode(entry.base_offset.get(), data));
-        let start = start.ok_or(BadStart::Damaged(position))?;
-        if newest.is_none_or(|(_, writes)| writes <= written) {
-            newest = Some((start, written + 1));
+        let Some(start) = start else {
+            slots.damaged.get_or_insert(position);
+            continue;
+        };
+        if slots.found.is_none_or(|(_, writes)| writes <= written) {
+            slots.found = Some((start, written + 1));
         }
     }
-    Ok(newest)
+    Some(slots)
 }
 
 fn decode(offset: u64, data: &[u8]) -> Option<LogStart> {
@@ -128,26 +134,31 @@ mod tests {
         Identity { broker_id: [3; 16], key: FrameKey(9), boot_epoch: 1 }
     }
 
-    fn read(file: &[u8]) -> Result<Option<(LogStart, u64)>, BadStart> {
-        read_slots(file, identity().key, &identity().broker_id, STREAM)
+    fn read(file: &[u8]) -> StartSlots {
+        let slots = read_slots(file, identity().key, &identity().broker_id, STREAM);
+        slots.expect("this version")
     }
 
     #[test]
     fn the_slot_written_last_counts_and_damage_is_noticed() {
         let mut file = vec![0; START_FILE_BYTES];
-        assert_eq!(read(&file), Ok(None));
-        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&file), StartSlots::default());
+        assert_eq!(read(&[]), StartSlots::default());
         for writes in 0..3 {
             let start = LogStart { offset: 10 + writes, sequence: 1, base: 7 };
             let mut block = vec![0; BLOCK_BYTES];
             let position = fill_slot(&mut block, &start, STREAM, &identity(), writes, 5);
             let at = usize::try_from(position).expect("small");
             file[at..at + BLOCK_BYTES].copy_from_slice(&block);
-            assert_eq!(read(&file), Ok(Some((start, writes + 1))));
+            let found = Some((start, writes + 1));
+            assert_eq!(read(&file), StartSlots { found, damaged: None });
         }
         let other = read_slots(&file, identity().key, &[3; 16], ([4; 16], 3));
-        assert_eq!(other, Err(BadStart::Damaged(0)), "another partition's");
+        let damaged = Some(StartSlots { found: None, damaged: Some(0) });
+        assert_eq!(other, damaged, "another partition's");
         file[BLOCK_BYTES + 150] ^= 1;
-        assert_eq!(read(&file), Err(BadStart::Damaged(u64_of(BLOCK_BYTES))));
+        let found = Some((LogStart { offset: 12, sequence: 1, base: 7 }, 3));
+        let damaged = Some(u64_of(BLOCK_BYTES));
+        assert_eq!(read(&file), StartSlots { found, damaged }, "the other slot is enough");
     }
 }

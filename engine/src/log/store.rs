@@ -269,7 +269,11 @@ impl Store {
         if self.space.is_full {
             return Err(ErrorCode::StorageFull);
         }
-        let base_offset = self.partition(id).progress.appended();
+        let partition = self.partition(id);
+        if partition.damaged.is_end_unknown() {
+            return Err(ErrorCode::EndUnknown);
+        }
+        let base_offset = partition.progress.appended();
         let epoch = self.identity.boot_epoch;
         if at.len >= self.settings.direct_run_bytes_min {
             self.append_large(pool, now, id, at)?;
@@ -337,7 +341,11 @@ impl Store {
         record: &[u8],
     ) -> Result<u64, ErrorCode> {
         self.refuse()?;
-        let base_offset = self.partition(id).progress.appended();
+        let partition = self.partition(id);
+        if partition.damaged.is_end_unknown() {
+            return Err(ErrorCode::EndUnknown);
+        }
+        let base_offset = partition.progress.appended();
         self.open_run_with_room(pool, now, id, record.len())?;
         let (buf, end) = self.open_end(id);
         pool.bytes_mut(buf)[end..end + record.len()].copy_from_slice(record);
@@ -532,6 +540,7 @@ impl Store {
 
     /// Adds a partition.
     pub fn add_partition(&mut self, partition: Partition) -> PartitionId {
+        self.counters.damaged_ranges += u64_of(partition.damaged.ranges().len());
         let id = PartitionId(self.partitions.insert(partition));
         self.note_limits(id);
         id

@@ -137,6 +137,10 @@ impl Store {
         loop {
             let partition = self.partition(id);
             search.next = search.next.max(partition.log_start);
+            if let Some(damaged) = partition.damaged.at(search.next) {
+                // Nobody can say how old that was.
+                search.next = damaged.end;
+            }
             if search.next >= visible {
                 return Place::End(visible);
             }

@@ -9,6 +9,7 @@ use wire::{ErrorCode, Kind};
 
 use super::{Answer, Refusal, Request};
 use crate::forward::SPREADS_PER_CONNECTION_MAX;
+use crate::log::damage::END_UNKNOWN;
 use crate::log::partition::PartitionId;
 use crate::log::read::{DiskPlace, Part, Place, Want};
 use crate::log::run::First;
@@ -178,7 +179,8 @@ impl Shard {
             let visible = self.store.visible(id, self.visibility(id));
             let partition = self.store.partition(id);
             let offset = want.offset.get();
-            if offset > visible || offset < partition.log_start {
+            let is_damaged = partition.damaged.at(offset).is_some();
+            if offset > visible || offset < partition.log_start || is_damaged {
                 return true;
             }
             let first = partition.runs.partition_point(|run| run.next_offset <= offset);
@@ -275,6 +277,9 @@ impl Shard {
             Err(unknown) => return Taken::Row(error_row(want, unknown.code())),
         };
         let reader = self.want(fetch, want, id);
+        if let Some(row) = self.damaged_row(want, id) {
+            return Taken::Row(row);
+        }
         let log_start = self.store.partition(id).log_start;
         if reader.offset > reader.visible || reader.offset < log_start {
             let mut row = self.row(want, id, 0);
@@ -305,11 +310,7 @@ impl Shard {
                 Taken::Read(Reading { stream, id })
             }
             Place::Opening => Taken::Later,
-            Place::Missing => {
-                let mut row = self.row(want, id, 0);
-                row.error = ErrorCode::DataCorrupt.number().into();
-                Taken::Row(row)
-            }
+            Place::Missing => Taken::Row(self.unread_row(want, id)),
         }
     }
 
@@ -330,9 +331,12 @@ impl Shard {
 
     fn want(&self, fetch: &Fetch, want: &RequestEntry, id: PartitionId) -> Want {
         let left = fetch.max_bytes - fetch.taken.min(fetch.max_bytes);
+        let (offset, visible) = (want.offset.get(), self.store.visible(id, self.visibility(id)));
+        // What is damaged ends a read; the next one is told of it.
+        let damaged = self.store.damaged_next(id, offset);
         Want {
-            offset: want.offset.get(),
-            visible: self.store.visible(id, self.visibility(id)),
+            offset,
+            visible: damaged.map_or(visible, |damaged| visible.min(damaged)),
             budget: left.min(usize_of(want.partition_max_bytes.get())),
             first: if fetch.taken == 0 { First::Always } else { First::IfItFits },
         }
@@ -351,7 +355,7 @@ impl Shard {
             }
             StreamKind::Heads => self.serve_frames(fetch, stream, reader, now),
         };
-        let code = match served {
+        let row = match served {
             Served::Taken(bytes) => {
                 fetch.taken += bytes;
                 if bytes == 0 && fetch.max_bytes == fetch.taken + reader.budget {
@@ -373,15 +377,40 @@ impl Shard {
                 fetch.reading = Some(reading);
                 return Some(Step::Waiting);
             }
-            Served::Corrupt => ErrorCode::DataCorrupt,
-            Served::Failed(_) => ErrorCode::StorageFailed,
+            Served::Corrupt => self.unread_row(&want, id),
+            Served::Failed(_) => {
+                let mut row = self.row(&want, id, 0);
+                row.error = ErrorCode::StorageFailed.number().into();
+                row
+            }
         };
         self.report_unread(&place, reader.offset, served);
         self.store.streams.abandon_and_remove(&mut self.pool, stream);
-        let mut row = self.row(&want, id, 0);
-        row.error = code.number().into();
         fetch.lists.rows.push(row);
         None
+    }
+
+    /// The row of an offset that is known to be damaged. Its last stable offset is where the
+    /// damage ends, so that a reader can go on there.
+    fn damaged_row(&mut self, want: &RequestEntry, id: PartitionId) -> Option<ReplyEntry> {
+        let partition = self.store.partition(id);
+        if partition.damaged.is_empty() || self.store.is_in_memory(partition, want.offset.get()) {
+            return None;
+        }
+        let behind = partition.damaged.at(want.offset.get())?.end;
+        let mut row = self.unread_row(want, id);
+        row.last_stable_offset = behind.into();
+        Some(row)
+    }
+
+    /// The row of an offset that cannot be read though it should be there. Where the damage ends
+    /// is not known.
+    fn unread_row(&mut self, want: &RequestEntry, id: PartitionId) -> ReplyEntry {
+        self.store.counters.fetches_damaged += 1;
+        let mut row = self.row(want, id, 0);
+        row.error = ErrorCode::DataCorrupt.number().into();
+        row.last_stable_offset = END_UNKNOWN.into();
+        row
     }
 
     fn serve_frames(&mut self, fetch: &mut Fetch, stream: u32, want: Want, now: Time) -> Served {

@@ -94,17 +94,20 @@ impl Shard {
     fn partition_state(&self, number: usize, id: PartitionId) -> PartitionState {
         let visible = self.store.visible(id, self.visibility(id));
         let partition = self.store.partition(id);
+        let damaged = partition.damaged.ranges();
         let bytes: u64 = partition.segments.iter().map(|segment| segment.end).sum();
         PartitionState {
             partition: u32_of(number).into(),
             shard: self.store.settings.shard.into(),
-            reserved: 0.into(),
+            damaged_ranges: u16::try_from(damaged.len()).unwrap_or(u16::MAX).into(),
             log_start_offset: partition.log_start.into(),
             high_watermark: visible.into(),
             log_end_offset: partition.progress.appended().into(),
             segment_bytes: bytes.into(),
             segments: u32_of(partition.segments.len()).into(),
             leader_epoch: self.store.identity.boot_epoch.into(),
+            damaged_from: damaged.first().map_or(0, |range| range.start).into(),
+            damaged_to: damaged.first().map_or(0, |range| range.end).into(),
         }
     }
 

@@ -46,7 +46,10 @@ impl Machine {
     fn boot(&mut self, volume: &mut Volume, seed: u64) -> Result<Shard, BootError> {
         let mut rng = Rng::new(seed);
         let seed = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-        let (mut shards, _) = boot_within(&mut self.arenas, &self.settings, volume, START, seed)?;
+        let booted = boot_within(&mut self.arenas, &self.settings, volume, START, seed)?;
+        let (mut shards, report) = booted;
+        let is_wrong = self.device == Device::Honest && !report.damaged.is_empty();
+        assert!(!is_wrong, "a crash is taken for damage: {:?}", report.damaged);
         Ok(shards.pop().expect("there is one shard"))
     }
 

@@ -51,7 +51,7 @@ impl Document {
 }
 
 /// The rows of the first table in a text, each as its trimmed cells.
-pub fn table(text: &str) -> Vec<Vec<String>> {
+fn table(text: &str) -> Vec<Vec<String>> {
     let rows = text.lines().skip_while(|line| !line.starts_with('|'));
     let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
     let cells =

@@ -1,10 +1,11 @@
 //! The disk format's structures, numbers, paths and the table of recovery.
 
+use engine::boot::truth;
 use engine::frame::{self, EntryKind, FrameKind};
 use engine::layout::FilePath;
 use engine::superblock;
 
-use crate::document::{self, FORMAT, table};
+use crate::document::{self, FORMAT};
 use crate::drawing::{self, layout};
 
 #[test]
@@ -80,12 +81,16 @@ fn numbers_are_the_ones_told() {
     assert_eq!(meaning("`frame::FrameHeader", "version"), version);
     let log2 = frame::BLOCK_BYTES.ilog2().to_string();
     assert_eq!(meaning("`frame::FrameHeader", "block_log2"), log2);
-    let [journal, segment, start] = [FrameKind::Journal, FrameKind::Segment, FrameKind::Start];
-    let kinds =
-        format!("{} journal, {} segment, {} start", journal as u8, segment as u8, start as u8);
+    let kinds = format!(
+        "{} journal, {} segment, {} start, {} lost",
+        FrameKind::Journal as u8,
+        FrameKind::Segment as u8,
+        FrameKind::Start as u8,
+        FrameKind::Lost as u8
+    );
     assert_eq!(meaning("`frame::FrameHeader", "kind"), kinds);
     let known: Vec<u16> = (0..=u16::MAX).filter(|n| EntryKind::from_u16(*n).is_some()).collect();
-    assert_eq!(known, [1, 5, 7, 8], "the table of entry kinds names them");
+    assert_eq!(known, [1, 5, 7, 8, 9], "the table of entry kinds names them");
 }
 
 #[test]
@@ -100,6 +105,7 @@ fn paths_are_the_ones_listed() {
             .replace("SHARD", "0")
             .replace("INDEX", "0000")
             .replace("NUMBER", "000000")
+            .replace("EPOCH", "0")
     };
     let listed: Vec<String> = FORMAT.columns("Files", 1).iter().map(|path| told(path)).collect();
     let code = [
@@ -108,17 +114,17 @@ fn paths_are_the_ones_listed() {
         zeroed(FilePath::Journal { shard: 0, index: 0 }),
         zeroed(FilePath::Segment { topic: [0; 16], partition: 0, sequence: 0 }),
         zeroed(FilePath::Start { topic: [0; 16], partition: 0 }),
+        zeroed(FilePath::Lost { topic: [0; 16], partition: 0 }),
+        zeroed(FilePath::Aside { epoch: 0, shard: 0, index: 0 }),
         zeroed(FilePath::Spare { number: 0 }),
     ];
     document::assert_lines("paths", &listed, &code);
 }
 
 #[test]
-fn recovery_has_the_same_table_in_source_and_document() {
-    let source = include_str!("../../../engine/src/boot/mod.rs");
-    let comment: Vec<&str> =
-        source.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim_start).collect();
-    let code: Vec<String> =
-        table(&comment.join("\n")).into_iter().map(|row| row.join(" | ")).collect();
-    document::assert_lines("recovery", &FORMAT.columns("Recovery", 3), &code);
+fn recovery_decides_by_the_table_of_the_document() {
+    let rows = truth::ROWS.iter().map(|&(place, evidence)| {
+        format!("{place} | {evidence} | {}", truth::verdict(place, evidence))
+    });
+    document::assert_lines("recovery", &FORMAT.columns("Recovery", 3), &rows.collect::<Vec<_>>());
 }

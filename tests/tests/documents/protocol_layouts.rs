@@ -60,13 +60,15 @@ fn topics() -> [Layout; 8] {
         layout!(topic::PartitionState {
             partition,
             shard,
-            reserved,
+            damaged_ranges,
             log_start_offset,
             high_watermark,
             log_end_offset,
             segment_bytes,
             segments,
             leader_epoch,
+            damaged_from,
+            damaged_to,
         }),
         layout!(delete_records::RequestEntry { topic_id, partition, reserved, before_offset }),
         layout!(delete_records::ReplyEntry {

@@ -1,19 +1,18 @@
 //! Damaged files: a frame that nothing later proves durable is a torn tail and ends the log; one
-//! that was proven durable is corruption, and the start is refused without changing a byte.
+//! that was proven durable is corruption: its offsets are named, and all others are served.
 
 use broker::io::sim::SimDisk;
 use engine::Settings;
-use engine::boot::BootError;
 use engine::frame::{BLOCK_BYTES, EntryHeader, EntryKind, FrameKey, FrameView};
 use engine::inspect::Verdict;
 use engine::layout::FilePath;
+use engine::log::damage::END_UNKNOWN;
 use engine::superblock::{Found, Superblock};
-use pelton_tests::check::records_of;
 use pelton_tests::inspection::inspect;
 use pelton_tests::model::{Model, Place, Topic};
 use pelton_tests::sim_client::SimClient;
 use pelton_tests::world::World;
-use wire::{Acks, topic};
+use wire::{Acks, ErrorCode, topic};
 
 /// Small enough that long ones fit into one segment of the tiny limits.
 const BATCHES: u64 = 9;
@@ -53,6 +52,8 @@ struct FrameAt {
     stored: Option<u64>,
     /// Offset behind the last record, of a segment's frame.
     next_offset: u64,
+    /// It holds changes of the catalog.
+    is_catalog: bool,
 }
 
 /// A disk with one partition of one record per batch, each acknowledged as durable by itself.
@@ -113,6 +114,7 @@ fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<FrameAt>
                 lsn: view.header.lsn.get(),
                 watermark: view.header.watermark.get(),
                 stored: view.entries.iter().filter(is_mark).map(|e| e.base_offset.get()).max(),
+                is_catalog: view.entries.iter().any(|entry| entry.topic == [0; 16]),
                 next_offset: view.entries.first().map_or(0, |entry| entry.next_offset()),
             });
             position += view.frame_bytes();
@@ -154,49 +156,86 @@ fn damage(disk: &SimDisk, frame: &FrameAt, how: usize) -> SimDisk {
 
 const DAMAGES: usize = 5;
 
-/// Everything that holds something, but the superblock, which tells of every attempt to start.
-fn contents(disk: &SimDisk) -> Vec<(FilePath, Vec<u8>)> {
-    let files = disk.files().filter(|(path, bytes)| {
-        **path != FilePath::Superblock && bytes.iter().any(|&byte| byte != 0)
-    });
-    files.map(|(path, bytes)| (path.clone(), bytes.to_vec())).collect()
-}
-
-/// Starts on a disk whose `frame` is damaged, and judges: `kept` records at least must be there
-/// unless the damage is proven.
+/// Starts on a disk whose `frame` is damaged, and judges: `kept` records at least must be there,
+/// all of them unless the damage is proven; and if it is, those behind it are served as well, the
+/// damaged ones are named, and the log goes on.
 fn judge(disk: SimDisk, place: Place, frame: &FrameAt, evidence: Evidence, kept: u64) {
     let proven = evidence == Evidence::Proven;
-    let before = contents(&disk);
     let seen = inspect(&disk).expect("the superblock is whole");
-    assert_eq!(seen.summary.is_sound(), !proven, "{frame:?}: {seen:?}");
-    match World::boot(&Settings::tiny(), disk, 8) {
-        Ok(mut world) => {
-            assert!(!proven, "acknowledged data is damaged and nobody says so: {frame:?}");
-            let records = records_of(&mut world, place);
-            let expected: Vec<(u64, u64)> = (0..).map(|n| (n, n)).take(records.len()).collect();
-            assert_eq!(records, expected, "what is left is the front: {frame:?}");
-            let left = u64::try_from(records.len()).expect("few");
-            assert!((kept..=BATCHES).contains(&left), "{left} of {kept} are left: {frame:?}");
-        }
+    let started = World::boot(&Settings::tiny(), disk, 8);
+    let mut world = match started {
+        Ok(world) => world,
         Err(failed) => {
-            let (disk, error) = *failed;
-            assert!(proven, "a torn tail is no reason to refuse: {error}, {frame:?}");
-            let BootError::Corrupt(path, ..) = &error else { panic!("unclear: {error}") };
-            assert!(error.to_string().contains(&path.to_string()), "it names the file: {error}");
-            assert!(contents(&disk) == before, "nothing was changed: {frame:?}");
-            let told = seen.findings.iter().find(|finding| finding.path == *path);
-            let verdict = told.map(|finding| &finding.verdict);
-            let is_told = matches!(verdict, Some(Verdict::Corrupt { .. }));
-            assert!(is_told, "verify blames the same file: {error}, {seen:?}");
-            assert_eq!(seen.summary.refusal.as_ref(), Some(&error), "recovery's own words");
+            let is_named = failed.1.to_string().contains("journal/0/");
+            assert!(proven && frame.is_catalog && is_named, "{}, {frame:?}", failed.1);
+            assert_eq!(seen.summary.refusal, Some(failed.1), "recovery's own words");
+            return;
         }
+    };
+    let damaged: Vec<_> = world.report.damaged.clone();
+    assert_eq!(seen.summary.quarantined, damaged, "who looks sees what recovery finds");
+    let (records, lost) = survivors(&mut world, place);
+    let left = u64::try_from(records.len()).expect("few");
+    for (index, offset) in &records {
+        assert_eq!(index, offset, "no record is another one: {frame:?}");
+    }
+    if !proven {
+        assert_eq!((damaged, lost), (vec![], 0), "a torn tail is no damage: {frame:?}");
+        assert!(seen.summary.is_sound(), "{frame:?}: {seen:?}");
+        assert!((kept..=BATCHES).contains(&left), "{left} of {kept} are left: {frame:?}");
+        return;
+    }
+    // Damage that cost nothing is told, damage that cost something names each offset.
+    let is_told = !damaged.is_empty() || !world.report.harmless.is_empty();
+    assert!(is_told, "acknowledged data is damaged and nobody says so: {frame:?}");
+    // Whether the catalog changed there cannot be told either.
+    let mut mine = damaged.iter().filter(|range| range.topic == place.0).peekable();
+    assert_eq!(mine.peek().is_none(), lost == 0, "{frame:?}: {damaged:?}");
+    let is_end_known = mine.all(|range| range.offsets.end != END_UNKNOWN);
+    // Of a frame that cannot be read nobody knows how many records it held: one, or none.
+    let (from, to) = if is_end_known { (BATCHES, BATCHES) } else { (BATCHES, BATCHES + 1) };
+    assert!((from..=to).contains(&(left + lost)), "each is there or named: {frame:?}, {damaged:?}");
+    assert!(lost <= 1, "one frame holds one record: {frame:?}, {damaged:?}");
+    for range in &damaged {
+        let told = seen.findings.iter().find(|finding| finding.path == range.path);
+        let verdict = told.map(|finding| &finding.verdict);
+        let is_told = matches!(verdict, Some(Verdict::Corrupt { .. }));
+        assert!(is_told, "verify blames the same file: {range}, {seen:?}");
+    }
+}
+
+/// Every record of the partition, and how many offsets are answered with an error that names
+/// where to go on.
+fn survivors(world: &mut World, place: Place) -> (Vec<(u64, u64)>, u64) {
+    let mut model = Model::default();
+    let mut client = SimClient::connect(world, &mut model);
+    until(world, &mut client, &mut model, |client, _| client.is_ready());
+    let (mut records, mut lost, mut next) = (Vec::new(), 0, 0);
+    loop {
+        client.fetch(world.now(), &[(place, next)], 0, 1 << 20);
+        until(world, &mut client, &mut model, |client, _| client.in_flight() == 0);
+        let fetched = client.fetched.remove(0);
+        if fetched.error == ErrorCode::DataCorrupt.number() {
+            let behind = fetched.last_stable_offset;
+            assert!(behind > next, "it says where to go on");
+            if behind == END_UNKNOWN {
+                return (records, lost.max(1));
+            }
+            lost += behind - next;
+            next = behind;
+            continue;
+        }
+        assert_eq!(fetched.error, 0, "at {next}");
+        let Some(&(last, _)) = fetched.records.last() else { return (records, lost) };
+        next = last + 1;
+        records.extend(fetched.records);
     }
 }
 
 #[test]
-fn a_damaged_journal_frame_is_a_torn_tail_or_refused() {
+fn a_damaged_journal_frame_is_a_torn_tail_or_quarantined() {
     let is_journal = |path: &FilePath| matches!(path, FilePath::Journal { .. });
-    let (mut refused, mut torn) = (0, 0);
+    let (mut quarantined, mut torn) = (0, 0);
     for death in [Death::AtOnce, Death::AfterIdling] {
         let (disk, place) = written(100, death);
         let frames = frames(&disk, is_journal);
@@ -212,18 +251,21 @@ fn a_damaged_journal_frame_is_a_torn_tail_or_refused() {
             for how in 0..DAMAGES {
                 judge(damage(&disk, frame, how), place, frame, evidence, kept);
             }
-            refused += u32::from(evidence == Evidence::Proven);
+            quarantined += u32::from(evidence == Evidence::Proven);
             torn += u32::from(evidence == Evidence::None);
         }
     }
-    assert!(refused > 8 && torn >= 2, "both came about: {refused} refused, {torn} torn");
+    assert!(
+        quarantined > 8 && torn >= 2,
+        "both came about: {quarantined} quarantined, {torn} torn"
+    );
 }
 
 #[test]
-fn a_damaged_segment_frame_is_a_torn_tail_or_refused() {
+fn a_damaged_segment_frame_is_a_torn_tail_or_quarantined() {
     let is_segment =
         |path: &FilePath| matches!(path, FilePath::Segment { topic, .. } if *topic != [0; 16]);
-    let (mut refused, mut torn) = (0, 0);
+    let (mut quarantined, mut torn) = (0, 0);
     for death in [Death::AtOnce, Death::AfterIdling] {
         // Long enough to go straight to the segment, and to fit there together.
         let (disk, place) = written(9_000, death);
@@ -238,9 +280,12 @@ fn a_damaged_segment_frame_is_a_torn_tail_or_refused() {
             for how in 0..DAMAGES {
                 judge(damage(&disk, frame, how), place, frame, evidence, frame.next_offset - 1);
             }
-            refused += u32::from(evidence == Evidence::Proven);
+            quarantined += u32::from(evidence == Evidence::Proven);
             torn += u32::from(evidence == Evidence::None);
         }
     }
-    assert!(refused > 8 && torn >= 1, "both came about: {refused} refused, {torn} torn");
+    assert!(
+        quarantined > 8 && torn >= 1,
+        "both came about: {quarantined} quarantined, {torn} torn"
+    );
 }
