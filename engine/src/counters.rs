@@ -74,6 +74,8 @@ counters! {
     files_failed,
     /// Runs that were written again after a failure, and read back.
     runs_proven,
+    /// Times the device completed nothing for 10 seconds.
+    device_stalls,
     /// 1 if the device failed for good: nothing is taken until the next start.
     read_only,
     /// Ranges of offsets that were found damaged: they are answered with an error.

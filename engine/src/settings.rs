@@ -279,6 +279,8 @@ pub const RESERVE_BYTES_MIN: u64 = 256 * 1024;
 pub const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A full device is asked for space this often.
 pub const PROBE_SPACE_NS: u64 = 1_000_000_000;
+/// A device that has something to do and completes nothing for this long has stalled.
+pub const DEVICE_STALL_NS: u64 = 10_000_000_000;
 /// Reads of fetches that are under way at once while commits are: a commit waits behind them.
 pub const READS_BESIDE_COMMITS: usize = 1;
 /// Bytes of one send while commits are under way: the copy into the socket holds up the shard.

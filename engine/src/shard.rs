@@ -13,7 +13,7 @@ use crate::log::partition::PartitionId;
 use crate::log::slab::Slab;
 use crate::log::store::{Store, StoreTag};
 use crate::pool::Pool;
-use crate::port::{ConnId, Done, Fault, Level, Notice, Now, OpBatch, RecvBuf, Time};
+use crate::port::{ConnId, Done, Fault, Level, Notice, Now, OpBatch, RecvBuf, Tag, Time};
 use crate::request::{DeletionWait, Fetch, FetchLists, Produce, Searches};
 use wire::produce::ReplyEntry;
 
@@ -136,14 +136,17 @@ impl Shard {
             Done::Filled { conn, buf, result } => self.filled(time, conn, &buf, result),
             Done::Sent { conn, result } => self.sent(conn, time, result),
             Done::Closed { conn } => self.closed(conn),
-            Done::Wrote { tag, result } => self.wrote(StoreTag::of(tag), result),
-            Done::Read { tag, buf, result } => match StoreTag::of(tag) {
+            Done::Wrote { tag, result } => {
+                let tag = self.device_did(time, tag);
+                self.wrote(tag, result);
+            }
+            Done::Read { tag, buf, result } => match self.device_did(time, tag) {
                 StoreTag::Read(slot) => self.read_done(slot, result),
                 StoreTag::Search(slot) => self.search_read_done(slot, &buf, result),
                 StoreTag::Proof(slot) => self.store.was_read_back(&mut self.pool, slot, result),
                 other => unreachable!("a read was never tagged {other:?}"),
             },
-            Done::Flushed { tag, result } => match StoreTag::of(tag) {
+            Done::Flushed { tag, result } => match self.device_did(time, tag) {
                 StoreTag::JournalFlush(index) => self.store.journal_flushed(index, result),
                 StoreTag::SegmentFlush(slot) => self.store.segment_flushed(slot, result),
                 other => unreachable!("a flush was never tagged {other:?}"),
@@ -160,6 +163,12 @@ impl Shard {
             Done::Stop => self.stop(time),
         }
         self.ready.extend(self.ready_later.drain(..));
+    }
+
+    /// The device has done something: what that was.
+    fn device_did(&mut self, now: Time, tag: Tag) -> StoreTag {
+        self.store.device_answered(now);
+        StoreTag::of(tag)
     }
 
     fn wrote(&mut self, tag: StoreTag, result: Result<u32, Fault>) {
@@ -190,6 +199,7 @@ impl Shard {
         self.commit(now, batch);
         // Behind the commits: reads shall not stand in front of them.
         self.store.pump_reads(&mut self.pool, now.time, batch);
+        self.store.watch_device(now.time);
         self.store.reap(batch, &mut self.deleted);
         for buf in self.returns.drain(..) {
             batch.ops.push(crate::port::Op::RecvReturn { buf });
@@ -214,6 +224,11 @@ impl Shard {
         self.store.end_segments(batch);
         self.store.place_runs(pool, now, batch);
         self.store.read_back(pool, batch);
+        for (id, from) in std::mem::take(&mut self.store.space.starved) {
+            // It may be there in the end: that is in doubt, unlike what is refused at once.
+            self.fail_waiters(id, from, ErrorCode::StorageFailed);
+        }
+        let pool = &mut self.pool;
         self.store.flush_journal(now.time, batch);
         self.store.flush_segments(batch);
         self.store.check_retention(now);
@@ -232,6 +247,7 @@ impl Shard {
             self.store.lazy_deadline(),
             self.store.seal_deadline(),
             self.store.flush_deadline(),
+            self.store.stall_deadline(),
             self.store.space.deadline(),
             self.store.retention_deadline(),
             self.stopping,
@@ -389,7 +405,7 @@ impl Shard {
         let code = ErrorCode::StorageFailed;
         let ids: Vec<_> = self.store.partitions.iter().map(|(id, _)| PartitionId(id)).collect();
         for id in ids {
-            self.fail_waiters(id, code);
+            self.fail_waiters(id, 0, code);
         }
         let pending = std::mem::take(&mut self.catalog.pending);
         for change in pending {

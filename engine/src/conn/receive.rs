@@ -424,7 +424,8 @@ impl Shard {
             }
         }
         for _ in 0..self.memory_waiters.len() {
-            if self.is_full() && self.store.failed.is_none() {
+            let refuses = self.store.failed.is_some() || self.store.space.is_full;
+            if self.is_full() && !refuses {
                 break;
             }
             let Some(id) = self.memory_waiters.pop_front() else { break };

@@ -45,7 +45,19 @@ impl Store {
                 Ok(()) => self.partition_mut(id).is_placing = false,
                 Err(Delay::File | Delay::Background | Delay::Space) => self.placing.push_back(id),
             }
+            if self.space.is_full {
+                self.note_starved(id);
+            }
         }
+    }
+
+    /// What waits for space was not refused in time: whoever waits for it is told now.
+    fn note_starved(&mut self, id: PartitionId) {
+        let partition = self.partition(id);
+        let waits = !partition.durable_waiters.is_empty() || !partition.written_waiters.is_empty();
+        let mut waiting = partition.runs.iter().filter(|run| run.state == RunState::Sealed);
+        let from = waiting.find(|run| run.direct).filter(|_| waits).map(|run| run.base_offset);
+        self.space.starved.extend(from.map(|from| (id, from)));
     }
 
     /// When producers wait for bytes to be stored, or for memory in one piece, and all that is

@@ -19,6 +19,9 @@ pub struct Space {
     probe_at: Time,
     /// Segments that want space before a run waits for it: partition, sequence.
     wanting: Vec<(PartitionId, u32)>,
+    /// Partitions whose records were taken in before the device said no: each with the offset
+    /// from which on they wait for space.
+    pub(crate) starved: Vec<(PartitionId, u64)>,
 }
 
 impl Space {

@@ -285,7 +285,11 @@ impl Store {
         }
     }
 
-    fn start_failed(&mut self, id: PartitionId, Fault(errno): Fault) {
+    fn start_failed(&mut self, id: PartitionId, fault: Fault) {
+        if fault == Fault::EROFS {
+            self.fail(fault, "a partition's start could not be written");
+        }
+        let Fault(errno) = fault;
         self.counters.storage_failures += 1;
         let partition = self.partition_mut(id);
         partition.start.has_failed = true;

@@ -9,7 +9,7 @@ use wire::batch::Batch;
 use wire::{Acks, ErrorCode, TopicId};
 
 use super::cursors::Via;
-use super::failure::Failures;
+use super::failure::{Failures, Pulse};
 use super::files::FileSlots;
 use super::journal::Journal;
 use super::partition::{Partition, PartitionId};
@@ -129,6 +129,8 @@ pub struct Store {
     pub space: Space,
     /// Readers of what is on disk.
     pub streams: Streams,
+    /// The device's last sign of life.
+    pub pulse: Pulse,
     /// Files that failed, and what of them is being made good.
     pub failures: Failures,
     /// The device failed for good: nothing more is written.
@@ -185,6 +187,7 @@ impl Store {
             unproven: Unproven::default(),
             space: Space::default(),
             streams: Streams::default(),
+            pulse: Pulse::default(),
             failures: Failures::default(),
             failed: None,
             starts: Starts::default(),

@@ -1,5 +1,7 @@
 //! Produce: validate, append, wait for what `acks` asks, reply.
 
+use std::collections::VecDeque;
+
 use wire::batch::Batch;
 use wire::frame::{Envelope, encode};
 use wire::produce::{self, ReplyEntry, RequestEntry, Timing};
@@ -262,13 +264,20 @@ impl Shard {
         }
     }
 
-    /// Answers everything that waits for a partition with an error.
-    pub(crate) fn fail_waiters(&mut self, id: PartitionId, code: ErrorCode) {
-        self.fail_deletions(id, code);
+    /// Answers everything that waits for records of a partition from the offset `from` on with an
+    /// error.
+    pub(crate) fn fail_waiters(&mut self, id: PartitionId, from: u64, code: ErrorCode) {
+        if from == 0 {
+            self.fail_deletions(id, code);
+        }
         let Some(partition) = self.store.partitions.get_mut(id.0) else { return };
         let (topic, number) = (partition.topic, partition.number);
-        let durable = std::mem::take(&mut partition.durable_waiters);
-        let written = std::mem::take(&mut partition.written_waiters);
+        // They wait in the order of their offsets.
+        let cut = |waiters: &mut VecDeque<Waiter>| {
+            waiters.split_off(waiters.partition_point(|waiter| waiter.end <= from))
+        };
+        let durable = cut(&mut partition.durable_waiters);
+        let written = cut(&mut partition.written_waiters);
         for waiter in durable.into_iter().chain(written) {
             let Some(produce) = self.produces.get_mut(waiter.request) else { continue };
             for row in &mut produce.entries {

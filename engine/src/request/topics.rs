@@ -203,7 +203,7 @@ impl Shard {
         self.catalog.partitions -= topic.partitions.len();
         for owner in topic.partitions {
             let Owner::Here(id) = owner else { continue };
-            self.fail_waiters(id, ErrorCode::UnknownTopic);
+            self.fail_waiters(id, 0, ErrorCode::UnknownTopic);
             self.wake_fetches(id);
             self.store.delete_partition(&mut self.pool, id);
             self.deleted.push(id);

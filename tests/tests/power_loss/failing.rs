@@ -136,3 +136,29 @@ fn what_cannot_be_read_back_is_a_second_failure() {
     }
     assert!(ended > all / 2, "{ended} of {all} lives ended read-only");
 }
+
+#[test]
+fn a_stalled_device_is_named_once_and_loses_nobody() {
+    const STALL_NS: u64 = 25_000_000_000;
+    let mut life = Life::begin(settings());
+    work(&mut life);
+    let begins = life.world.now();
+    life.world.io(0).hold_files(begins.plus_ns(STALL_NS));
+    for length in [100, 9_000, 300, 14_000] {
+        life.send(length, Acks::Durable);
+    }
+    life.until(|life| life.client.in_flight() == 0);
+    assert!(life.world.now().since(begins) >= STALL_NS, "everything waited for the device");
+    assert_eq!((life.fates().1, life.count("device_stalls")), (0, 1));
+    assert_eq!(life.client.state, State::Open, "nobody was thrown out");
+    let told = |text: &str| {
+        let named = life.world.notices.iter().filter(|notice| notice.text.contains(text));
+        named.map(|notice| notice.text.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told("has completed nothing for 10 s").len(), 1, "{:?}", life.world.notices);
+    let ends = told("completes again, after");
+    assert_eq!(ends.len(), 1, "{:?}", life.world.notices);
+    let seconds: Vec<u64> = ends[0].split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(matches!(seconds[..], [25..=60]), "{ends:?}");
+    assert_lawful(life, "a stall");
+}

@@ -3,6 +3,7 @@
 
 use engine::Settings;
 use engine::settings::PROBE_SPACE_NS;
+use pelton_tests::check::records_of;
 use pelton_tests::model::Fate;
 
 use crate::life::Life;
@@ -18,12 +19,16 @@ fn a_full_device_refuses_and_goes_on_when_there_is_space() {
     let mut acked = 0;
     let mut refused = 0;
     for _ in 0..200 {
+        let asked = life.world.now();
         match life.produce(RECORD_BYTES) {
             Some(Fate::Acked(_)) => acked += 1,
-            // The model takes every storage error for an open end.
-            Some(Fate::InDoubt) => refused += 1,
-            // It was taken in before the device said no, and waits for space.
-            None => {}
+            // The model takes every storage error for an open end. The first was taken in before
+            // the device said no.
+            Some(Fate::InDoubt) => {
+                refused += 1;
+                let at_once = life.world.now().since(asked) < 10_000_000;
+                assert!(at_once || refused == 1, "refused at once");
+            }
             other => panic!("neither taken nor refused: {other:?}"),
         }
         if refused > 3 {
@@ -31,6 +36,13 @@ fn a_full_device_refuses_and_goes_on_when_there_is_space() {
         }
     }
     assert!(acked > 10 && refused > 3, "{acked} taken, {refused} refused");
+    // Reading and deleting go on.
+    let records = records_of(&mut life.world, life.place).len();
+    assert!(records >= acked, "{records} are there of {acked}");
+    let (now, places) = (life.world.now(), [life.place]);
+    life.client.delete_records(now, &mut life.model, &places, 2);
+    life.until(|life| life.client.in_flight() == 0);
+    assert_eq!(life.model.start(life.place), 2, "records were deleted");
     life.world.disk().plan().space_bytes = None;
     let asked_again = life.world.now().plus_ns(2 * PROBE_SPACE_NS);
     let mut goes_on = false;

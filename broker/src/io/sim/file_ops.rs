@@ -100,7 +100,8 @@ impl SimIo {
         };
         // Now and then a device takes its time.
         let ns = if self.rng.one_in(32) { ns * 20 } else { ns };
-        self.schedule(ns, Event::File(op));
+        let held_ns = self.files_held_until.since(self.clock);
+        self.schedule(ns + 2 * held_ns, Event::File(op));
     }
 
     fn submit_extend(&mut self, file: FileSlot, from: u64, to: u64, fill: Fill) -> (u64, FileOp) {

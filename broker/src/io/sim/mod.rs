@@ -95,6 +95,8 @@ pub struct SimIo {
     /// Those that go through the page cache.
     buffered: BTreeSet<FileSlot>,
     links: Option<Links>,
+    /// File ops end no earlier.
+    files_held_until: Time,
     trace: Trace,
 }
 
@@ -123,6 +125,7 @@ impl SimIo {
             slots: BTreeMap::new(),
             buffered: BTreeSet::new(),
             links: None,
+            files_held_until: Time::default(),
             trace: Trace::new(),
         }
     }
@@ -130,6 +133,11 @@ impl SimIo {
     /// What time it is.
     pub const fn now(&self) -> Now {
         Now { time: self.clock, wall_ns: self.clock.0 + self.wall_offset_ns }
+    }
+
+    /// The device stalls: no file op that is submitted from now on ends before `until`.
+    pub const fn hold_files(&mut self, until: Time) {
+        self.files_held_until = until;
     }
 
     /// The disk, to plan what goes wrong.

@@ -15,6 +15,7 @@
 mod journal;
 mod proof;
 mod segment;
+mod stall;
 
 use super::partition::PartitionId;
 use super::slab::Slab;
@@ -24,6 +25,7 @@ use crate::port::{Fault, Level, Notice};
 pub use journal::Remedy;
 use proof::ReadBack;
 use segment::Ending;
+pub use stall::Pulse;
 
 /// Files that failed, and what of them is being made good.
 #[derive(Debug, Default)]
