@@ -248,7 +248,7 @@ impl Shard {
             self.store.seal_deadline(),
             self.store.flush_deadline(),
             self.store.stall_deadline(),
-            self.store.space.deadline(),
+            self.store.space_deadline(),
             self.store.retention_deadline(),
             self.stopping,
             self.relief,

@@ -36,14 +36,14 @@ impl Space {
         self.probe_at = now.plus_ns(PROBE_SPACE_NS);
         true
     }
-
-    /// When a full device is to be asked again.
-    pub fn deadline(&self) -> Option<Time> {
-        self.is_full.then_some(self.probe_at)
-    }
 }
 
 impl Store {
+    /// When a full device is to be asked again; one that failed never is.
+    pub fn space_deadline(&self) -> Option<Time> {
+        (self.space.is_full && self.failed.is_none()).then_some(self.space.probe_at)
+    }
+
     /// Begins to open the partition's next segment, from a spare file if there is one.
     pub(super) fn open_next(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId) {
         if !self.space.may_ask(now) {

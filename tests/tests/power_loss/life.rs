@@ -55,7 +55,13 @@ impl Life {
         assert!(self.goes_on(is_done), "it never came about");
     }
 
-    /// Sends one record, durably.
+    /// Lets time pass.
+    pub fn pass(&mut self, ns: u64) {
+        let end = self.world.now().plus_ns(ns);
+        self.goes_on(|life| life.world.now() >= end);
+    }
+
+    /// Sends one record.
     pub fn send(&mut self, bytes: usize, acks: Acks) {
         let now = self.world.now();
         self.client.produce(now, &mut self.model, &[self.place], acks, &[bytes]);
@@ -91,6 +97,7 @@ impl Life {
     pub fn judge(self) -> Vec<String> {
         let Life { mut world, mut client, mut model, settings, .. } = self;
         let is_on = !world.disk().is_off();
+        world.disk().plan().power_loss_at = None;
         client.give_up(&mut model);
         if is_on && read_back(&mut world, &mut model).is_err() {
             model.wrong("the power went unplanned");

@@ -177,7 +177,9 @@ impl Store {
     /// Files that failed are replaced; each in its turn, when it is the oldest: recovery reads the
     /// journal from its oldest file on, and none may be missing in between.
     fn replace_journal_files(&mut self, now: Time, batch: &mut OpBatch) {
-        let next = self.journal.next_place();
+        // A file holds its earlier life until its first block is durable, and is the oldest then.
+        let has_begun = self.journal.position > 0 && self.journal.beginning.is_none();
+        let next = self.journal.next_place().filter(|_| has_begun);
         for place in 0..self.journal.files.len() {
             let (slot, path) = (self.journal.files[place].slot, self.journal_path(place));
             let is_free = next == Some(place) && self.journal.is_free(place);

@@ -200,8 +200,13 @@ impl Store {
         if partition.first_void().is_some() {
             return self.begin_ending(id, Phase::Quiet);
         }
+        // The flush that failed was to ask for the next one.
+        let asks = partition.runs.iter().any(|run| run.state == RunState::Written);
         if !std::mem::replace(&mut partition.is_placing, true) {
             self.placing.push_back(id);
+        }
+        if asks && !self.flushing.contains(&id) {
+            self.flushing.push(id);
         }
     }
 
