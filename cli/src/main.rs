@@ -6,6 +6,7 @@ mod log;
 mod output;
 mod ping;
 mod produce;
+mod queue;
 mod serve;
 mod server;
 mod size;
@@ -37,6 +38,8 @@ enum Command {
     Bench(loadgen::run::BenchArgs),
     /// Create, list, describe and delete topics
     Topic(topic::TopicArgs),
+    /// Create queues, publish and consume messages
+    Queue(queue::QueueArgs),
     /// Send a record per line of stdin
     Produce(produce::ProduceArgs),
     /// Print records
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => Ok(ExitCode::from(loadgen::run::bench(&args, &serve::flags()))),
         Command::Topic(args) => topic::run(&args),
+        Command::Queue(args) => queue::run(&args),
         Command::Produce(args) => produce::run(&args),
         Command::Consume(args) => consume::run(&args),
         Command::Log(args) => log::run(&args),
@@ -89,6 +93,9 @@ mod tests {
             "pelton log dump d --topic t --partition 3 --offsets 5..10 --segments --records",
             "pelton log dump d --offsets 5.. --json",
             "pelton log verify d -q",
+            "pelton queue create q --dead-letter d --max-messages 5 --overflow reject",
+            "pelton queue consume q -c 3 --prefetch 0 --priority -2",
+            "pelton queue redrive d --rate 100",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

@@ -264,6 +264,19 @@ impl<T: Transport> Connection<T> {
         })?
     }
 
+    /// The broker's endpoints.
+    ///
+    /// # Errors
+    /// The connection is lost or times out.
+    pub fn endpoints(&mut self) -> Result<Vec<Endpoint>, ClientError> {
+        // To name none would ask about all topics.
+        let id = self.session.metadata(&[SOME_TOPIC])?;
+        self.answer(id, "answer to metadata", |event| match event {
+            Event::Metadata(_, reply) => Some(own_endpoints(reply)),
+            _ => None,
+        })
+    }
+
     /// One topic by name.
     ///
     /// # Errors
@@ -382,12 +395,19 @@ fn own_metadata(reply: &metadata::Reply<'_>) -> Result<Metadata, ClientError> {
             partitions: topic.partitions.to_vec(),
         });
     }
+    Ok(Metadata { endpoints: own_endpoints(reply), topics })
+}
+
+/// Whether there is such a topic does not matter: see [`Connection::endpoints`].
+const SOME_TOPIC: &str = "...";
+
+fn own_endpoints(reply: &metadata::Reply<'_>) -> Vec<Endpoint> {
     let own = |endpoint: metadata::Endpoint<'_>| Endpoint {
         shard: endpoint.shard,
         host: endpoint.host.to_owned(),
         port: endpoint.port,
     };
-    Ok(Metadata { endpoints: reply.endpoints().map(own).collect(), topics })
+    reply.endpoints().map(own).collect()
 }
 
 pub(crate) fn refused(refusal: &crate::session::Refusal<'_>) -> ClientError {

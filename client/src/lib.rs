@@ -13,6 +13,7 @@ pub mod limits;
 pub mod network;
 pub mod partitioner;
 pub mod producer;
+pub mod queue;
 mod router;
 pub mod session;
 pub mod transport;
@@ -24,6 +25,8 @@ pub use consumer::{Consumer, ConsumerEvent, ConsumerOptions, ConsumerRecord, Out
 pub use consumer::{PartitionPosition, Position};
 pub use error::ClientError;
 pub use producer::{Delivery, Outcome, Producer, ProducerOptions, Record, Totals};
+pub use queue::{PublisherOptions, QueuePublisher};
+pub use queue::{PullOptions, PushOptions, QueueConsumer, QueueDelivery};
 pub use wire::topic::Settings as TopicSettings;
 pub use wire::{Acks, ErrorCode, TopicId};
 

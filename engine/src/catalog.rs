@@ -7,11 +7,14 @@
 //!  kind 2: it is deleted
 //!  kind 3: a topic: settings, name
 //!  kind 4: its settings from now on
+//!  kind 5: a queue: settings, number of its store u32, name
+//!  kind 6: the queue is deleted
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
 
 use wire::TopicId;
+use wire::queue::{self, QueueId};
 use wire::topic::Settings;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -63,6 +66,29 @@ pub enum Change {
         /// Its id.
         id: TopicId,
     },
+    /// A queue comes to be.
+    CreateQueue {
+        /// Its id.
+        id: QueueId,
+        /// What it is.
+        entry: QueueEntry,
+    },
+    /// A queue is gone.
+    DeleteQueue {
+        /// Its id.
+        id: QueueId,
+    },
+}
+
+/// A queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueEntry {
+    /// Its name.
+    pub name: String,
+    /// What it is like.
+    pub settings: queue::Settings,
+    /// Number of the store that has its messages, for ever.
+    pub store: u32,
 }
 
 impl Change {
@@ -83,6 +109,17 @@ impl Change {
             }
             Change::Delete { id } => {
                 out.push(2);
+                out.extend_from_slice(id);
+            }
+            Change::CreateQueue { id, entry } => {
+                out.push(5);
+                out.extend_from_slice(id);
+                out.extend_from_slice(entry.settings.as_bytes());
+                out.extend_from_slice(&entry.store.to_le_bytes());
+                out.extend_from_slice(entry.name.as_bytes());
+            }
+            Change::DeleteQueue { id } => {
+                out.push(6);
                 out.extend_from_slice(id);
             }
         }
@@ -108,6 +145,14 @@ impl Change {
             }
             4 => Change::Alter { id: *id, settings: Settings::read_from_bytes(body).ok()? },
             2 if body.is_empty() => Change::Delete { id: *id },
+            5 => {
+                let (settings, rest) = queue::Settings::read_from_prefix(body).ok()?;
+                let (store, name) = rest.split_first_chunk::<4>()?;
+                let store = u32::from_le_bytes(*store);
+                let entry = QueueEntry { name: owned(name)?, settings, store };
+                Change::CreateQueue { id: *id, entry }
+            }
+            6 if body.is_empty() => Change::DeleteQueue { id: *id },
             _ => return None,
         };
         Some((change, rest))
@@ -153,6 +198,10 @@ pub struct Catalog {
     pub pending: VecDeque<PendingChange>,
     /// Number of partitions.
     pub partitions: usize,
+    /// Queues by id.
+    pub queues: BTreeMap<QueueId, QueueEntry>,
+    /// Their ids by name; names of queues being created are in it already.
+    pub queue_names: BTreeMap<String, QueueId>,
 }
 
 impl Catalog {
@@ -205,6 +254,13 @@ mod tests {
         let mut settings = settings;
         settings.retention_ms = 7.into();
         let alter = Change::Alter { id: [1; 16], settings };
+        let entry = QueueEntry { name: "q".to_owned(), settings: queue::Settings::new(), store: 3 };
+        let queue = Change::CreateQueue { id: [2; 16], entry };
+        let gone = Change::DeleteQueue { id: [2; 16] };
+        let queues = [queue.encode(), gone.encode()].concat();
+        let (first, rest) = Change::decode(&queues).expect("whole");
+        let (second, rest) = Change::decode(rest).expect("whole");
+        assert_eq!((first, second, rest.len()), (queue, gone, 0));
         let bytes = [create.encode(), alter.encode(), delete.encode()].concat();
         let (first, rest) = Change::decode(&bytes).expect("whole");
         let (second, rest) = Change::decode(rest).expect("whole");

@@ -96,6 +96,20 @@ counters! {
     fetch_file_bytes,
     /// Reads of searches by time.
     search_disk_reads,
+    /// Messages taken into queues.
+    queue_messages_published,
+    /// Messages delivered out of queues, each time.
+    queue_messages_delivered,
+    /// Messages settled.
+    queue_messages_settled,
+    /// Messages appended again so that space behind them is freed.
+    queue_messages_moved,
+    /// Messages that could not be read.
+    queue_messages_unreadable,
+    /// Disk reads for messages of queues.
+    queue_disk_reads,
+    /// Checkpoints of queue stores.
+    queue_checkpoints,
     /// Bytes read from the disk for fetches.
     disk_read_bytes,
     /// Runs dropped from memory to make room.

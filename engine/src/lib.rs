@@ -14,6 +14,7 @@ pub mod log;
 pub mod placement;
 pub mod pool;
 pub mod port;
+pub mod queue;
 pub mod request;
 pub mod settings;
 pub mod shard;

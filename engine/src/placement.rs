@@ -16,6 +16,16 @@ pub fn owner(topic: &TopicId, partition: u32, shards: u16) -> u16 {
     u16::try_from(shard).expect("below the number of shards")
 }
 
+/// The shard, of `shards`, that owns a queue store.
+pub fn store_owner(store: u32, shards: u16) -> u16 {
+    u16::try_from(store % u32::from(shards)).expect("below the number of shards")
+}
+
+/// The store of a new queue, of as many as there are shards: it stays its own for ever.
+pub fn store_of(queue: &wire::queue::QueueId, shards: u16) -> u32 {
+    u32::from(owner(queue, 0, shards))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

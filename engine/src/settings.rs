@@ -72,6 +72,14 @@ pub struct Settings {
     pub topics_max: usize,
     /// Partitions of all topics together.
     pub partitions_max: usize,
+    /// Queues.
+    pub queues_max: usize,
+    /// Consumers of one queue.
+    pub queue_consumers_max: usize,
+    /// Bytes that a queue store takes between two checkpoints.
+    pub queue_checkpoint_bytes: u64,
+    /// Memory for messages that are about to be delivered, of all queues together.
+    pub queue_windows_bytes_max: usize,
     /// How long records that nobody waits for may gather before they are committed.
     pub lazy_commit_ns: u64,
     /// Idle time after which an empty frame publishes the durable watermark.
@@ -158,6 +166,10 @@ impl Settings {
             reads_in_flight_max: 16,
             topics_max: 10_000,
             partitions_max: 20_000,
+            queues_max: 20_000,
+            queue_consumers_max: 1000,
+            queue_checkpoint_bytes: 64 * 1024 * 1024,
+            queue_windows_bytes_max: 16 * MIB,
             lazy_commit_ns: 1_000_000,
             seal_idle_ns: 100_000_000,
             stall_ns: 1_000_000_000,
@@ -198,6 +210,10 @@ impl Settings {
             reads_in_flight_max: 3,
             topics_max: 16,
             partitions_max: 64,
+            queues_max: 16,
+            queue_consumers_max: 8,
+            queue_checkpoint_bytes: 96 * 1024,
+            queue_windows_bytes_max: 64 * 1024,
             retention_check_ns: 3_000_000_000,
             ..Settings::production()
         }

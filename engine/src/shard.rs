@@ -14,6 +14,7 @@ use crate::log::slab::Slab;
 use crate::log::store::{Store, StoreTag};
 use crate::pool::Pool;
 use crate::port::{ConnId, Done, Fault, Level, Notice, Now, OpBatch, RecvBuf, Tag, Time};
+use crate::queue::queues::Queues;
 use crate::request::{DeletionWait, Fetch, FetchLists, Produce, Searches};
 use wire::produce::ReplyEntry;
 
@@ -38,6 +39,7 @@ pub struct Shard {
     pub(crate) catalog_stream: Option<PartitionId>,
     pub(crate) conns: Conns,
     pub(crate) forward: Forward,
+    pub(crate) queues: Queues,
     pub(crate) produces: Slab<Produce>,
     pub(crate) free_entries: Vec<Vec<ReplyEntry>>,
     pub(crate) searches: Searches,
@@ -89,6 +91,7 @@ impl Shard {
             catalog_stream,
             conns: Conns::default(),
             forward: Forward::default(),
+            queues: Queues::default(),
             produces: Slab::default(),
             free_entries: Vec::new(),
             searches: Searches::default(),
@@ -128,6 +131,8 @@ impl Shard {
     pub fn handle(&mut self, now: Now, done: Done) {
         self.store.counters.dones += 1;
         let time = now.time;
+        self.queues.now = time;
+        self.queues.wall_ms = now.wall_ns / 1_000_000;
         match done {
             Done::Accepted { conn } => self.accepted(time, conn),
             Done::Linked { conn, shard, end } => self.linked(time, conn, shard, end),
@@ -144,6 +149,7 @@ impl Shard {
                 StoreTag::Read(slot) => self.read_done(slot, result),
                 StoreTag::Search(slot) => self.search_read_done(slot, &buf, result),
                 StoreTag::Proof(slot) => self.store.was_read_back(&mut self.pool, slot, result),
+                StoreTag::Queue(slot) => self.queue_read_done(slot, &buf, result),
                 other => unreachable!("a read was never tagged {other:?}"),
             },
             Done::Flushed { tag, result } => match self.device_did(time, tag) {
@@ -194,6 +200,7 @@ impl Shard {
         self.answer_advanced(now.time);
         self.serve_fetches(now.time, batch);
         self.serve_searches(batch);
+        self.serve_queues(now, batch);
         self.relieve_memory(now.time);
         self.serve_connections(now.time, batch);
         self.commit(now, batch);
@@ -253,6 +260,7 @@ impl Shard {
             self.stopping,
             self.relief,
             self.store.streams.sweep_at,
+            self.queues.deadline(),
             (!self.store.streams.woken.is_empty()).then_some(Time::default()),
         ];
         store.into_iter().flatten().chain(timer).min()
@@ -272,7 +280,8 @@ impl Shard {
 
     /// Whether a stop was asked for and all is finished.
     pub fn is_stopped(&self) -> bool {
-        self.stopping.is_some() && self.is_quiet() && self.conns.is_empty()
+        let is_over = self.is_quiet() && self.conns.is_empty() && self.has_said_goodbye();
+        self.stopping.is_some() && is_over
     }
 
     fn is_quiet(&self) -> bool {
@@ -352,6 +361,8 @@ impl Shard {
                 }
                 if Some(id) == self.catalog_stream {
                     self.apply_changes();
+                } else if self.queues.streams.contains_key(&id) {
+                    self.queue_store_advanced(id);
                 } else {
                     self.answer_waiters(id, now, submitted);
                     self.wake_fetches(id);
@@ -407,6 +418,7 @@ impl Shard {
         for id in ids {
             self.fail_waiters(id, 0, code);
         }
+        self.fail_queues(code);
         let pending = std::mem::take(&mut self.catalog.pending);
         for change in pending {
             if self.conns.live(change.conn).is_some() {
@@ -452,6 +464,7 @@ impl Shard {
         }
         self.stopping = Some(now.plus_ns(self.store.settings.stop_grace_ns));
         self.wake_all_fetches();
+        self.wake_all_pulls();
         let ids: Vec<ConnId> = self.conns.ids().collect();
         for id in ids {
             if let Some(conn) = self.conns.get(id) {

@@ -12,6 +12,7 @@ pub mod images;
 pub mod inspection;
 pub mod model;
 pub mod program;
+pub mod queue_life;
 pub mod raw;
 pub mod sim_client;
 pub mod workload;

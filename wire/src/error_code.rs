@@ -89,6 +89,24 @@ codes! {
     /// The partition's newest records are damaged, and nobody knows how many there were: it is not
     /// written to until `pelton log repair` has settled its end.
     EndUnknown = 19, "end_unknown", kafka 56, amqp 541, sqs "InternalFailure";
+    /// No queue has this id or name.
+    UnknownQueue = 20, "unknown_queue", kafka 3, amqp 404, sqs "QueueDoesNotExist";
+    /// A queue of this name exists, and is not like that.
+    QueueMismatch = 21, "queue_mismatch", kafka 36, amqp 406, sqs "QueueNameExists";
+    /// No message of this sequence number waits to be settled.
+    UnknownDelivery = 22, "unknown_delivery", kafka 121, amqp 406, sqs "ReceiptHandleIsInvalid";
+    /// The message is not leased to whoever settles it any more.
+    LeaseEnded = 23, "lease_ended", kafka 121, amqp 406, sqs "MessageNotInflight";
+    /// The queue has consumers, or is where another's dead letters go.
+    QueueInUse = 24, "queue_in_use", kafka 68, amqp 406, sqs "UnsupportedOperation";
+    /// The queue has messages.
+    QueueNotEmpty = 25, "queue_not_empty", kafka 68, amqp 406, sqs "UnsupportedOperation";
+    /// The queue belongs to another connection alone.
+    QueueLocked = 26, "queue_locked", kafka 29, amqp 405, sqs "AccessDenied";
+    /// No such consumer on this connection.
+    UnknownConsumer = 27, "unknown_consumer", kafka 25, amqp 404, sqs "InvalidParameterValue";
+    /// The consumer did not settle a message in time.
+    ConsumerTimedOut = 28, "consumer_timed_out", kafka 25, amqp 406, sqs "MessageNotInflight";
     /// A shared limit has no room now: wait and send it again.
     Overloaded = 0x8001, "overloaded", kafka 7, amqp 506, sqs "RequestThrottled";
     /// The device refused a write; the record may or may not be there.
@@ -101,6 +119,8 @@ codes! {
     ShuttingDown = 0x8005, "shutting_down", kafka 8, amqp 320, sqs "ServiceUnavailable";
     /// The device is full: producing is refused, reading and deleting go on.
     StorageFull = 0x8006, "storage_full", kafka 56, amqp 506, sqs "OverLimit";
+    /// The queue has as many messages or bytes as it may.
+    QueueFull = 0x8007, "queue_full", kafka 89, amqp 506, sqs "OverLimit";
 }
 
 impl ErrorCode {

@@ -28,18 +28,32 @@ pub enum Kind {
     AlterTopic = 11,
     /// Deletes the oldest records of partitions.
     DeleteRecords = 12,
-    /// Reserved: creates a queue.
+    /// Creates a queue, or finds it as it is.
     QueueCreate = 32,
-    /// Reserved: deletes a queue.
+    /// Deletes a queue.
     QueueDelete = 33,
-    /// Reserved: describes a queue.
+    /// Describes a queue and counts what is in it.
     QueueDescribe = 34,
-    /// Reserved: publishes messages.
+    /// Publishes messages.
     QueuePublish = 35,
-    /// Reserved: subscribes to a queue (push) or polls it (pull).
+    /// Subscribes to a queue: messages are pushed.
     QueueConsume = 36,
-    /// Reserved: acknowledges, rejects, releases or extends.
+    /// Accepts, releases, rejects messages, or extends their leases.
     QueueSettle = 37,
+    /// Never asked: brings messages to a consumer.
+    QueueDeliver = 38,
+    /// Ends a consumer.
+    QueueCancel = 39,
+    /// Takes messages once, with long polling.
+    QueuePull = 40,
+    /// Shows messages without taking them.
+    QueuePeek = 41,
+    /// Removes every message that is ready.
+    QueuePurge = 42,
+    /// Names every queue.
+    QueueList = 43,
+    /// Sends dead letters back.
+    QueueRedrive = 44,
 }
 
 /// One row of the table that hello sends: the versions of a kind that the broker speaks.
@@ -54,7 +68,7 @@ pub struct KindRange {
 }
 
 /// Every kind that is served, with its versions. Reserved kinds are not in it.
-pub const SERVED: [KindRange; 12] = [
+pub const SERVED: [KindRange; 24] = [
     served(Kind::Hello),
     served(Kind::Ping),
     served(Kind::Metadata),
@@ -67,6 +81,18 @@ pub const SERVED: [KindRange; 12] = [
     served(Kind::Stats),
     served(Kind::AlterTopic),
     served(Kind::DeleteRecords),
+    served(Kind::QueueCreate),
+    served(Kind::QueueDelete),
+    served(Kind::QueueDescribe),
+    served(Kind::QueuePublish),
+    served(Kind::QueueConsume),
+    served(Kind::QueueSettle),
+    served(Kind::QueueCancel),
+    served(Kind::QueuePull),
+    served(Kind::QueuePeek),
+    served(Kind::QueuePurge),
+    served(Kind::QueueList),
+    served(Kind::QueueRedrive),
 ];
 
 const fn served(kind: Kind) -> KindRange {
@@ -75,7 +101,7 @@ const fn served(kind: Kind) -> KindRange {
 
 impl Kind {
     /// Every kind that has a number, served or reserved.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 25] = [
         Kind::Hello,
         Kind::Ping,
         Kind::Metadata,
@@ -94,6 +120,13 @@ impl Kind {
         Kind::QueuePublish,
         Kind::QueueConsume,
         Kind::QueueSettle,
+        Kind::QueueDeliver,
+        Kind::QueueCancel,
+        Kind::QueuePull,
+        Kind::QueuePeek,
+        Kind::QueuePurge,
+        Kind::QueueList,
+        Kind::QueueRedrive,
     ];
 
     /// The kind with this number, served or reserved.

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
+pub mod queue;
 mod reader;
 mod rows;
 pub mod stats;

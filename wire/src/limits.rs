@@ -27,5 +27,11 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 pub const CLIENT_NAME_BYTES_MAX: usize = 255;
 /// Longest detail sentence of an error reply.
 pub const ERROR_DETAIL_BYTES_MAX: usize = 512;
+/// Longest message of a queue: properties and body.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Most messages in one publish.
+pub const PUBLISH_MESSAGES_MAX: u32 = 65_536;
+/// Most rows in one settle.
+pub const SETTLE_ROWS_MAX: usize = 1024;
 
 const _: () = assert!(CONTROL_BYTES_MAX > REQUEST_PARTITIONS_MAX * 56 + 64);

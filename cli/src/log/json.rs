@@ -143,5 +143,17 @@ fn change(at: &At<'_>, offset: u64, change: &Change) -> Value {
         Change::Delete { id } => {
             with(at, "change", json!({ "offset": offset, "change": "delete", "id": hex(id) }))
         }
+        Change::CreateQueue { id, entry } => with(
+            at,
+            "change",
+            json!({
+                "offset": offset, "change": "create_queue", "name": entry.name, "id": hex(id),
+                "store": entry.store,
+            }),
+        ),
+        Change::DeleteQueue { id } => {
+            let change = "delete_queue";
+            with(at, "change", json!({ "offset": offset, "change": change, "id": hex(id) }))
+        }
     }
 }

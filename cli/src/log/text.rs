@@ -123,5 +123,15 @@ fn change(offset: u64, change: &Change) -> String {
         ),
         Change::Alter { id, .. } => format!("{:14}  change {offset:>6}  alter id {}", "", hex(id)),
         Change::Delete { id } => format!("{:14}  change {offset:>6}  delete id {}", "", hex(id)),
+        Change::CreateQueue { id, entry } => format!(
+            "{:14}  change {offset:>6}  create queue {}  id {}  store {}",
+            "",
+            entry.name,
+            hex(id),
+            entry.store,
+        ),
+        Change::DeleteQueue { id } => {
+            format!("{:14}  change {offset:>6}  delete queue id {}", "", hex(id))
+        }
     }
 }

@@ -3,7 +3,7 @@
 use wire::{ErrorCode, Kind, TopicId, delete_records, fetch, hello};
 use wire::{list_offsets, metadata, produce, stats, topic};
 
-use super::RequestId;
+use super::{QueueEvent, RequestId};
 use crate::limits::REQUESTS_IN_FLIGHT_MAX;
 
 /// Who the broker is and what it allows, as hello said.
@@ -65,6 +65,8 @@ pub enum Event<'a> {
     TopicAltered(RequestId, &'a topic::Settings),
     /// Answers delete records. Each partition has an error code of its own.
     RecordsDeleted(RequestId, &'a [delete_records::ReplyEntry]),
+    /// Answers a request about a queue, or brings messages to a consumer.
+    Queue(RequestId, QueueEvent<'a>),
     /// The broker refused the request as a whole.
     Refused(RequestId, Refusal<'a>),
 }
@@ -85,6 +87,7 @@ impl Event<'_> {
             | Event::Stats(id, _)
             | Event::TopicAltered(id, _)
             | Event::RecordsDeleted(id, _)
+            | Event::Queue(id, _)
             | Event::Refused(id, _) => Some(*id),
         }
     }

@@ -3,7 +3,7 @@
 use wire::Kind;
 
 /// Names a request in flight. Its number goes over the wire as the correlation id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct RequestId(u64);
 
 impl RequestId {
@@ -11,6 +11,11 @@ impl RequestId {
     /// into whatever the caller keeps per request.
     pub fn slot(self) -> usize {
         usize::try_from(self.0 & u64::from(u32::MAX)).expect("32 bits fit usize")
+    }
+
+    /// The request with this correlation id.
+    pub(super) const fn of(number: u64) -> RequestId {
+        RequestId(number)
     }
 
     /// The correlation id.

@@ -24,10 +24,13 @@ mod event;
 mod incoming;
 mod inflight;
 mod outgoing;
+mod queue;
 mod request;
 #[cfg(test)]
 mod scripted_tests;
 mod violation;
+
+use std::collections::BTreeSet;
 
 use wire::frame::{Envelope, ErrorReply, FLAG_ERROR, FLAG_REPLY};
 use wire::limits::FRAME_VERSION;
@@ -37,6 +40,7 @@ use wire::{list_offsets, metadata, produce, stats, topic};
 pub use event::{Event, Limits, Refusal};
 pub use inflight::RequestId;
 pub use outgoing::BatchWrite;
+pub use queue::QueueEvent;
 pub use request::{ProduceOptions, SendError, ServerTiming};
 pub use violation::Violation;
 
@@ -52,6 +56,8 @@ pub struct Session {
     inflight: Inflight,
     limits: Option<Limits>,
     broken: Option<Violation>,
+    /// Requests whose deliveries may come at any time.
+    subscriptions: BTreeSet<u64>,
 }
 
 impl Session {
@@ -64,6 +70,7 @@ impl Session {
             inflight: Inflight::new(),
             limits: None,
             broken: None,
+            subscriptions: BTreeSet::new(),
         };
         let end = client.floor_char_boundary(wire::limits::CLIENT_NAME_BYTES_MAX);
         let hello = hello::Request {
@@ -181,6 +188,9 @@ impl Session {
         }
         let correlation_id = header.correlation_id.get();
         let is_error = header.flags & FLAG_ERROR != 0;
+        if self.is_pushed(&header) {
+            return Ok(Some((RequestId::of(correlation_id), Kind::QueueDeliver, header)));
+        }
         match self.inflight.remove(correlation_id) {
             Some((id, kind)) if is_error || kind.number() == kind_number => {
                 Ok(Some((id, kind, header)))
@@ -193,6 +203,20 @@ impl Session {
                 Err(Violation::Refused { code: error.code, detail })
             }
             _ => Err(Violation::Unasked { kind: kind_number, correlation_id }),
+        }
+    }
+
+    /// Whether a frame is a delivery of a consumer of this session, or tells of its end.
+    fn is_pushed(&mut self, header: &FrameHeader) -> bool {
+        let (kind, correlation_id) = (header.kind.get(), header.correlation_id.get());
+        let is_error = header.flags & FLAG_ERROR != 0;
+        let delivers = kind == Kind::QueueDeliver.number() && !is_error;
+        // A cancel that is refused is in flight; what tells of an end is not.
+        let ends = kind == Kind::QueueCancel.number() && is_error;
+        if ends {
+            self.subscriptions.remove(&correlation_id)
+        } else {
+            delivers && self.subscriptions.contains(&correlation_id)
         }
     }
 }
@@ -225,11 +249,6 @@ fn decode(
         Kind::Stats => Event::Stats(id, stats::Reply::decode(body)?),
         Kind::AlterTopic => Event::TopicAltered(id, topic::Settings::decode(body)?),
         Kind::DeleteRecords => Event::RecordsDeleted(id, delete_records::decode_reply(body)?),
-        Kind::QueueCreate
-        | Kind::QueueDelete
-        | Kind::QueueDescribe
-        | Kind::QueuePublish
-        | Kind::QueueConsume
-        | Kind::QueueSettle => return Err(Malformed("this session never asks about queues")),
+        _ => return queue::decode(id, kind, body),
     })
 }

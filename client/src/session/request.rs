@@ -262,7 +262,7 @@ impl Session {
         Ok(id)
     }
 
-    fn request(
+    pub(super) fn request(
         &mut self,
         kind: Kind,
         body: impl FnOnce(&mut Vec<u8>),
@@ -276,7 +276,7 @@ impl Session {
         Ok(self.inflight.insert(kind, frame_bytes))
     }
 
-    fn check(&self, frame_bytes: usize) -> Result<(), SendError> {
+    pub(super) fn check(&self, frame_bytes: usize) -> Result<(), SendError> {
         if let Some(violation) = &self.broken {
             return Err(SendError::Broken(violation.clone()));
         }
@@ -296,7 +296,7 @@ fn entry((topic_id, partition, batch): &(TopicId, u32, Vec<u8>)) -> produce::Req
     }
 }
 
-fn valid_name(name: &str) -> Result<(), SendError> {
+pub(super) fn valid_name(name: &str) -> Result<(), SendError> {
     topic::invalid_name(name).map_or(Ok(()), |reason| Err(SendError::Invalid(reason)))
 }
 

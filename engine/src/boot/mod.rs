@@ -6,13 +6,15 @@
 //! 2. The catalog's segments say which topics there are.
 //! 3. The journals are walked to their ends; catalog entries are applied.
 //! 4. Every partition's newest segment is walked to its end.
-//! 5. What the journals hold beyond those ends is written to new segments.
-//! 6. The superblock records that the journals are drained.
+//! 5. The queue stores' records say what has become of queues' messages, as far as those ends.
+//! 6. What the journals hold beyond those ends is written to new segments.
+//! 7. The superblock records that the journals are drained.
 //!
 //! What bad bytes mean says one table: [`truth`].
 
 mod journal;
 mod quarantine;
+mod queues;
 mod replay;
 pub(crate) mod ring;
 pub(crate) mod scanner;
@@ -74,6 +76,12 @@ pub struct BootReport {
     pub damaged: Vec<DamagedRange>,
     /// Damage that cost no record: file, position, what is known.
     pub harmless: Vec<(FilePath, u64, &'static str)>,
+    /// Queues.
+    pub queues: usize,
+    /// Messages in them.
+    pub queue_messages: u64,
+    /// Segments of queue stores with damage: what it held of messages is not known.
+    pub queue_damage: Vec<FilePath>,
 }
 
 impl std::fmt::Display for BootReport {
@@ -90,6 +98,12 @@ impl std::fmt::Display for BootReport {
             self.journal_frames,
             self.records_replayed
         )?;
+        if self.queues > 0 {
+            write!(f, ", {} queues with {} messages", self.queues, self.queue_messages)?;
+        }
+        for path in &self.queue_damage {
+            write!(f, ", {path} is DAMAGED: queues may lack messages, or have some again")?;
+        }
         if self.is_journal_torn {
             f.write_str(", the journal's torn tail was ended")?;
         }
@@ -169,6 +183,8 @@ struct Boot<'a, D: Disk> {
     /// What the journals hold, once somebody wanted to know.
     journals: journal::Journals,
     held: Option<journal::Held>,
+    /// Queue stores by number.
+    queue_stores: BTreeMap<u32, queues::FoundStore>,
     superblock: Superblock,
     /// Shards of the start before.
     shards_before: u16,
@@ -222,6 +238,7 @@ pub fn boot_within(
         kept_lost: BTreeMap::new(),
         held: None,
         journals: journal::Journals::default(),
+        queue_stores: BTreeMap::new(),
         superblock,
         shards_before,
         report,
@@ -229,9 +246,12 @@ pub fn boot_within(
     };
     boot.recover_catalog_segments()?;
     boot.journals = boot.walk_journals()?;
+    boot.open_queue_stores()?;
     boot.open_topics()?;
+    boot.recover_queues()?;
     let journals = std::mem::take(&mut boot.journals);
     boot.replay(&journals)?;
+    boot.finish_queues();
     boot.settle_ends(&journals)?;
     boot.write_lost()?;
     boot.keep_aside(&journals)?;
@@ -393,6 +413,8 @@ impl<D: Disk> Boot<'_, D> {
                     self.catalog.names.remove(&topic.name);
                 }
             }
+            Change::CreateQueue { id, entry } => self.apply_queue(id, entry),
+            Change::DeleteQueue { id } => self.apply_queue_gone(&id),
         }
     }
 
@@ -424,7 +446,7 @@ impl<D: Disk> Boot<'_, D> {
                 FilePath::Segment { topic, .. }
                 | FilePath::Start { topic, .. }
                 | FilePath::Lost { topic, .. }
-                    if *topic != Store::CATALOG_TOPIC
+                    if ![Store::CATALOG_TOPIC, Store::QUEUE_TOPIC].contains(topic)
                         && !self.catalog.topics.contains_key(topic) =>
                 {
                     Some(file.path.clone())

@@ -1,4 +1,4 @@
-//! Step 5: records that are in a journal only are written to new segments.
+//! Step 6: records that are in a journal only are written to new segments.
 
 use super::journal::{Entry, Journals};
 use super::quarantine::At;
@@ -87,8 +87,13 @@ impl<D: Disk> Boot<'_, D> {
             let again = self.store.append_raw(&mut self.pool, now, id, data, facts);
             again.map_err(|_| BootError::Memory)?;
         }
-        if kind == EntryKind::RecordBatch {
-            self.report.records_replayed += u64::from(entry.count);
+        match kind {
+            EntryKind::RecordBatch => self.report.records_replayed += u64::from(entry.count),
+            EntryKind::QueueRecord => {
+                let number = self.store.partition(id).number;
+                self.replay_queue_records(number, entry.base, data);
+            }
+            _ => {}
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The last step: what recovery found becomes shards, each with memory, a journal and the
 //! partitions that placement gives it.
 
+use super::queues::FoundStore;
 use super::{Boot, BootError, new_store, public_seed};
 use crate::catalog::{Catalog, Owner, Topic};
 use crate::layout::FilePath;
@@ -9,9 +10,10 @@ use crate::log::partition::{Partition, PartitionId};
 use crate::log::recycle::Spares;
 use crate::log::slab::Slab;
 use crate::log::store::Store;
-use crate::placement::{CATALOG_SHARD, owner};
+use crate::placement::{CATALOG_SHARD, owner, store_owner};
 use crate::pool::{Arenas, Pool};
 use crate::port::{Disk, FileSlot, Op, OpBatch, Open};
+use crate::queue::queues::{QueueStore, Queues};
 use crate::settings::Settings;
 use crate::shard::Shard;
 
@@ -21,6 +23,7 @@ struct Part {
     store: Store,
     catalog: Catalog,
     catalog_stream: Option<PartitionId>,
+    queues: Queues,
 }
 
 impl<D: Disk> Boot<'_, D> {
@@ -32,7 +35,7 @@ impl<D: Disk> Boot<'_, D> {
         seed: u128,
     ) -> Result<Vec<Shard>, BootError> {
         let spares = self.spares()?;
-        let Boot { store, catalog, superblock, mut pool, .. } = self;
+        let Boot { store, catalog, superblock, mut pool, queue_stores, .. } = self;
         let mut partitions = store.partitions;
         // All of it is stored: memory begins empty. The first shard goes on with recovery's.
         let ids: Vec<u32> = partitions.iter().map(|(id, _)| id).collect();
@@ -53,6 +56,7 @@ impl<D: Disk> Boot<'_, D> {
                 store,
                 catalog: Catalog::default(),
                 catalog_stream: None,
+                queues: Queues::default(),
             });
         }
         let stream = partitions.remove(0).expect("recovery made it");
@@ -61,14 +65,22 @@ impl<D: Disk> Boot<'_, D> {
         for (id, topic) in catalog.topics {
             deal(&mut parts, &mut partitions, id, &topic);
         }
+        for part in &mut parts {
+            part.catalog.queues.clone_from(&catalog.queues);
+            part.catalog.queue_names.clone_from(&catalog.queue_names);
+        }
+        for (number, found) in queue_stores {
+            deal_store(&mut parts, &mut partitions, number, found);
+        }
         assert!(partitions.is_empty(), "every partition belongs to a topic");
         let drained = superblock.drained_lsn.get();
         let mut shards = Vec::new();
         for (number, mut part) in (0u128..).zip(parts) {
             fill_journal(&mut part, file_sequence, drained)?;
-            let Part { pool, store, catalog, catalog_stream } = part;
+            let Part { pool, store, catalog, catalog_stream, queues } = part;
             let seed = public_seed(seed) ^ number;
             let mut shard = Shard::new(pool, store, catalog, catalog_stream, seed);
+            shard.queues = queues;
             shard.open_journal();
             shards.push(shard);
         }
@@ -117,6 +129,28 @@ fn deal(parts: &mut [Part], partitions: &mut Slab<Partition>, id: wire::TopicId,
         part.catalog.partitions += partitions.len();
         let topic = Topic { name: topic.name.clone(), settings: topic.settings, partitions };
         part.catalog.topics.insert(id, topic);
+    }
+}
+
+/// Gives a queue store to its owner, with its queues.
+fn deal_store(
+    parts: &mut [Part],
+    partitions: &mut Slab<Partition>,
+    number: u32,
+    found: FoundStore,
+) {
+    let shards = u16::try_from(parts.len()).expect("made from a u16");
+    let part = &mut parts[usize::from(store_owner(number, shards))];
+    let stream = partitions.remove(found.stream.0).expect("recovery made it");
+    let stream = part.store.add_partition(stream);
+    let mut store = QueueStore::new(stream);
+    store.taken = found.recovery.taken;
+    store.checkpoint_at = found.recovery.checkpoint_at;
+    part.queues.stores.insert(number, store);
+    part.queues.streams.insert(stream, number);
+    for queue in found.recovery.queues.into_values() {
+        let slot = part.queues.insert(queue);
+        part.queues.touch(slot);
     }
 }
 

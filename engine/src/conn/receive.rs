@@ -198,7 +198,8 @@ impl Shard {
 
     /// Whether a produce must wait because too much is unstored; pauses the connection then.
     fn must_wait(&mut self, id: ConnId, header: &FrameHeader) -> bool {
-        let produce = header.kind.get() == wire::Kind::Produce.number();
+        let appends = [wire::Kind::Produce, wire::Kind::QueuePublish].map(wire::Kind::number);
+        let produce = appends.contains(&header.kind.get());
         let is_asking = self.conns.get(id).is_some_and(|c| c.link == Some(LinkEnd::Asking));
         if !produce || is_asking {
             return false;

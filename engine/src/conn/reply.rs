@@ -256,7 +256,11 @@ impl Shard {
         if conn.pause == crate::conn::Pause::Credit {
             self.resume.push(id);
         }
+        let serial = conn.serial;
         self.touch(id);
+        if room {
+            self.unblock_consumers((id, serial));
+        }
     }
 
     fn end_if_idle(&mut self, id: ConnId) {
@@ -311,6 +315,7 @@ impl Shard {
         self.store.counters.connections_closed += 1;
         self.drop_fetches((id, conn.serial));
         self.drop_spreads((id, conn.serial));
+        self.drop_queue_conn((id, conn.serial));
     }
 
     /// When memory is short, the connections that have not taken a byte for too long are closed:

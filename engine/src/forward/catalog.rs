@@ -40,6 +40,9 @@ impl Shard {
             self.catalog.names.insert(name.clone(), *id);
             self.catalog.partitions += crate::units::usize_of(settings.partitions.get());
         }
+        if let Change::CreateQueue { id, entry } = &change {
+            self.catalog.queue_names.insert(entry.name.clone(), *id);
+        }
         self.apply_change(change);
         let flags = FLAG_REPLY;
         let envelope = Envelope { flags, kind: KIND_APPLY, kind_version: 1, correlation_id };

@@ -32,6 +32,8 @@ use crate::units::usize_of;
 pub const KIND_APPLY: u16 = 0xff01;
 /// Kind of a frame that asks for a waiting fetch to be answered now. It has no reply of its own.
 pub const KIND_HURRY: u16 = 0xff02;
+/// Kind of a frame that asks the catalog's shard to delete a queue, by its id.
+pub const KIND_DROP_QUEUE: u16 = 0xff03;
 
 /// What another shard was asked for.
 #[derive(Debug)]
@@ -65,6 +67,17 @@ pub enum Call {
     Relay(Request),
     /// To apply a change of the catalog: slot of its [`Announcement`].
     Apply(u32),
+    /// Messages of a queue, which may take long: the answer is handed to who asked.
+    Pull(Request),
+    /// Something of which only the doing matters.
+    Nothing,
+}
+
+impl Call {
+    /// Whether its answer is near: worth spinning for.
+    const fn is_eager(&self) -> bool {
+        !matches!(self, Call::Fetch { .. } | Call::Pull(_))
+    }
 }
 
 /// Links to the other shards, and what was asked over them.
@@ -138,7 +151,7 @@ impl Shard {
     }
 
     /// Asks a shard; the answer comes to [`Shard::answered`] with the call.
-    pub(super) fn call(
+    pub(crate) fn call(
         &mut self,
         shard: u16,
         kind: u16,
@@ -147,7 +160,7 @@ impl Shard {
         parts: &[Part],
         body: impl FnOnce(&mut Vec<u8>),
     ) -> u32 {
-        self.forward.eager_calls += usize::from(!matches!(call, Call::Fetch { .. }));
+        self.forward.eager_calls += usize::from(call.is_eager());
         let slot = self.forward.calls.insert(call);
         let envelope = Envelope { flags, kind, kind_version: 1, correlation_id: u64::from(slot) };
         self.ask(shard, envelope, parts, body);
@@ -173,7 +186,7 @@ impl Shard {
         let header = *FrameHeader::peek(self.pool.view(frame)).expect("frames have a header");
         let answered = u32::try_from(header.correlation_id.get()).expect("a slot of ours");
         let call = self.forward.calls.remove(answered).expect("a call is answered once");
-        self.forward.eager_calls -= usize::from(!matches!(call, Call::Fetch { .. }));
+        self.forward.eager_calls -= usize::from(call.is_eager());
         let body = frame.part(FRAME_HEADER_BYTES, frame.len - FRAME_HEADER_BYTES);
         match call {
             Call::Produce { slot, serial, rows } => {
@@ -191,6 +204,8 @@ impl Shard {
             }
             Call::Relay(request) => self.relay_back(request, &header, body),
             Call::Apply(slot) => self.change_applied(slot),
+            Call::Pull(request) => self.relay_back(request, &header, body),
+            Call::Nothing => {}
         }
     }
 
@@ -199,18 +214,24 @@ impl Shard {
         match header.kind.get() {
             KIND_APPLY => self.apply_announced(id, header.correlation_id.get(), body),
             KIND_HURRY => self.hurry_fetch(now, id, header.correlation_id.get()),
+            KIND_DROP_QUEUE => self.drop_queue_asked(now, id, header.correlation_id.get(), body),
             kind => unreachable!("no shard sends frames of kind {kind}"),
         }
     }
 
     /// Hands a request to another shard as it is.
     pub(crate) fn relay(&mut self, shard: u16, kind: u16, request: Request) {
+        self.relay_as(shard, kind, request, Call::Relay(request));
+    }
+
+    /// The same, as another kind of call.
+    pub(crate) fn relay_as(&mut self, shard: u16, kind: u16, request: Request, call: Call) {
         let body = self.pool.view(request.body).to_vec();
-        let call = Call::Relay(request);
         self.call(shard, kind, 0, call, &[], |out| out.extend_from_slice(&body));
     }
 
     fn relay_back(&mut self, request: Request, header: &FrameHeader, body: Bytes) {
+        self.note_relayed(&request, header, body);
         if self.conns.live(request.conn).is_some() {
             let bytes = self.pool.view(body).to_vec();
             let envelope = Envelope {

@@ -18,13 +18,15 @@ pub enum FrameKind {
     Lost = 4,
 }
 
-/// What an entry holds. Numbers are never reused; 2, 3, 4 and 6 are reserved for queue
-/// messages, queue operations, group offsets and transactions.
+/// What an entry holds. Numbers are never reused; 3, 4 and 6 are reserved for queue operations of
+/// their own, group offsets and transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum EntryKind {
     /// Record batches back to back.
     RecordBatch = 1,
+    /// Records of queues back to back.
+    QueueRecord = 2,
     /// Catalog records back to back.
     Catalog = 5,
     /// No data: the stream's segments are stored up to the base offset.
@@ -40,6 +42,7 @@ impl EntryKind {
     pub const fn from_u16(value: u16) -> Option<EntryKind> {
         match value {
             1 => Some(EntryKind::RecordBatch),
+            2 => Some(EntryKind::QueueRecord),
             5 => Some(EntryKind::Catalog),
             7 => Some(EntryKind::Watermark),
             8 => Some(EntryKind::LogStart),
@@ -52,6 +55,7 @@ impl EntryKind {
     pub const fn name(self) -> &'static str {
         match self {
             EntryKind::RecordBatch => "record_batch",
+            EntryKind::QueueRecord => "queue_record",
             EntryKind::Catalog => "catalog",
             EntryKind::Watermark => "watermark",
             EntryKind::LogStart => "log_start",

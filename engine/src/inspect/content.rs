@@ -27,6 +27,10 @@ pub fn check_entry(entry: &EntryHeader, data: &[u8]) -> Result<Content, &'static
             }
             Ok(Content::default())
         }
+        Some(EntryKind::QueueRecord) => {
+            let reason = crate::queue::record::invalid(data, entry.count.get());
+            reason.map_or(Ok(Content::default()), Err)
+        }
         Some(_) | None => Ok(Content::default()),
     }
 }

@@ -188,6 +188,7 @@ impl<'d, D: Disk> Directory<'d, D> {
                         topic.is_deleted = true;
                     }
                 }
+                Change::CreateQueue { .. } | Change::DeleteQueue { .. } => {}
             }
         }
         Ok(())

@@ -203,7 +203,8 @@ fn streams<D: Disk>(
         streams.entry(stream).or_default();
     }
     for (stream, files) in streams {
-        if stream.0 != Store::CATALOG_TOPIC && !topics.contains(&stream.0) {
+        let stays = [Store::CATALOG_TOPIC, Store::QUEUE_TOPIC].contains(&stream.0);
+        if !stays && !topics.contains(&stream.0) {
             for file in files.iter().chain(start_files.get(&stream)) {
                 desk.file(file, Kept::default(), Verdict::Deleted);
             }
@@ -259,7 +260,7 @@ fn topics<D: Disk>(
             Change::Create { id, .. } => {
                 topics.insert(id);
             }
-            Change::Alter { .. } => {}
+            Change::Alter { .. } | Change::CreateQueue { .. } | Change::DeleteQueue { .. } => {}
             Change::Delete { id } => {
                 topics.remove(&id);
             }

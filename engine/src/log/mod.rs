@@ -22,6 +22,7 @@ pub mod partition;
 pub mod placement;
 pub mod read;
 pub mod read_ahead;
+pub mod records;
 pub mod recycle;
 pub mod retention;
 pub mod run;

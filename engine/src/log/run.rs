@@ -181,6 +181,14 @@ impl Run {
         at
     }
 
+    /// A record at or before `offset`, which is in the run: its offset and its position.
+    pub fn mark_before(&self, offset: u64) -> (u64, usize) {
+        let behind = self.marks.partition_point(|mark| mark.offset <= offset);
+        let mark =
+            behind.checked_sub(1).map(|i| (self.marks[i].offset, usize_of(self.marks[i].at)));
+        mark.unwrap_or((self.base_offset, RUN_PREFIX_BYTES))
+    }
+
     /// Position behind the last whole batch that ends within `budget` bytes from `from` and at
     /// or before `limit`; at least one batch if `at_least_one`.
     pub fn fit(

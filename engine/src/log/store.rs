@@ -366,12 +366,18 @@ impl Store {
         }
     }
 
-    fn open_end(&mut self, id: PartitionId) -> (BufId, usize) {
+    pub(super) fn open_end(&mut self, id: PartitionId) -> (BufId, usize) {
         let run = self.partition_mut(id).open_run().expect("opened by the caller");
         (run.buf, run.end)
     }
 
-    fn push(&mut self, id: PartitionId, bytes: &[u8], facts: BatchFacts, crc: Option<u32>) {
+    pub(super) fn push(
+        &mut self,
+        id: PartitionId,
+        bytes: &[u8],
+        facts: BatchFacts,
+        crc: Option<u32>,
+    ) {
         let direct_min = self.settings.direct_run_bytes_min;
         let partition = self.partition_mut(id);
         let kind = partition.kind;
@@ -436,7 +442,7 @@ impl Store {
     }
 
     /// Makes sure that the open run has room for `len` more bytes.
-    fn open_run_with_room(
+    pub(super) fn open_run_with_room(
         &mut self,
         pool: &mut Pool,
         now: Time,

@@ -27,6 +27,8 @@ pub enum StoreTag {
     Search(u32),
     /// Not the store's: the read of a fetch.
     Read(u32),
+    /// Not the store's: the read of a queue's messages.
+    Queue(u32),
 }
 
 impl StoreTag {
@@ -44,6 +46,7 @@ impl StoreTag {
             StoreTag::Proof(slot) => (8, u64::from(slot)),
             StoreTag::Void(partition) => (9, u64::from(partition)),
             StoreTag::Journal(place) => (10, u64::from(place)),
+            StoreTag::Queue(slot) => (11, u64::from(slot)),
         };
         assert!(value < 1 << 56, "tags have 56 bits for a number");
         Tag(kind << 56 | value)
@@ -65,6 +68,7 @@ impl StoreTag {
             8 => StoreTag::Proof(slot),
             9 => StoreTag::Void(slot),
             10 => StoreTag::Journal(slot),
+            11 => StoreTag::Queue(slot),
             kind => unreachable!("no op of the store has tag kind {kind}"),
         }
     }

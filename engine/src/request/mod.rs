@@ -6,6 +6,8 @@ mod fetch;
 mod info;
 mod list_offsets;
 mod produce;
+mod queue_traffic;
+mod queues;
 mod topics;
 
 pub use delete_records::DeletionWait;
@@ -132,12 +134,25 @@ impl Shard {
             Kind::Stats => self.stats(request),
             Kind::AlterTopic => self.alter_topic(now, request),
             Kind::DeleteRecords => self.delete_records(request),
-            Kind::QueueCreate
-            | Kind::QueueDelete
-            | Kind::QueueDescribe
-            | Kind::QueuePublish
-            | Kind::QueueConsume
-            | Kind::QueueSettle => Err(UNKNOWN_KIND),
+            Kind::QueueCreate => {
+                self.check_create_lock(&request)?;
+                if self.catalog_stream.is_none() {
+                    return Ok(self.hand_on(CATALOG_SHARD, kind, request));
+                }
+                self.create_queue(now, request)
+            }
+            Kind::QueueDelete => self.delete_queue(now, request),
+            Kind::QueueDescribe => self.describe_queue(request),
+            Kind::QueueList => self.list_queues(request),
+            Kind::QueuePublish => self.publish(now, request),
+            Kind::QueueConsume => self.consume(request),
+            Kind::QueueCancel => self.cancel(request),
+            Kind::QueuePull => self.pull(now, request),
+            Kind::QueueSettle => self.settle(now, request),
+            Kind::QueuePeek => self.peek_queue(request),
+            Kind::QueuePurge => self.purge_queue(now, request),
+            Kind::QueueRedrive => self.redrive_queue(request),
+            Kind::QueueDeliver => Err(UNKNOWN_KIND),
         }
     }
 }

@@ -56,7 +56,7 @@ impl Shard {
         let id = self.topic_id(name)?;
         let again = self.catalog.pending.iter().any(|pending| match &pending.change {
             Change::Delete { id: other } => *other == id,
-            Change::Create { .. } | Change::Alter { .. } => false,
+            _ => false,
         });
         if again {
             return Err(UNKNOWN_TOPIC);
@@ -158,16 +158,23 @@ impl Shard {
             Change::Create { id, name, settings } => self.add_topic(id, name, settings),
             Change::Alter { id, settings } => self.alter(&id, &settings),
             Change::Delete { id } => self.drop_topic(&id),
+            Change::CreateQueue { id, entry } => self.add_queue(id, entry),
+            Change::DeleteQueue { id } => self.drop_queue(&id),
         }
     }
 
     /// Answers who asked for a change that every shard has applied.
     pub(crate) fn answer_change(&mut self, pending: &PendingChange) {
+        if let Change::CreateQueue { id, entry } = &pending.change {
+            self.note_exclusive(pending.conn, id, &entry.settings);
+        }
         if self.conns.live(pending.conn).is_some() {
             let kind = match &pending.change {
                 Change::Create { .. } => Kind::CreateTopic,
                 Change::Alter { .. } => Kind::AlterTopic,
                 Change::Delete { .. } => Kind::DeleteTopic,
+                Change::CreateQueue { .. } => Kind::QueueCreate,
+                Change::DeleteQueue { .. } => Kind::QueueDelete,
             };
             let envelope = Envelope::reply(kind, pending.correlation_id);
             self.reply(pending.conn.0, |out| {
@@ -176,7 +183,10 @@ impl Shard {
                         out.extend_from_slice(CreateReply { topic_id: *id }.as_bytes());
                     }
                     Change::Alter { settings, .. } => out.extend_from_slice(settings.as_bytes()),
-                    Change::Delete { .. } => {}
+                    Change::Delete { .. } | Change::DeleteQueue { .. } => {}
+                    Change::CreateQueue { id, entry } => {
+                        wire::queue::encode_create_reply(out, id, &entry.name);
+                    }
                 });
             });
         }

@@ -18,7 +18,7 @@ macro_rules! drawn {
 
 drawn! {
     u8 = "u8", i8 = "i8",
-    le::U16 = "u16", le::U32 = "u32", le::U64 = "u64", le::I64 = "i64",
+    le::U16 = "u16", le::U32 = "u32", le::U64 = "u64", le::I64 = "i64", le::I16 = "i16",
     be::I16 = "i16", be::I32 = "i32", be::I64 = "i64", be::U32 = "u32",
     topic::Settings = "settings",
 }

@@ -3,6 +3,7 @@
 use engine::boot::truth;
 use engine::frame::{self, EntryKind, FrameKind};
 use engine::layout::FilePath;
+use engine::queue::record::{self, RecordKind};
 use engine::superblock;
 
 use crate::document::{self, FORMAT};
@@ -56,6 +57,20 @@ fn every_layout_is_drawn_as_it_is() {
             crc,
             reserved,
         }),
+        layout!(record::RecordHead {
+            length,
+            kind,
+            flags,
+            reason,
+            queue,
+            first,
+            count,
+            reserved,
+            bytes
+        }),
+        layout!(record::RangeRow { from, to }),
+        layout!(record::MovedHead { source, source_sequence, source_bytes }),
+        layout!(record::StateRow { tag, value, a, b }),
     ];
     drawing::compare(&FORMAT, &layouts);
 }
@@ -90,7 +105,13 @@ fn numbers_are_the_ones_told() {
     );
     assert_eq!(meaning("`frame::FrameHeader", "kind"), kinds);
     let known: Vec<u16> = (0..=u16::MAX).filter(|n| EntryKind::from_u16(*n).is_some()).collect();
-    assert_eq!(known, [1, 5, 7, 8, 9], "the table of entry kinds names them");
+    assert_eq!(known, [1, 2, 5, 7, 8, 9], "the table of entry kinds names them");
+}
+
+#[test]
+fn queue_records_are_the_ones_listed() {
+    let code = RecordKind::ALL.map(|kind| format!("{} | {}", kind as u8, kind.name()));
+    document::assert_lines("queue records", &FORMAT.columns("Kinds of queue records", 2), &code);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The protocol's structures: offset, size, type and name of each field.
 
-use wire::{batch, delete_records, fetch, frame, hello, list_offsets, metadata, produce, topic};
+use wire::{
+    batch, delete_records, fetch, frame, hello, list_offsets, metadata, produce, queue, topic,
+};
 
 use crate::document::PROTOCOL;
 use crate::drawing::{self, Layout, layout};
@@ -22,7 +24,80 @@ fn layouts() -> Vec<Layout> {
     all.extend(connection());
     all.extend(topics());
     all.extend(data());
+    all.extend(queues());
+    all.extend(queue_transfers());
     all
+}
+
+fn queues() -> [Layout; 7] {
+    [
+        layout!(queue::Settings {
+            flags,
+            overflow,
+            reserved,
+            max_messages,
+            max_bytes,
+            message_ttl_ms,
+            expires_ms,
+            delivery_limit,
+            lease_ms,
+            consumer_timeout_ms,
+            reserved_end,
+            dead_letter
+        }),
+        layout!(queue::QueueCounts {
+            ready,
+            leased,
+            dying,
+            bytes,
+            next_sequence,
+            consumers,
+            pulls,
+            accepted,
+            redelivered,
+            dead_lettered,
+            dropped
+        }),
+        layout!(queue::MessageHead {
+            body_bytes,
+            properties_bytes,
+            flags,
+            priority,
+            ttl_ms,
+            reserved,
+            published_ms
+        }),
+        layout!(queue::DeathNote {
+            origin,
+            origin_sequence,
+            died_ms,
+            first_published_ms,
+            deaths,
+            deliveries,
+            reason,
+            reserved
+        }),
+        layout!(queue::SettleHead { queue, consumer, flags, reserved, row_count }),
+        layout!(queue::SettleRow { first, last, lease, verb, flags, reserved, delay_ms }),
+        layout!(queue::SettledRow { error, reserved, settled }),
+    ]
+}
+
+fn queue_transfers() -> [Layout; 12] {
+    [
+        layout!(queue::PublishHead { queue, count, acks, reserved }),
+        layout!(queue::PublishReply { first, count, reserved }),
+        layout!(queue::ConsumeRequest { queue, prefetch, priority, flags, reserved }),
+        layout!(queue::ConsumeReply { consumer }),
+        layout!(queue::CancelRequest { queue, consumer }),
+        layout!(queue::DeliverHead { queue, lease, consumer, row_count, reserved }),
+        layout!(queue::DeliveredRow { first, count, deliveries, flags, bytes }),
+        layout!(queue::PullRequest { queue, max_messages, max_bytes, wait_ms, lease_ms }),
+        layout!(queue::PeekRequest { queue, from, max_messages, max_bytes }),
+        layout!(queue::PurgeReply { removed }),
+        layout!(queue::RedriveRequest { queue, max_messages }),
+        layout!(queue::RedriveReply { moved, kept, left }),
+    ]
 }
 
 fn connection() -> [Layout; 3] {

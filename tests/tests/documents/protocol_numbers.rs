@@ -1,7 +1,7 @@
 //! The protocol's kinds, error codes, flags, levels and limits.
 
 use wire::topic::Visibility;
-use wire::{Acks, ErrorCode, Kind, frame, limits, list_offsets, topic};
+use wire::{Acks, ErrorCode, Kind, frame, limits, list_offsets, queue, topic};
 
 use crate::document::{self, PROTOCOL};
 
@@ -70,6 +70,25 @@ fn flags_and_levels_are_the_ones_listed() {
     document::assert_lines("timestamps", &listed, &timestamps);
 }
 
+#[test]
+fn what_queues_can_be_told_is_listed() {
+    let flags = [
+        format!("{} | QUEUE_TRANSIENT", queue::QUEUE_TRANSIENT),
+        format!("{} | QUEUE_EXCLUSIVE", queue::QUEUE_EXCLUSIVE),
+        format!("{} | QUEUE_AUTO_DELETE", queue::QUEUE_AUTO_DELETE),
+        format!("{} | QUEUE_SINGLE_ACTIVE", queue::QUEUE_SINGLE_ACTIVE),
+    ];
+    document::assert_lines("queue flags", &PROTOCOL.columns("Queue flags", 2), &flags);
+    assert_eq!(queue::QUEUE_FLAGS_ALL.count_ones(), 4, "every flag is listed");
+    let overflow =
+        queue::Overflow::ALL.map(|choice| format!("{} | {}", choice as u8, choice.name()));
+    document::assert_lines("overflow", &PROTOCOL.columns("Overflow", 2), &overflow);
+    let reasons = queue::Reason::ALL.map(|reason| format!("{} | {}", reason as u8, reason.name()));
+    document::assert_lines("reasons", &PROTOCOL.columns("Reasons of death", 2), &reasons);
+    let verbs = queue::Verb::ALL.map(|verb| format!("{} | {verb:?}", verb as u8));
+    document::assert_lines("verbs", &PROTOCOL.columns("Verbs", 2), &verbs);
+}
+
 macro_rules! limit_rows {
     ($($name:ident),* $(,)?) => {
         vec![$(format!("{} | {}", stringify!($name), limits::$name)),*]
@@ -92,6 +111,9 @@ fn limits_are_the_ones_listed() {
         TOPIC_PARTITIONS_MAX,
         CLIENT_NAME_BYTES_MAX,
         ERROR_DETAIL_BYTES_MAX,
+        MESSAGE_BYTES_MAX,
+        PUBLISH_MESSAGES_MAX,
+        SETTLE_ROWS_MAX,
     ];
     document::assert_lines("limits", &PROTOCOL.columns("Limits", 2), &code);
     let source = include_str!("../../../wire/src/limits.rs");

@@ -1,0 +1,195 @@
+//! `pelton queue publish`, `get` and `consume`.
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use client::queue::Confirm;
+use client::{
+    PublisherOptions, PullOptions, PushOptions, QueueConsumer, QueueDelivery, QueuePublisher,
+};
+use loadgen::run::AcksChoice;
+use wire::queue::Verb;
+
+use super::{milliseconds, name, show};
+use crate::failure::Failure;
+use crate::output::{self, Format, FormatArgs};
+use crate::server::{self, ServerArgs};
+
+/// How long a consumer without messages waits at a time, before it looks whether to end.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// Flags of `queue publish`.
+#[derive(Debug, Args)]
+pub struct PublishArgs {
+    /// Its name
+    #[arg(value_name = "QUEUE", value_parser = name)]
+    queue: String,
+    /// When a message is confirmed; `none` does not exist for queues
+    #[arg(long, value_enum, default_value = "durable")]
+    acks: AcksChoice,
+    /// Messages may be gone after a crash of the broker
+    #[arg(long)]
+    transient: bool,
+    /// Messages expire after this long; 0s sets no time
+    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = milliseconds::<u32>)]
+    ttl: u32,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Flags of `queue get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// Its name
+    #[arg(value_name = "QUEUE", value_parser = name)]
+    queue: String,
+    /// Most messages
+    #[arg(short = 'c', long, default_value_t = 1, value_name = "N")]
+    count: u32,
+    /// If there is none, wait this long for one
+    #[arg(long, default_value = "0s", value_name = "DUR", value_parser = humantime::parse_duration)]
+    wait: Duration,
+    /// Lease them instead of accepting them: after this long they are delivered again
+    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    lease: Option<Duration>,
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Flags of `queue consume`.
+#[derive(Debug, Args)]
+pub struct ConsumeArgs {
+    /// Its name
+    #[arg(value_name = "QUEUE", value_parser = name)]
+    queue: String,
+    /// End after this many messages
+    #[arg(short = 'c', long, value_name = "N")]
+    count: Option<u64>,
+    /// Messages that may be unsettled; 0: they are settled by being sent
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    prefetch: u32,
+    /// Consumers with a higher one get messages first
+    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
+    priority: i16,
+    /// End once no message has come for this long
+    #[arg(long, value_name = "DUR", value_parser = humantime::parse_duration)]
+    idle_exit: Option<Duration>,
+    /// Reject them instead of accepting them: they become dead letters
+    #[arg(long)]
+    reject: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Runs `queue publish`.
+pub fn publish(args: &PublishArgs) -> Result<ExitCode, Failure> {
+    let options = PublisherOptions { acks: args.acks.into(), ..PublisherOptions::default() };
+    let connect = server::options();
+    let mut publisher =
+        QueuePublisher::connect(&args.server.server, &args.queue, &connect, options)?;
+    if args.transient {
+        publisher.transient();
+    }
+    let (mut confirmed, mut refused) = (0u64, 0u64);
+    let mut input = io::BufReader::new(io::stdin().lock());
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = input.read_until(b'\n', &mut line);
+        let count = read.map_err(|error| Failure::Error(format!("cannot read stdin: {error}")))?;
+        if count == 0 {
+            break;
+        }
+        let body = line.strip_suffix(b"\n").unwrap_or(&line);
+        publisher.publish(b"", body, args.ttl)?;
+        if input.buffer().is_empty() {
+            tally(publisher.poll()?, &mut confirmed, &mut refused);
+        }
+    }
+    tally(publisher.flush()?, &mut confirmed, &mut refused);
+    output::note(&format!("{confirmed} messages confirmed, {refused} refused"));
+    Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn tally(confirms: Vec<Confirm>, confirmed: &mut u64, refused: &mut u64) {
+    for confirm in confirms {
+        match confirm.outcome {
+            Ok(_) => *confirmed += u64::from(confirm.count),
+            Err(error) => {
+                if *refused == 0 {
+                    output::note(&format!("pelton: {error}"));
+                }
+                *refused += u64::from(confirm.count);
+            }
+        }
+    }
+}
+
+/// Runs `queue get`.
+pub fn get(args: &GetArgs) -> Result<(), Failure> {
+    let connect = server::options();
+    let mut consumer = QueueConsumer::connect(&args.server.server, &args.queue, &connect)?;
+    let lease = args.lease.unwrap_or_default();
+    let options = PullOptions { max_messages: args.count, wait: args.wait, lease };
+    let messages = consumer.pull(options)?;
+    print_messages(&messages, args.format.format)?;
+    if args.lease.is_none() {
+        for message in &messages {
+            let range = message.sequence..=message.sequence;
+            consumer.settle(range, message.lease, Verb::Accept, Duration::ZERO)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs `queue consume`.
+pub fn consume(args: &ConsumeArgs) -> Result<(), Failure> {
+    let connect = server::options();
+    let mut consumer = QueueConsumer::connect(&args.server.server, &args.queue, &connect)?;
+    // No more than are wanted: what is left is for others.
+    let wanted = args.count.map_or(u32::MAX, |count| u32::try_from(count).unwrap_or(u32::MAX));
+    let prefetch = args.prefetch.min(wanted);
+    if args.prefetch > 0 && prefetch == 0 {
+        return Ok(());
+    }
+    consumer.subscribe(PushOptions { prefetch, priority: args.priority })?;
+    let mut left = args.count.unwrap_or(u64::MAX);
+    let mut last = Instant::now();
+    while left > 0 && !output::is_closed() {
+        let Some(message) = consumer.next(WAIT)? else {
+            if args.idle_exit.is_some_and(|idle| last.elapsed() >= idle) {
+                break;
+            }
+            continue;
+        };
+        last = Instant::now();
+        left -= 1;
+        print_messages(std::slice::from_ref(&message), args.format.format)?;
+        if args.reject {
+            let range = message.sequence..=message.sequence;
+            consumer.settle(range, 0, Verb::Reject, Duration::ZERO)?;
+        } else if args.prefetch > 0 {
+            consumer.accept(message.sequence)?;
+        }
+    }
+    consumer.flush().map_err(Failure::from)
+}
+
+/// A line per message: its body, or a JSON object.
+fn print_messages(messages: &[QueueDelivery], format: Format) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    for message in messages {
+        let written = match format {
+            Format::Table => stdout.write_all(&message.body).and_then(|()| stdout.write_all(b"\n")),
+            Format::Json => writeln!(stdout, "{}", show::message_json(message)),
+        };
+        written.map_err(|error| Failure::output(&error))?;
+    }
+    stdout.flush().map_err(|error| Failure::output(&error))
+}

@@ -1,0 +1,16 @@
+//! Work queues. `docs/decisions/0009-queues.md` says why they are as they are.
+
+mod asks;
+pub mod checkpoint;
+pub mod consumers;
+pub(crate) mod journal;
+pub mod load;
+mod pump;
+pub mod queues;
+pub mod ranges;
+pub mod record;
+pub mod recover;
+pub mod state;
+#[cfg(test)]
+mod state_tests;
+pub mod window;

@@ -1,0 +1,552 @@
+//! Whole lives of queues under simulated publishers and consumers, with the obvious model of
+//! messages and its laws, across connections that are reset and power that is cut.
+//!
+//! The laws: what was confirmed is delivered until it is settled, and never after; nobody else has
+//! a message meanwhile; its count of deliveries never falls, and grows as long as the broker
+//! lives; a message that was delivered before says so; messages keep their order; what was
+//! rejected is a dead letter, once.
+
+mod end;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use broker::io::sim::{ClientId, Rng, SimDisk};
+use client::session::{Event, QueueEvent, RequestId, Session};
+use engine::Settings;
+use wire::queue::{
+    self, ConsumeRequest, DeathNote, Deliver, PullRequest, QueueId, ROW_REDELIVERED, Reason,
+    SettleRow, Verb, put_message,
+};
+use wire::{Acks, ErrorCode};
+
+use crate::world::World;
+
+/// Turns of the world between two actions.
+const TURNS_MAX: u64 = 30;
+/// Turns after which a drain should long have ended.
+const DRAIN_TURNS_MAX: u32 = 40_000;
+
+/// What is known of a message.
+#[derive(Debug, Clone, Default)]
+struct Mail {
+    /// Its publish was confirmed.
+    is_confirmed: bool,
+    /// Its number in the first queue, once known.
+    sequence: Option<u64>,
+    /// Deliveries told last, in the first queue, and in which life.
+    deliveries: Option<(u32, u32)>,
+    /// Who has it: client and life.
+    holder: Option<(usize, u32)>,
+    /// What somebody asked to become of it.
+    asked: Option<Verb>,
+    /// That was confirmed.
+    is_settled: bool,
+    /// Times that it came out of the dead letters and was accepted there.
+    buried: u32,
+}
+
+/// What a request was about.
+#[derive(Debug, Clone)]
+enum Asked {
+    Publish(Vec<u64>),
+    Settle(usize, Vec<u64>, Verb),
+    Create(usize),
+    Other,
+}
+
+/// A client with a session of its own.
+#[derive(Debug)]
+struct Client {
+    id: ClientId,
+    session: Session,
+    asked: BTreeMap<RequestId, Asked>,
+    /// Its consumer of each queue: request, number.
+    consumers: [Option<(RequestId, u32)>; 2],
+    /// What was delivered to it and not settled: token, queue, sequence, lease.
+    held: Vec<(u64, usize, u64, u64)>,
+    /// Leases that came by push: queue, lease.
+    pushes: BTreeSet<(usize, u64)>,
+    is_over: bool,
+}
+
+/// Why a life was cut short.
+struct Dead;
+
+/// A life of queues.
+#[derive(Debug)]
+pub struct QueueLife {
+    rng: Rng,
+    settings: Settings,
+    mail: BTreeMap<u64, Mail>,
+    clients: Vec<Client>,
+    queues: [Option<QueueId>; 2],
+    life: u32,
+    tokens: u64,
+    wrong: Vec<String>,
+    /// What has happened, for tests that want something to have.
+    pub seen: Seen,
+}
+
+/// What has happened in a life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Messages confirmed.
+    pub confirmed: u64,
+    /// Messages delivered.
+    pub delivered: u64,
+    /// Of these, again.
+    pub redelivered: u64,
+    /// Messages whose accept was confirmed.
+    pub accepted: u64,
+    /// Dead letters that came out.
+    pub buried: u64,
+    /// Checkpoints that the broker wrote.
+    pub checkpoints: u64,
+    /// Messages that it moved to free space.
+    pub moved: u64,
+    /// Messages that it read from disk.
+    pub disk_reads: u64,
+    /// Segments that it retired.
+    pub retired: u64,
+}
+
+const NAMES: [&str; 2] = ["jobs", "dead"];
+
+impl QueueLife {
+    /// Lives a life of several rebirths and a drain. Gives what broke a law, and what happened.
+    pub fn live(seed: u64, shards: u16, actions: u32, rebirths: u32) -> (Vec<String>, Seen) {
+        let settings = Settings { shards, ..Settings::tiny() };
+        let mut life = QueueLife {
+            rng: Rng::new(seed),
+            settings,
+            mail: BTreeMap::new(),
+            clients: Vec::new(),
+            queues: [None; 2],
+            life: 0,
+            tokens: 0,
+            wrong: Vec::new(),
+            seen: Seen::default(),
+        };
+        let mut disk = SimDisk::new(life.rng.next_u64());
+        for rebirth in 0..=rebirths {
+            life.life = rebirth;
+            let mut world = match World::boot(&life.settings, disk, life.rng.next_u64()) {
+                Ok(world) => world,
+                Err(failed) => {
+                    life.wrong.push(format!("recovery refuses: {}", failed.1));
+                    break;
+                }
+            };
+            let is_last = rebirth == rebirths;
+            if !is_last && life.rng.one_in(2) {
+                let next = world.disk().mutations() + 1 + life.rng.below(400);
+                world.disk().plan().power_loss_at = Some(next);
+            }
+            let lived = match is_last {
+                true => life.drain(&mut world),
+                false => life.act(&mut world, actions),
+            };
+            if lived.is_ok() && !is_last && life.rng.one_in(2) {
+                let _ = life.stop(&mut world);
+            }
+            life.count(&world);
+            for error in world.errors() {
+                life.wrong.push(format!("the broker says: {error}"));
+            }
+            life.died();
+            disk = world.into_disk();
+            disk.power_on();
+        }
+        life.judge();
+        life.wrong.truncate(10);
+        (life.wrong, life.seen)
+    }
+
+    fn act(&mut self, world: &mut World, actions: u32) -> Result<(), Dead> {
+        for _ in 0..4 {
+            self.join(world);
+        }
+        self.turns(world, 400)?;
+        self.create(world)?;
+        for _ in 0..actions {
+            let client = self.rng.index(self.clients.len());
+            match self.rng.below(12) {
+                0..4 => self.publish(),
+                4 => self.subscribe(client),
+                5 => self.pull(client),
+                6..10 => self.settle(client),
+                10 if self.rng.one_in(6) => self.leave(world, client),
+                _ => {}
+            }
+            let turns = 1 + self.rng.below(TURNS_MAX);
+            self.turns(world, turns)?;
+            if self.clients[client].is_over {
+                self.replace(world, client);
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, world: &mut World) {
+        // Consumers connect to the owner; the queues' store is that of one shard.
+        let client = Client {
+            id: world.io(0).connect(),
+            session: Session::new("queue life"),
+            asked: BTreeMap::new(),
+            consumers: [None; 2],
+            held: Vec::new(),
+            pushes: BTreeSet::new(),
+            is_over: false,
+        };
+        self.clients.push(client);
+    }
+
+    fn replace(&mut self, world: &mut World, client: usize) {
+        self.join(world);
+        self.clients.swap_remove(client);
+    }
+
+    fn create(&mut self, world: &mut World) -> Result<(), Dead> {
+        for queue in [1, 0] {
+            let mut settings = queue::Settings::new();
+            // What is not settled in time comes back; consumers here take their time.
+            settings.lease_ms = 3_600_000.into();
+            let dead_letter = if queue == 0 { NAMES[1] } else { "" };
+            let session = &mut self.clients[0].session;
+            let id = session.create_queue(NAMES[queue], &settings, dead_letter);
+            let Ok(id) = id else { return Err(Dead) };
+            self.clients[0].asked.insert(id, Asked::Create(queue));
+            for _ in 0..200 {
+                self.turns(world, 20)?;
+                if self.queues[queue].is_some() && self.clients[0].asked.is_empty() {
+                    break;
+                }
+            }
+            if self.clients[0].is_over || !self.clients[0].asked.is_empty() {
+                self.wrong.push(format!("{} was not created in time", NAMES[queue]));
+                return Err(Dead);
+            }
+        }
+        Ok(())
+    }
+
+    /// One client publishes, so that the order of tokens is that of the queue.
+    fn publish(&mut self) {
+        let count = 1 + self.rng.below(6);
+        let mut messages = Vec::new();
+        let mut tokens = Vec::new();
+        for _ in 0..count {
+            let length = match self.rng.below(30) {
+                0 => self.rng.below(20_000),
+                _ => self.rng.below(300),
+            };
+            self.tokens += 1;
+            let mut body = self.tokens.to_le_bytes().to_vec();
+            body.resize(8 + usize::try_from(length).expect("small"), 7);
+            put_message(&mut messages, 0, 0, b"properties", &body);
+            tokens.push(self.tokens);
+        }
+        let Some(queue) = self.queues[0] else { return };
+        let one = &mut self.clients[0];
+        let count = u32::try_from(count).expect("few");
+        if let Ok(id) = one.session.publish(&queue, Acks::Durable, count, &messages) {
+            self.mail.extend(tokens.iter().map(|&token| (token, Mail::default())));
+            one.asked.insert(id, Asked::Publish(tokens));
+        }
+    }
+
+    fn subscribe(&mut self, client: usize) {
+        let which = usize::from(self.rng.one_in(4));
+        let prefetch = 1 + u32::try_from(self.rng.below(12)).expect("small");
+        let (Some(queue), one) = (self.queues[which], &mut self.clients[client]) else { return };
+        if one.consumers[which].is_some() {
+            return;
+        }
+        let request = ConsumeRequest {
+            queue,
+            prefetch: prefetch.into(),
+            priority: 0.into(),
+            flags: 0,
+            reserved: 0,
+        };
+        if let Ok(id) = one.session.consume(&request) {
+            one.consumers[which] = Some((id, 0));
+            one.asked.insert(id, Asked::Other);
+        }
+    }
+
+    fn pull(&mut self, client: usize) {
+        let which = usize::from(self.rng.one_in(4));
+        let Some(queue) = self.queues[which] else { return };
+        let request = PullRequest {
+            queue,
+            max_messages: (1 + u32::try_from(self.rng.below(9)).expect("small")).into(),
+            max_bytes: u32::MAX.into(),
+            wait_ms: u32::try_from(self.rng.below(50)).expect("small").into(),
+            lease_ms: 0.into(),
+        };
+        let one = &mut self.clients[client];
+        if let Ok(id) = one.session.pull(&request) {
+            one.asked.insert(id, Asked::Other);
+        }
+    }
+
+    fn settle(&mut self, client: usize) {
+        let verb = match self.rng.below(10) {
+            0 | 1 => Verb::Release,
+            2 => Verb::Reject,
+            _ => Verb::Accept,
+        };
+        let one = &mut self.clients[client];
+        if one.held.is_empty() {
+            return;
+        }
+        let (_, which, _, lease) = one.held[self.rng.index(one.held.len())];
+        // A dead letter is accepted: it goes nowhere else.
+        let verb = if which == 1 && verb == Verb::Reject { Verb::Accept } else { verb };
+        let some = 1 + self.rng.index(10);
+        let mut chosen = Vec::new();
+        one.held.retain(|held| {
+            let takes = held.1 == which && held.3 == lease && chosen.len() < some;
+            if takes {
+                chosen.push(*held);
+            }
+            !takes
+        });
+        let Some(queue) = self.queues[which] else { return };
+        let consumer = one.pushed(which, lease);
+        let rows: Vec<SettleRow> = chosen
+            .iter()
+            .map(|&(_, _, sequence, lease)| SettleRow {
+                first: sequence.into(),
+                last: sequence.into(),
+                lease: lease.into(),
+                verb: verb as u8,
+                flags: 0,
+                reserved: 0.into(),
+                delay_ms: 0.into(),
+            })
+            .collect();
+        if let Ok(id) = one.session.settle(&queue, consumer, &rows) {
+            let tokens: Vec<u64> = chosen.iter().map(|held| held.0).collect();
+            for token in tokens.iter().filter(|_| which == 0) {
+                let mail = self.mail.get_mut(token).expect("delivered to somebody");
+                mail.asked = Some(verb);
+                mail.holder = None;
+            }
+            one.asked.insert(id, Asked::Settle(which, tokens, verb));
+        }
+    }
+
+    fn leave(&mut self, world: &mut World, client: usize) {
+        if client == 0 {
+            return;
+        }
+        world.io(0).client_reset(self.clients[client].id);
+        self.clients[client].is_over = true;
+        self.gone(client);
+    }
+
+    /// A client is gone: what was pushed to it is anybody's; what it asked is in doubt.
+    fn gone(&mut self, client: usize) {
+        for mail in self.mail.values_mut() {
+            if mail.holder == Some((client, self.life)) {
+                mail.holder = None;
+            }
+        }
+        self.clients[client].held.clear();
+        self.clients[client].asked.clear();
+    }
+
+    fn died(&mut self) {
+        for client in 0..self.clients.len() {
+            self.gone(client);
+        }
+        self.clients.clear();
+        for mail in self.mail.values_mut() {
+            mail.holder = None;
+        }
+    }
+
+    fn turns(&mut self, world: &mut World, turns: u64) -> Result<(), Dead> {
+        for turn in 0..turns {
+            if turn % 4 == 0 {
+                (0..self.clients.len()).for_each(|client| self.pump(world, client));
+            }
+            let until = world.now().plus_ns(200_000);
+            world.turn(Some(until)).map_err(|_| Dead)?;
+        }
+        (0..self.clients.len()).for_each(|client| self.pump(world, client));
+        Ok(())
+    }
+
+    fn pump(&mut self, world: &mut World, client: usize) {
+        let one = &mut self.clients[client];
+        if one.is_over {
+            return;
+        }
+        let count = one.session.outgoing().len();
+        if count > 0 {
+            world.io(0).client_send(one.id, one.session.outgoing());
+            one.session.sent(count);
+        }
+        let mut received = Vec::new();
+        let end = world.io(0).client_receive(one.id, usize::MAX, &mut received);
+        one.session.receive(&received);
+        loop {
+            let one = &mut self.clients[client];
+            let mut session = std::mem::replace(&mut one.session, Session::new("away"));
+            let event = session.next_event();
+            let is_end = matches!(event, Ok(None) | Err(_));
+            match event {
+                Ok(Some(event)) => self.take(client, &event),
+                Ok(None) => {}
+                Err(violation) => self.wrong.push(format!("client {client}: {violation}")),
+            }
+            self.clients[client].session = session;
+            if is_end {
+                break;
+            }
+        }
+        if end.is_some() {
+            self.clients[client].is_over = true;
+            self.gone(client);
+        }
+    }
+
+    fn take(&mut self, client: usize, event: &Event<'_>) {
+        let Some(id) = event.request_id() else { return };
+        match event {
+            Event::Queue(_, QueueEvent::Delivered(deliver)) => {
+                return self.delivered(client, deliver);
+            }
+            Event::Queue(_, QueueEvent::Pulled(deliver)) => self.delivered(client, deliver),
+            Event::Queue(_, QueueEvent::Consuming(reply)) => {
+                let consumers = &mut self.clients[client].consumers;
+                let mine = consumers.iter_mut().flatten().find(|consumer| consumer.0 == id);
+                mine.expect("it asked").1 = reply.consumer.get();
+            }
+            Event::Refused(_, refusal) => {
+                let code = ErrorCode::from_u16(refusal.code);
+                if !matches!(code, Some(ErrorCode::Overloaded | ErrorCode::ShuttingDown)) {
+                    self.wrong.push(format!("refused: {refusal:?}"));
+                }
+            }
+            _ => {}
+        }
+        let Some(asked) = self.clients[client].asked.remove(&id) else { return };
+        match (asked, event) {
+            (Asked::Publish(tokens), Event::Queue(_, QueueEvent::Published(reply))) => {
+                self.seen.confirmed += u64::try_from(tokens.len()).expect("few");
+                for (token, sequence) in tokens.into_iter().zip(reply.first.get()..) {
+                    let mail = self.mail.get_mut(&token).expect("published");
+                    mail.is_confirmed = true;
+                    mail.sequence = Some(sequence);
+                }
+            }
+            (Asked::Create(which), Event::Queue(_, QueueEvent::Created(reply))) => {
+                let known = self.queues[which].replace(reply.queue);
+                if known.is_some_and(|known| known != reply.queue) {
+                    self.wrong.push(format!("{} is another queue than before", NAMES[which]));
+                }
+            }
+            (Asked::Settle(which, tokens, verb), Event::Queue(_, QueueEvent::Settled(reply))) => {
+                for (token, row) in tokens.iter().zip(reply.rows) {
+                    if row.error.get() != 0 {
+                        self.wrong.push(format!("{token} was held, and settling it: {row:?}"));
+                    }
+                    self.settled(which, *token, verb);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn settled(&mut self, which: usize, token: u64, verb: Verb) {
+        let mail = self.mail.get_mut(&token).expect("delivered");
+        match (which, verb) {
+            (0, Verb::Accept) => {
+                mail.is_settled = true;
+                self.seen.accepted += 1;
+            }
+            (0, Verb::Reject) => mail.is_settled = true,
+            (1, Verb::Accept) => mail.buried += 1,
+            _ => {}
+        }
+    }
+
+    fn delivered(&mut self, client: usize, deliver: &Deliver<'_>) {
+        let which = usize::from(Some(deliver.head.queue) == self.queues[1]);
+        let lease = deliver.head.lease.get();
+        if deliver.head.consumer.get() != 0 {
+            self.clients[client].pushes.insert((which, lease));
+        }
+        for found in deliver.messages() {
+            let (sequence, row, message) = found.expect("the broker sends what it says");
+            let token = u64::from_le_bytes(*message.body.first_chunk().expect("a token"));
+            let is_again = row.flags.get() & ROW_REDELIVERED != 0;
+            self.clients[client].held.push((token, which, sequence, lease));
+            self.seen.delivered += 1;
+            self.seen.redelivered += u64::from(is_again);
+            let told = (row.deliveries.get(), is_again);
+            match which {
+                0 => self.check_delivery(client, token, sequence, told),
+                _ => self.check_dead_letter(token, message.death),
+            }
+        }
+    }
+
+    fn check_delivery(&mut self, client: usize, token: u64, sequence: u64, told: (u32, bool)) {
+        let (life, wrong) = (self.life, &mut self.wrong);
+        let Some(mail) = self.mail.get_mut(&token) else {
+            return wrong.push(format!("{token} was never published"));
+        };
+        if mail.is_settled {
+            wrong.push(format!("{token} was delivered after it was settled"));
+        }
+        if mail.sequence.is_some_and(|known| known != sequence) {
+            wrong.push(format!("{token} had another number before {sequence}"));
+        }
+        mail.sequence = Some(sequence);
+        if let Some((holder, in_life)) = mail.holder
+            && in_life == life
+        {
+            wrong.push(format!("{token} is with {holder} and was delivered to {client}"));
+        }
+        mail.holder = Some((client, life));
+        let (deliveries, is_again) = told;
+        if let Some((before, in_life)) = mail.deliveries {
+            let least = if in_life == life { before + 1 } else { before };
+            if deliveries < least {
+                wrong.push(format!("{token} was delivered {before} times, then {deliveries}"));
+            }
+            if !is_again {
+                wrong.push(format!("{token} was delivered before, and does not say so"));
+            }
+        }
+        mail.deliveries = Some((deliveries, life));
+        mail.asked = None;
+    }
+
+    fn check_dead_letter(&mut self, token: u64, note: Option<&DeathNote>) {
+        self.seen.buried += 1;
+        let Some(mail) = self.mail.get_mut(&token) else {
+            return self.wrong.push(format!("dead letter {token} was never published"));
+        };
+        let is_rejected = mail.is_settled || mail.asked.is_some();
+        let reason = note.map(|note| note.reason);
+        if reason != Some(Reason::Rejected as u8) || mail.buried > 0 || mail.deliveries.is_none() {
+            let what = (reason, mail.buried, is_rejected);
+            self.wrong.push(format!("dead letter {token} is none, or comes again: {what:?}"));
+        }
+    }
+}
+
+impl Client {
+    /// The consumer that a lease is of, 0 if it was pulled.
+    fn pushed(&self, which: usize, lease: u64) -> u32 {
+        let is_pushed = self.pushes.contains(&(which, lease));
+        let consumer = self.consumers[which].filter(|_| is_pushed);
+        consumer.map_or(0, |(_, number)| number)
+    }
+}

@@ -1,0 +1,22 @@
+//! Queues in the simulator: no seed breaks a law, and what the laws are about does happen.
+
+use pelton_tests::queue_life::{QueueLife, Seen};
+
+#[test]
+fn no_seed_breaks_a_law_of_queues() {
+    let mut all = Seen::default();
+    for seed in 1..=12 {
+        let (wrong, seen) = QueueLife::live(seed, 1, 250, 4);
+        assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("\n  "));
+        all.confirmed += seen.confirmed;
+        all.redelivered += seen.redelivered;
+        all.accepted += seen.accepted;
+        all.buried += seen.buried;
+        all.checkpoints += seen.checkpoints;
+        all.disk_reads += seen.disk_reads;
+        all.retired += seen.retired;
+    }
+    let happened = [all.confirmed, all.redelivered, all.accepted, all.buried, all.checkpoints];
+    assert!(happened.iter().all(|&count| count > 20), "{all:?}");
+    assert!(all.disk_reads > 0 && all.retired > 0, "{all:?}");
+}
