@@ -183,6 +183,16 @@ impl DataDir {
         Ok(())
     }
 
+    /// Makes everything below it durable, in the device too: one call, however many files there
+    /// are.
+    ///
+    /// # Errors
+    /// The errno of the first call that failed.
+    pub fn settle(&self) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::syncfs(rustix::fs::open(&self.root, flags, Mode::empty())?)
+    }
+
     /// Every file that a [`FilePath`] can name.
     pub fn list(&self) -> std::io::Result<Vec<FileEntry>> {
         let mut found = Vec::new();

@@ -39,6 +39,10 @@ impl FileDisk {
 }
 
 impl Disk for FileDisk {
+    fn settle(&mut self) -> Result<(), Fault> {
+        self.dir.settle().map_err(fault)
+    }
+
     fn list(&mut self) -> Result<Vec<FileEntry>, Fault> {
         self.dir.list().map_err(|error| io_fault(&error))
     }
@@ -79,6 +83,7 @@ mod tests {
         let mut disk = FileDisk::new(DataDir::new(root.path().to_path_buf()));
         let (one, two) = (FilePath::Superblock, FilePath::Journal { shard: 0, index: 1 });
         let mut block = Blocks::zeroed(4096);
+        assert_eq!(disk.settle(), Ok(()));
         assert_eq!(disk.read(&one, 0, block.bytes_mut()), Err(Fault::ENOENT));
         disk.create(&one, 8192).expect("created");
         disk.create(&two, 4096).expect("created");

@@ -43,6 +43,10 @@ impl ReadOnlyDisk {
 const READ_ONLY: Fault = Fault(Errno::ROFS.raw_os_error());
 
 impl Disk for ReadOnlyDisk {
+    fn settle(&mut self) -> Result<(), Fault> {
+        Err(READ_ONLY)
+    }
+
     fn list(&mut self) -> Result<Vec<FileEntry>, Fault> {
         self.dir.list().map_err(|error| io_fault(&error))
     }

@@ -1,6 +1,7 @@
 //! Every decision of the broker, as a deterministic value: no clock, file, socket, thread or
 //! randomness of its own. Time, seed and memory are arguments.
 
+pub mod audit;
 pub mod boot;
 pub mod buddy;
 pub mod catalog;

@@ -164,7 +164,7 @@ impl Drop for Arena {
 }
 
 /// Bytes of the arena: where they begin and how many they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Slice {
     /// Offset from the arena's base in bytes.
     pub offset: u64,
@@ -207,7 +207,7 @@ impl Bytes {
 }
 
 /// A buffer that a backend may fill. Not copyable: whoever has it may write.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct FillBuf {
     id: BufId,
     slice: Slice,

@@ -54,7 +54,7 @@ pub struct FileSlot(pub u32);
 pub struct Tag(pub u64);
 
 /// One of the provided receive buffers.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct RecvBuf(pub u16);
 
 /// Why the world did not do as asked: an errno, positive.
@@ -81,7 +81,7 @@ impl Fault {
 }
 
 /// What a completed write promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sync {
     /// The device has it, perhaps in a volatile cache.
     Written,
@@ -90,7 +90,7 @@ pub enum Sync {
 }
 
 /// Whether a write may block its submitter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Extent {
     /// Its blocks have been written before: submit inline.
     Written,
@@ -100,7 +100,7 @@ pub enum Extent {
 }
 
 /// What to do to the space of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fill {
     /// Allocate blocks, unwritten.
     Reserve,
@@ -109,7 +109,7 @@ pub enum Fill {
 }
 
 /// How to open a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Open {
     /// It exists.
     Existing,
@@ -126,7 +126,7 @@ pub enum Open {
 }
 
 /// What the engine wants done.
-#[derive(Debug)]
+#[derive(Debug, Hash)]
 pub enum Op {
     /// Receive into provided buffers until cancelled or ended (multishot).
     /// Ends with [`Done::RecvEnded`].
@@ -261,7 +261,7 @@ pub const SEND_SLICES_MAX: usize = 16;
 pub const SEND_RANGES_MAX: usize = 16;
 
 /// Bytes of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileRange {
     /// First byte.
     pub position: u64,
@@ -280,7 +280,7 @@ pub enum LinkEnd {
 }
 
 /// How a `Recv` ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecvEnd {
     /// The peer closed its sending side.
     Eof,
@@ -293,7 +293,7 @@ pub enum RecvEnd {
 }
 
 /// What happened.
-#[derive(Debug)]
+#[derive(Debug, Hash)]
 pub enum Done {
     /// A connection was accepted. (Paid for by the listener, which the backend keeps armed.)
     Accepted {
@@ -457,6 +457,9 @@ pub struct FileEntry {
 /// The disk as recovery sees it, before any connection exists: plain calls, one at a time.
 /// Positions, lengths and buffers are aligned to [`crate::frame::BLOCK_BYTES`].
 pub trait Disk {
+    /// Makes all that is there durable: what a process that was killed had written may be in a
+    /// cache only.
+    fn settle(&mut self) -> Result<(), Fault>;
     /// Every file of the data directory that [`FilePath`] can name.
     fn list(&mut self) -> Result<Vec<FileEntry>, Fault>;
     /// Reads from `position`; fewer bytes only at the end of the file.

@@ -318,27 +318,6 @@ impl Shard {
         &self.store.counters
     }
 
-    /// Buffers in use by runs, frames and connections: for checks that nothing leaks.
-    pub fn live_buffers(&self) -> usize {
-        self.pool.live_buffers()
-    }
-
-    /// Buffers with bytes that were read for fetches and not sent yet.
-    pub fn buffers_read_ahead(&self) -> usize {
-        self.store.streams.buffers()
-    }
-
-    /// Runs in memory, the journal's own buffers and what was read ahead: what a quiet shard
-    /// without connections holds.
-    pub fn buffers_accounted(&self) -> usize {
-        let runs = self.store.partitions.iter().map(|(_, partition)| partition.runs.len());
-        let frames = self.store.journal.frames.iter().filter(|frame| frame.buf.is_some()).count();
-        let read = self.buffers_read_ahead();
-        let committing = frames + self.store.journal.free_bufs.len();
-        let read = read + self.store.failures.buffers();
-        runs.sum::<usize>() + committing + read + self.link_buffers()
-    }
-
     fn accepted(&mut self, now: Time, id: ConnId) {
         self.conns.insert(id, now);
         self.store.counters.connections_accepted += 1;

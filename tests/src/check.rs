@@ -1,23 +1,22 @@
 //! Lives of a broker: work, a death at a chosen moment, recovery, and the judgement of all that
 //! can be read afterwards.
 
-use broker::io::sim::{Failure, Honesty, Rng, SimDisk, StreamEnd};
+use broker::io::sim::{Failure, Honesty, Rng, SimDisk};
 use engine::Settings;
 use engine::boot::{BootError, BootReport};
 use engine::inspect::InspectError;
 use engine::layout::FilePath;
+use engine::pool::Arenas;
 use engine::port::Disk;
 use engine::settings::FetchPath;
-use wire::{ErrorCode, TopicId};
 
 use crate::inspection::{self, Inspection};
-use crate::model::{Model, Place, Topic};
-use crate::sim_client::{Fetched, SimClient, State};
+use crate::model::Model;
+use crate::reader::read_back;
+use crate::sim_client::SimClient;
 use crate::workload::{Load, Workload};
-use crate::world::{PowerLoss, World};
+use crate::world::{PowerLoss, Surroundings, World};
 
-/// Reading back gives up after this much simulated time.
-const READ_NS_MAX: u64 = 60_000_000_000;
 /// A stop ends within this time.
 const STOP_NS_MAX: u64 = 10_000_000_000;
 /// Deaths in a row while booting, after which something else is wrong.
@@ -53,14 +52,14 @@ pub enum Bounds {
 }
 
 impl Bounds {
-    fn spares(self, seed: u64) -> u32 {
+    pub(crate) fn spares(self, seed: u64) -> u32 {
         match self {
             Bounds::Tiny => 0,
             Bounds::Varied => [0, 2, 5][Rng::new(seed ^ 0x5fae).index(3)],
         }
     }
 
-    fn settings(self, seed: u64) -> Settings {
+    pub(crate) fn settings(self, seed: u64) -> Settings {
         let tiny = Settings::tiny();
         if self == Bounds::Tiny {
             return tiny;
@@ -101,7 +100,7 @@ impl Trial {
         let Trial { seed, load, power_loss_at, failure, rebirths, honesty, bounds } = self;
         let Load { clients, actions } = load;
         let mut command = format!(
-            "scripts/sim --seed {seed} --clients {clients} --actions {actions} \
+            "scripts/sim --plain --seed {seed} --clients {clients} --actions {actions} \
              --rebirths {rebirths}"
         );
         if let Some(at) = power_loss_at {
@@ -139,7 +138,13 @@ pub struct Outcome {
 
 /// Lives through a trial.
 pub fn live(trial: &Trial) -> Outcome {
-    let mut lives = Lives::begin(trial);
+    live_within(&mut Arenas::default(), trial)
+}
+
+/// The same, with memory that earlier trials have used.
+pub fn live_within(arenas: &mut Arenas, trial: &Trial) -> Outcome {
+    arenas.wipe();
+    let mut lives = Lives::begin(arenas, trial);
     for life in 0..=trial.rebirths {
         let Some(world) = lives.boot() else { return lives.outcome };
         lives.spend(world, life, trial);
@@ -158,7 +163,8 @@ pub fn live(trial: &Trial) -> Outcome {
 }
 
 /// A disk, and what has become of it so far.
-struct Lives {
+struct Lives<'a> {
+    arenas: &'a mut Arenas,
     bounds: Bounds,
     settings: Settings,
     /// Spare segments that are made before each start.
@@ -174,8 +180,8 @@ struct Lives {
 /// Everything was finished before the process ended.
 struct Stopped;
 
-impl Lives {
-    fn begin(trial: &Trial) -> Lives {
+impl<'a> Lives<'a> {
+    fn begin(arenas: &'a mut Arenas, trial: &Trial) -> Lives<'a> {
         let settings = trial.bounds.settings(trial.seed);
         assert_eq!(settings.invalid(), None, "limits that a broker takes");
         let mut rng = Rng::new(trial.seed);
@@ -186,6 +192,7 @@ impl Lives {
         let outcome =
             Outcome { mutations: 0, replayed: 0, torn: 0, trace: 0, violations: Vec::new() };
         Lives {
+            arenas,
             bounds: trial.bounds,
             settings,
             spares: trial.bounds.spares(trial.seed),
@@ -208,12 +215,14 @@ impl Lives {
             prepare_spares(&mut self.disk, &self.settings, self.spares);
             let seen = inspection::inspect(&self.disk);
             let disk = std::mem::replace(&mut self.disk, SimDisk::new(0));
-            let failed = match World::boot(&self.settings, disk, self.rng.next_u64()) {
+            let (around, seed) = (Surroundings::default(), self.rng.next_u64());
+            let world = World::boot_within(self.arenas, &self.settings, disk, seed, &around);
+            let failed = match world {
                 Ok(world) => {
                     self.outcome.replayed += world.report.records_replayed;
                     let torn = u64::from(world.report.is_journal_torn);
                     self.outcome.torn += torn + world.report.segments_torn;
-                    self.compare(&seen, &world.report);
+                    compare(&mut self.model, &seen, &world.report);
                     for range in &world.report.damaged {
                         self.model.wrong(format!("a crash is taken for damage: {range}"));
                     }
@@ -226,7 +235,7 @@ impl Lives {
             };
             let error = failed.1;
             self.disk = failed.0;
-            if !matches!(error, BootError::Disk(..) | BootError::List(_)) {
+            if !is_of_disk(&error) {
                 self.model.wrong(format!("recovery refuses: {error}"));
                 self.outcome.violations = self.model.violations().to_vec();
                 return None;
@@ -234,23 +243,6 @@ impl Lives {
             self.disk.power_on();
         }
         panic!("the disk fails at most twice while booting");
-    }
-
-    /// Looking into the directory must tell what recovery then finds.
-    fn compare(&mut self, seen: &Result<Inspection, InspectError>, report: &BootReport) {
-        match seen {
-            Ok(seen) if !seen.summary.is_sound() => {
-                self.model.wrong(format!("verify finds damage and recovery none: {seen:?}"));
-            }
-            Ok(seen) => {
-                let (told, found) = (seen.summary.records_in_journals, report.records_replayed);
-                if told != found {
-                    self.model.wrong(format!("verify tells of {told} records, recovery {found}"));
-                }
-            }
-            Err(InspectError::NoData) if report.is_first => {}
-            Err(error) => self.model.wrong(format!("verify fails: {error}")),
-        }
     }
 
     /// Works until it is done or the power goes.
@@ -287,8 +279,34 @@ impl Lives {
     }
 }
 
+/// Looking into the directory must tell what recovery then finds.
+pub(crate) fn compare(
+    model: &mut Model,
+    seen: &Result<Inspection, InspectError>,
+    report: &BootReport,
+) {
+    match seen {
+        Ok(seen) if !seen.summary.is_sound() => {
+            model.wrong(format!("verify finds damage and recovery none: {seen:?}"));
+        }
+        Ok(seen) => {
+            let (told, found) = (seen.summary.records_in_journals, report.records_replayed);
+            if told != found {
+                model.wrong(format!("verify tells of {told} records, recovery {found}"));
+            }
+        }
+        Err(InspectError::NoData) if report.is_first => {}
+        Err(error) => model.wrong(format!("verify fails: {error}")),
+    }
+}
+
+/// Whether a start failed because the disk did, rather than what is on it.
+pub(crate) const fn is_of_disk(error: &BootError) -> bool {
+    matches!(error, BootError::Disk(..) | BootError::List(_) | BootError::Settle(_))
+}
+
 /// Makes spare segments, as the broker does before recovery.
-fn prepare_spares(disk: &mut SimDisk, settings: &Settings, count: u32) {
+pub(crate) fn prepare_spares(disk: &mut SimDisk, settings: &Settings, count: u32) {
     for number in 0..count {
         // A power cut meanwhile is met again by recovery.
         let _ = disk.create(&FilePath::Spare { number }, settings.segment_bytes);
@@ -296,12 +314,12 @@ fn prepare_spares(disk: &mut SimDisk, settings: &Settings, count: u32) {
 }
 
 /// Asks the process to stop while a client is connected, and waits until it has.
-fn stop(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
+pub(crate) fn stop(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
     let mut client = SimClient::connect(world, model);
     world.settle()?;
     client.pump(world, model);
     world.stop();
-    let end = world.now().plus_ns(STOP_NS_MAX);
+    let end = world.now().plus_ns(STOP_NS_MAX + world.stall_ns());
     while !world.is_stopped() {
         if world.now() >= end {
             model.wrong("a stop never ends");
@@ -321,178 +339,5 @@ fn check_at_rest(world: &mut World, model: &mut Model, trial: &Trial) {
         && let Some(error) = world.errors().first()
     {
         model.wrong(format!("the shard tells of an error: {error}"));
-    }
-}
-
-/// Reads every partition from its beginning and judges what is there.
-///
-/// # Errors
-/// The power went.
-pub fn read_back(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
-    let mut reader = Reader { client: SimClient::connect(world, model) };
-    let result = reader.read_all(world, model);
-    let Reader { mut client } = reader;
-    if result.is_ok() {
-        client.leave(world, model, StreamEnd::Eof);
-        return world.settle();
-    }
-    client.give_up(model);
-    result
-}
-
-/// The records of one partition as a consumer gets them from its beginning: offset and number.
-///
-/// # Panics
-/// If they cannot be read, or the power goes.
-pub fn records_of(world: &mut World, place: Place) -> Vec<(u64, u64)> {
-    let mut model = Model::default();
-    let mut reader = Reader { client: SimClient::connect(world, &mut model) };
-    let is_ready = |client: &mut SimClient| client.is_ready().then_some(());
-    let ready = reader.until(world, &mut model, is_ready);
-    assert_eq!(ready, Ok(Some(())), "the broker says hello");
-    let read = reader.read_records(world, &mut model, place).expect("no power loss is planned");
-    let (records, _, end) = read.unwrap_or_else(|| panic!("{:?}", model.violations()));
-    let last = records.last().map_or(0, |&(offset, _)| offset + 1);
-    assert_eq!(end, last, "all that is visible can be read");
-    records
-}
-
-struct Reader {
-    client: SimClient,
-}
-
-/// A partition's records, offset and number of each, and where they begin and end.
-type Contents = (Vec<(u64, u64)>, u64, u64);
-
-impl Reader {
-    fn read_all(&mut self, world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
-        let is_ready = |client: &mut SimClient| client.is_ready().then_some(());
-        let Some(()) = self.until(world, model, is_ready)? else { return Ok(()) };
-        self.client.metadata(world.now());
-        let Some(topics) = self.until(world, model, |client| client.topics.take())? else {
-            return Ok(());
-        };
-        // Once the device has failed, what was in doubt stays so until the next start.
-        let is_settled = world.errors().is_empty();
-        learn(model, &topics, is_settled.then_some(Settled));
-        for (_, id, partitions) in topics {
-            for partition in 0..partitions {
-                self.read_partition(world, model, (id, partition))?;
-                if self.client.in_flight() > 0 {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn read_partition(
-        &mut self,
-        world: &mut World,
-        model: &mut Model,
-        place: Place,
-    ) -> Result<(), PowerLoss> {
-        let before = model.start(place);
-        if let Some((records, start, end)) = self.read_records(world, model, place)? {
-            if start < before {
-                let what = format!("it began at {before} once and begins at {start} now");
-                model.violated(place, what);
-            }
-            model.judge(place, &records, start, end);
-        }
-        Ok(())
-    }
-
-    /// The partition's records, and its end as the broker told it; `None` if they do not come.
-    fn read_records(
-        &mut self,
-        world: &mut World,
-        model: &mut Model,
-        place: Place,
-    ) -> Result<Option<Contents>, PowerLoss> {
-        let mut records = Vec::new();
-        let mut begin = 0;
-        loop {
-            let offset = records.last().map_or(begin, |&(offset, _)| offset + 1);
-            self.client.fetch(world.now(), &[(place, offset)], 0, 64 * 1024);
-            let fetched = self.until(world, model, |client| client.fetched.pop())?;
-            let Some(Fetched { error, records: more, start, end, .. }) = fetched else {
-                model.violated(place, format!("reading at {offset} brings no answer"));
-                return Ok(None);
-            };
-            if error == ErrorCode::OffsetOutOfRange.number() && start > offset {
-                // Records go while they are read, if the topic has limits: it begins anew.
-                records.clear();
-                begin = start;
-                continue;
-            }
-            if error != 0 {
-                // A device that failed may fail its readers, but not without a word in the log.
-                if world.errors().is_empty() {
-                    model.violated(place, format!("reading at {offset} fails with code {error}"));
-                }
-                return Ok(None);
-            }
-            // The first batch may begin before what was asked for.
-            let news: Vec<_> = more.into_iter().filter(|&(at, _)| at >= offset).collect();
-            if news.is_empty() {
-                if offset < end {
-                    model.violated(place, format!("nothing comes at {offset}, before {end}"));
-                }
-                return Ok(Some((records, begin, end)));
-            }
-            records.extend(news);
-        }
-    }
-
-    /// Turns until `what` gives something; `None`, and a violation, if it never does.
-    fn until<T>(
-        &mut self,
-        world: &mut World,
-        model: &mut Model,
-        what: impl Fn(&mut SimClient) -> Option<T>,
-    ) -> Result<Option<T>, PowerLoss> {
-        let end = world.now().plus_ns(READ_NS_MAX);
-        while world.now() < end && self.client.state == State::Open {
-            if let Some(found) = what(&mut self.client) {
-                return Ok(Some(found));
-            }
-            self.client.pump(world, model);
-            world.turn(Some(end))?;
-            self.client.pump(world, model);
-        }
-        model.wrong("a reader is not answered");
-        Ok(None)
-    }
-}
-
-/// What metadata says now holds for ever.
-#[derive(Debug, Clone, Copy)]
-struct Settled;
-
-/// Compares the topics that there are with those that must be, and learns of those in doubt.
-fn learn(model: &mut Model, topics: &[(String, TopicId, u32)], settled: Option<Settled>) {
-    for (name, _, _) in topics {
-        if !model.topics.contains_key(name) {
-            model.wrong(format!("nobody created topic {name}"));
-        }
-    }
-    let mut wrong = Vec::new();
-    for (name, known) in &mut model.topics {
-        let found = topics.iter().find(|(other, _, _)| other == name);
-        let found = found.map(|&(_, id, partitions)| (id, partitions));
-        match (*known, found) {
-            (Topic::Live(id, partitions), found) if found == Some((id, partitions)) => {}
-            (Topic::Gone, None) => {}
-            (Topic::Live(..) | Topic::Gone, found) => {
-                wrong.push(format!("topic {name} was {known:?} and is {found:?}"));
-            }
-            _ if settled.is_none() => {}
-            (_, Some((id, partitions))) => *known = Topic::Live(id, partitions),
-            (_, None) => *known = Topic::Gone,
-        }
-    }
-    for what in wrong {
-        model.wrong(what);
     }
 }

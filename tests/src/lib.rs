@@ -1,19 +1,25 @@
 //! What tests need that drive the real binary over real sockets and files: [`program`] runs
 //! `pelton`, [`broker`] keeps one serving, [`raw`] speaks to it without manners.
 //!
-//! And the simulator: [`world`] is one production shard on the simulated backend, [`workload`]
-//! what clients do to it, [`model`] what must be true of it, [`check`] whole lives of it,
-//! [`inspection`] what one who looks on says of its disk. [`images`] are all states that a power
-//! cut can leave of short workloads.
+//! And the simulator: [`world`] is a broker of production shards on the simulated backend,
+//! [`workload`] what clients do to it, [`model`] what must be true of it, [`reader`] reads all of
+//! it, [`check`] lives through one planned accident, [`history`] through many that a [`swarm`]
+//! of settings makes likely, [`canary`] plants bugs that the laws must notice, [`inspection`] is
+//! what one who looks on says of a disk. [`images`] are all states that a power cut can leave of
+//! short workloads.
 
 pub mod broker;
+pub mod canary;
 pub mod check;
+pub mod history;
 pub mod images;
 pub mod inspection;
 pub mod model;
 pub mod program;
 pub mod queue_life;
 pub mod raw;
+pub mod reader;
 pub mod sim_client;
+pub mod swarm;
 pub mod workload;
 pub mod world;

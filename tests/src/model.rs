@@ -43,6 +43,8 @@ pub struct Log {
     pub sent: BTreeMap<u64, Sent>,
     /// Records by offset that nothing may take away: acknowledged as durable, or seen.
     pub lasting: BTreeMap<u64, u64>,
+    /// Records by offset that hold as long as the device has power: acknowledged as written.
+    pub written: BTreeMap<u64, u64>,
     /// Records by offset that hold as long as the broker lives.
     pub passing: BTreeMap<u64, u64>,
     /// Highest end that a consumer was told.
@@ -70,8 +72,21 @@ pub enum Keeps {
 enum Term {
     /// For ever.
     Lasting,
+    /// As long as the device has power.
+    Written,
     /// As long as the broker lives.
     Passing,
+}
+
+/// How much is asked of what is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// All that was promised.
+    #[default]
+    Whole,
+    /// The device gave back other bytes than it took, or took none: records may be missing, and
+    /// a client may find a checksum wrong, but nothing that is taken for good is wrong.
+    Damaged,
 }
 
 /// What became of a topic's name.
@@ -96,6 +111,12 @@ pub struct Model {
     pub topics: BTreeMap<String, Topic>,
     /// By partition.
     pub logs: BTreeMap<Place, Log>,
+    /// How much is asked of what is read.
+    pub trust: Trust,
+    /// The device fails in this life: what is acknowledged for less than durable may stay away.
+    pub is_disturbed: bool,
+    /// Records acknowledged as durable since somebody last looked: the last of each batch.
+    pub news: Vec<(Place, u64)>,
     records: u64,
     connections: u64,
     violations: Vec<String>,
@@ -125,8 +146,15 @@ impl Model {
         if error == ErrorCode::None.number() {
             sent.fate = Fate::Acked(base_offset);
             let (acks, count) = (sent.acks, u64::from(sent.count));
+            let term = match acks {
+                Acks::Durable => Term::Lasting,
+                Acks::Written => Term::Written,
+                Acks::None | Acks::Memory => Term::Passing,
+            };
+            if term == Term::Lasting {
+                self.news.push((place, first + count - 1));
+            }
             for index in 0..count {
-                let term = if acks == Acks::Durable { Term::Lasting } else { Term::Passing };
                 self.hold(place, base_offset + index, first + index, term);
             }
         } else if is_open_ended(error) {
@@ -139,7 +167,7 @@ impl Model {
     /// A record stands at an offset: from now on nothing else may.
     fn hold(&mut self, place: Place, offset: u64, record: u64, term: Term) {
         let log = self.logs.entry(place).or_default();
-        let known = [log.lasting.get(&offset), log.passing.get(&offset)];
+        let known = [&log.lasting, &log.written, &log.passing].map(|held| held.get(&offset));
         let other = known.into_iter().flatten().copied().find(|&other| other != record);
         if let Some(other) = other {
             let law = "an offset is never given to another record";
@@ -148,6 +176,7 @@ impl Model {
         }
         match term {
             Term::Lasting => log.lasting.insert(offset, record),
+            Term::Written => log.written.insert(offset, record),
             Term::Passing => log.passing.insert(offset, record),
         };
     }
@@ -185,7 +214,7 @@ impl Model {
         let log = self.logs.entry(place).or_default();
         log.start = log.start.max(start);
         let asked = log.start_asked;
-        if log.keeps == Keeps::All && start > asked {
+        if self.trust == Trust::Whole && log.keeps == Keeps::All && start > asked {
             let what = format!("it begins at {start}, and nobody asked for more than {asked}");
             self.violated(place, what);
         }
@@ -208,15 +237,60 @@ impl Model {
         sent.expect("it was sent").fate = Fate::InDoubt;
     }
 
-    /// The broker died: what was acknowledged for less than durable may be gone.
+    /// The power went: what was acknowledged for less than durable may be gone.
     pub fn died(&mut self) {
+        self.killed();
         for log in self.logs.values_mut() {
-            log.passing.clear();
+            log.written.clear();
             for sent in log.sent.values_mut() {
                 if sent.acks != Acks::Durable && matches!(sent.fate, Fate::Acked(_)) {
                     sent.fate = Fate::InDoubt;
                 }
             }
+        }
+    }
+
+    /// The process died: what was acknowledged out of memory may be gone.
+    pub fn killed(&mut self) {
+        for log in self.logs.values_mut() {
+            log.passing.clear();
+            for sent in log.sent.values_mut() {
+                let is_passing = matches!(sent.acks, Acks::None | Acks::Memory);
+                if is_passing && matches!(sent.fate, Fate::Acked(_)) {
+                    sent.fate = Fate::InDoubt;
+                }
+            }
+        }
+    }
+
+    /// No request in flight will be answered any more.
+    pub fn nobody_answers(&mut self) {
+        for sent in self.logs.values_mut().flat_map(|log| log.sent.values_mut()) {
+            if sent.fate == Fate::Open {
+                sent.fate = Fate::InDoubt;
+            }
+        }
+        for topic in self.topics.values_mut() {
+            if matches!(topic, Topic::Creating | Topic::Deleting(..)) {
+                *topic = Topic::InDoubt;
+            }
+        }
+    }
+
+    /// Judges that what was acknowledged for less than durable is there as well: for a broker
+    /// that is at rest, or has recovered.
+    pub fn judge_acknowledged(&mut self, place: Place, records: &[(u64, u64)], start: u64) {
+        let by_offset: BTreeMap<u64, u64> = records.iter().copied().collect();
+        let log = self.logs.entry(place).or_default();
+        let mut found = Vec::new();
+        for (&offset, &record) in log.written.range(start..).chain(log.passing.range(start..)) {
+            let there = by_offset.get(&offset).copied();
+            if there != Some(record) {
+                found.push(format!("record {record}, acknowledged at {offset}: {there:?} is"));
+            }
+        }
+        for what in found {
+            self.violated(place, what);
         }
     }
 
@@ -259,6 +333,20 @@ impl Model {
     /// Notes something wrong that no partition is at fault for.
     pub fn wrong(&mut self, what: impl Into<String>) {
         self.violations.push(what.into());
+    }
+
+    /// Takes over what another model, which began as a copy of this one, has found since.
+    pub fn adopt(&mut self, other: &Model, whence: &str) {
+        let news = other.violations.iter().skip(self.violations.len());
+        let news: Vec<String> = news.map(|what| format!("{whence}: {what}")).collect();
+        self.violations.extend(news);
+    }
+
+    /// Forgets that a batch was sent: for a test that the laws notice.
+    pub fn forget_newest(&mut self, place: Place) {
+        if let Some(log) = self.logs.get_mut(&place) {
+            log.sent.pop_last();
+        }
     }
 
     /// Every law that was broken so far.

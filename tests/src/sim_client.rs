@@ -11,7 +11,8 @@ use engine::port::Time;
 use wire::batch::{BatchBuilder, Batches};
 use wire::{Acks, ErrorCode, TopicId, delete_records, fetch, list_offsets, metadata, topic};
 
-use crate::model::{Keeps, Model, Place, Topic};
+use crate::canary::Canary;
+use crate::model::{Keeps, Model, Place, Topic, Trust};
 use crate::world::World;
 
 /// What a request in flight was about.
@@ -78,9 +79,14 @@ pub struct SimClient {
     pub state: State,
     /// Most bytes it reads per look: a slow reader reads few.
     pub reads_bytes_max: usize,
+    /// Requests that it has made.
+    pub requests: u64,
     received: Vec<u8>,
     /// It has sent what is no frame: being thrown out is right.
     has_babbled: bool,
+    canary: Option<Canary>,
+    /// For a planted bug: where the newest answer said that records are.
+    swapped: Option<(Place, u64)>,
 }
 
 impl SimClient {
@@ -97,9 +103,18 @@ impl SimClient {
             topics: None,
             state: State::Open,
             reads_bytes_max: usize::MAX,
+            requests: 0,
             received: Vec::new(),
             has_babbled: false,
+            canary: None,
+            swapped: None,
         }
+    }
+
+    /// With a planted bug.
+    #[must_use]
+    pub fn with_canary(self, canary: Option<Canary>) -> SimClient {
+        SimClient { canary, ..self }
     }
 
     /// Requests without an answer.
@@ -146,7 +161,10 @@ impl SimClient {
         let options = ProduceOptions { acks, timeout_ms: 0, timing };
         match self.session.produce_several(&options, &batches) {
             Ok(Some(id)) => self.note(id, Asked::Produce(firsts), now),
-            Ok(None) => firsts.iter().for_each(|&(place, first)| model.in_doubt(place, first)),
+            Ok(None) => {
+                self.requests += 1;
+                firsts.iter().for_each(|&(place, first)| model.in_doubt(place, first));
+            }
             Err(error) => panic!("there was room: {error}"),
         }
     }
@@ -299,11 +317,15 @@ impl SimClient {
         let count = self.session.outgoing().len();
         if count > 0 {
             world.io(self.shard).client_send(self.id, self.session.outgoing());
+            if self.canary == Some(Canary::RepeatedSends) && self.is_ready() {
+                world.io(self.shard).client_send(self.id, self.session.outgoing());
+            }
             self.session.sent(count);
         }
         self.received.clear();
         let end =
             world.io(self.shard).client_receive(self.id, self.reads_bytes_max, &mut self.received);
+        self.alter_reply();
         self.session.receive(&self.received);
         loop {
             match self.session.next_event() {
@@ -311,10 +333,21 @@ impl SimClient {
                     self.asked.remove(&id);
                     self.topics = Some(topics(&reply));
                 }
+                Ok(Some(Event::Produced(id, reply)))
+                    if self.canary == Some(Canary::SwappedReplies) =>
+                {
+                    let Some((Asked::Produce(batches), _)) = self.asked.remove(&id) else { break };
+                    for (&(place, first), entry) in batches.iter().zip(reply.entries) {
+                        let mine = (place, entry.base_offset.get());
+                        let (other, base) = self.swapped.replace(mine).unwrap_or(mine);
+                        let base = if other == place { base } else { mine.1 };
+                        model.answered(place, first, entry.error.get(), base);
+                    }
+                }
                 Ok(Some(event)) => answered(event, &mut self.asked, &mut self.fetched, model),
                 Ok(None) => break,
                 Err(violation) => {
-                    if !self.has_babbled {
+                    if !self.has_babbled && model.trust == Trust::Whole {
                         model.wrong(format!("connection {}: {violation}", self.connection));
                     }
                     self.state = State::Ended;
@@ -330,6 +363,16 @@ impl SimClient {
         }
     }
 
+    /// A planted bug: the last byte of a long reply is another.
+    fn alter_reply(&mut self) {
+        let is_long = self.received.len() > 500;
+        if let Some(last) = self.received.last_mut().filter(|_| is_long)
+            && self.canary == Some(Canary::AlteredReplies)
+        {
+            *last ^= 1;
+        }
+    }
+
     fn noted(&mut self, asked: Result<RequestId, SendError>, about: Asked, now: Time) {
         match asked {
             Ok(id) => self.note(id, about, now),
@@ -339,6 +382,7 @@ impl SimClient {
     }
 
     fn note(&mut self, id: RequestId, about: Asked, now: Time) {
+        self.requests += 1;
         self.asked.insert(id, (about, now));
     }
 }
@@ -479,6 +523,8 @@ fn records(bytes: &[u8], from: u64, place: Place, model: &mut Model) -> Vec<(u64
     for batch in Batches::new(bytes) {
         let batch = match batch {
             Ok(batch) if batch.verify_crc().is_ok() => batch,
+            // A client that checks has noticed; what came before is good.
+            Ok(_) if model.trust == Trust::Damaged => break,
             Ok(_) => {
                 model.violated(place, "a batch with a wrong checksum was served");
                 break;
@@ -489,6 +535,9 @@ fn records(bytes: &[u8], from: u64, place: Place, model: &mut Model) -> Vec<(u64
         if expected.is_some_and(|expected| expected != batch.base_offset())
             || (expected.is_none() && !(batch.base_offset()..batch.next_offset()).contains(&from))
         {
+            if model.trust == Trust::Damaged {
+                break;
+            }
             let what = format!("asked from {from}, got a batch at {}", batch.base_offset());
             model.violated(place, what);
         }
@@ -496,8 +545,8 @@ fn records(bytes: &[u8], from: u64, place: Place, model: &mut Model) -> Vec<(u64
         for record in batch.records() {
             let record = record.expect("its checksum holds");
             let bytes = record.value.unwrap_or_default();
-            let number = bytes.first_chunk().map_or(u64::MAX, |number| u64::from_le_bytes(*number));
-            if bytes != value(number, bytes.len()) {
+            let number = record_of(bytes);
+            if !is_value(number, bytes) {
                 model.violated(place, format!("the bytes at {} are not as sent", record.offset));
             }
             found.push((record.offset, number));
@@ -506,10 +555,29 @@ fn records(bytes: &[u8], from: u64, place: Place, model: &mut Model) -> Vec<(u64
     found
 }
 
-/// The value of a record: its number, then bytes that follow from it.
+/// What a record's number is multiplied by to make its mark.
+const MARK: u64 = 0x9e37_79b9_7f4a_7c15;
+/// What undoes that.
+const UNMARK: u64 = 0xf1de_83e1_9937_733d;
+
+/// The first bytes of a record's value, which no other record has.
+pub fn mark(record: u64) -> [u8; 8] {
+    record.wrapping_add(1).wrapping_mul(MARK).to_le_bytes()
+}
+
+/// The record whose value begins with these bytes.
+fn record_of(value: &[u8]) -> u64 {
+    let mark = value.first_chunk().map_or(0, |mark| u64::from_le_bytes(*mark));
+    mark.wrapping_mul(UNMARK).wrapping_sub(1)
+}
+
+/// The value of a record: its mark, again and again.
 fn value(record: u64, length: usize) -> Vec<u8> {
-    let mut value = record.to_le_bytes().to_vec();
-    let fill = record.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
-    value.extend(fill.iter().cycle().take(length.saturating_sub(8)));
+    let mut value = mark(record).repeat(length.div_ceil(8).max(1));
+    value.truncate(length.max(8));
     value
+}
+
+fn is_value(record: u64, bytes: &[u8]) -> bool {
+    bytes.len() >= 8 && bytes.chunks(8).all(|chunk| *chunk == mark(record)[..chunk.len()])
 }

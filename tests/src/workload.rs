@@ -4,6 +4,7 @@ use broker::io::sim::{Rng, StreamEnd};
 use engine::port::Time;
 use wire::{Acks, delete_records, list_offsets, topic};
 
+use crate::canary::Canary;
 use crate::model::{Model, Place, Topic};
 use crate::sim_client::{SimClient, State};
 use crate::world::{PowerLoss, World};
@@ -24,18 +25,95 @@ pub struct Load {
     pub actions: u32,
 }
 
+/// How often clients do what; a weight of 0 is never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Habits {
+    /// Of each [`Action`], in that order.
+    pub actions: [u64; Action::ALL.len()],
+    /// Of each size class of batches, from a few bytes to more than a segment holds.
+    pub sizes: [u64; 6],
+    /// Of acknowledgements: none, memory, written, durable.
+    pub acks: [u64; 4],
+}
+
+impl Habits {
+    /// A little of everything.
+    pub const PLAIN: Habits = Habits {
+        actions: [52, 3, 25, 7, 2, 2, 4, 1, 1, 1, 2],
+        sizes: [10, 6, 4, 2, 1, 1],
+        acks: [1, 1, 2, 6],
+    };
+}
+
+/// What a client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Produces a batch, or one for each of several partitions.
+    Produce,
+    /// Deletes a partition's oldest records.
+    DeleteRecords,
+    /// Fetches, from somewhere.
+    Fetch,
+    /// Asks where partitions begin or end.
+    ListOffsets,
+    /// Asks for the counters.
+    Stats,
+    /// Asks which topics there are.
+    Metadata,
+    /// Creates, deletes or changes a topic.
+    Topics,
+    /// Sends what is no frame.
+    Babble,
+    /// Closes its sending side.
+    Shutdown,
+    /// Reads faster or slower from now on.
+    ReadOtherwise,
+    /// Goes away.
+    Leave,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Action; 11] = [
+        Action::Produce,
+        Action::DeleteRecords,
+        Action::Fetch,
+        Action::ListOffsets,
+        Action::Stats,
+        Action::Metadata,
+        Action::Topics,
+        Action::Babble,
+        Action::Shutdown,
+        Action::ReadOtherwise,
+        Action::Leave,
+    ];
+}
+
 /// Clients at work.
 #[derive(Debug)]
 pub struct Workload {
     rng: Rng,
     load: Load,
+    habits: Habits,
     clients: Vec<SimClient>,
+    /// Requests of clients that have left.
+    requests: u64,
+    /// When the next action is due.
+    next: Option<Time>,
+    /// A planted bug.
+    pub canary: Option<Canary>,
 }
 
 impl Workload {
     /// Work that follows from this seed.
     pub fn new(seed: u64, load: Load) -> Workload {
-        Workload { rng: Rng::new(seed), load, clients: Vec::new() }
+        Workload::with_habits(seed, load, Habits::PLAIN)
+    }
+
+    /// The same, of clients with these habits.
+    pub fn with_habits(seed: u64, load: Load, habits: Habits) -> Workload {
+        let rng = Rng::new(seed);
+        Workload { rng, load, habits, clients: Vec::new(), requests: 0, next: None, canary: None }
     }
 
     /// Does all of it, waits for every answer, and disconnects.
@@ -43,33 +121,54 @@ impl Workload {
     /// # Errors
     /// The power went. Call [`Workload::give_up`] then.
     pub fn run(&mut self, world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
-        let mut next = world.now();
         let mut actions = 0;
         while actions < self.load.actions {
-            if world.now() >= next {
-                self.act(world, model);
-                actions += 1;
-                next = next.plus_ns(self.pause_ns());
-            }
-            self.pump(world, model);
-            world.turn(Some(next))?;
+            actions += self.step(world, model)?;
         }
         self.finish(world, model)
+    }
+
+    /// Acts, if it is time to, and lets the world turn once. Gives the number of actions.
+    ///
+    /// # Errors
+    /// The power went.
+    pub fn step(&mut self, world: &mut World, model: &mut Model) -> Result<u32, PowerLoss> {
+        let mut next = *self.next.get_or_insert_with(|| world.now());
+        let mut actions = 0;
+        if world.now() >= next {
+            self.act(world, model);
+            actions = 1;
+            next = next.plus_ns(self.pause_ns());
+            self.next = Some(next);
+        }
+        self.pump(world, model);
+        world.turn(Some(next))?;
+        Ok(actions)
+    }
+
+    /// Requests made so far.
+    pub fn requests(&self) -> u64 {
+        self.requests + self.clients.iter().map(|client| client.requests).sum::<u64>()
     }
 
     /// The broker is gone: what is in flight stays in doubt.
     pub fn give_up(&mut self, model: &mut Model) {
         for client in &mut self.clients {
+            self.requests += client.requests;
             client.give_up(model);
         }
         self.clients.clear();
     }
 
-    fn finish(&mut self, world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
+    /// Waits for every answer, and disconnects.
+    ///
+    /// # Errors
+    /// The power went.
+    pub fn finish(&mut self, world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
         for client in &mut self.clients {
             client.reads_bytes_max = client.reads_bytes_max.max(512);
         }
-        let end = world.now().plus_ns(REQUEST_NS_MAX);
+        let end = world.now().plus_ns(REQUEST_NS_MAX + world.stall_ns());
         self.pump(world, model);
         while self.clients.iter().any(|client| client.in_flight() > 0) {
             let now = world.now();
@@ -81,8 +180,8 @@ impl Workload {
             self.pump(world, model);
             world.turn(Some(now.plus_ns(LOOK_NS)))?;
         }
-        for client in self.clients.drain(..) {
-            client.leave(world, model, StreamEnd::Eof);
+        while !self.clients.is_empty() {
+            self.leave(0, world, model, StreamEnd::Eof);
         }
         world.settle()
     }
@@ -105,12 +204,12 @@ impl Workload {
     fn act(&mut self, world: &mut World, model: &mut Model) {
         let index = self.rng.index(self.load.clients);
         if index >= self.clients.len() {
-            self.clients.push(SimClient::connect(world, model));
+            let client = SimClient::connect(world, model);
+            self.clients.push(client.with_canary(self.canary));
             return;
         }
         if self.clients[index].state == State::Ended {
-            let ended = self.clients.swap_remove(index);
-            return ended.leave(world, model, StreamEnd::Eof);
+            return self.leave(index, world, model, StreamEnd::Eof);
         }
         if !self.clients[index].is_ready() {
             return;
@@ -119,31 +218,36 @@ impl Workload {
         let Some(place) = self.place(model) else {
             return self.change_topics(index, now, model);
         };
-        match self.rng.below(100) {
-            0..=51 => self.produce(index, now, model, place),
-            52..=54 => self.delete_records(index, now, model, place),
-            55..=79 => self.fetch(index, now, model, place),
-            80..=86 => {
+        match Action::ALL[pick(&mut self.rng, &self.habits.actions)] {
+            Action::Produce => self.produce(index, now, model, place),
+            Action::DeleteRecords => self.delete_records(index, now, model, place),
+            Action::Fetch => self.fetch(index, now, model, place),
+            Action::ListOffsets => {
                 let which = [list_offsets::TIMESTAMP_LATEST, list_offsets::TIMESTAMP_EARLIEST];
                 let timestamp_ms = which[self.rng.index(2)];
                 let places = self.places(model, place);
                 self.clients[index].list_offsets(now, &places, timestamp_ms);
             }
-            87..=88 => self.clients[index].stats(now),
-            89..=90 => self.clients[index].metadata(now),
-            91..=94 => self.change_topics(index, now, model),
-            95 => self.clients[index].babble(world),
-            96 => self.clients[index].shutdown(world),
-            97 => {
+            Action::Stats => self.clients[index].stats(now),
+            Action::Metadata => self.clients[index].metadata(now),
+            Action::Topics => self.change_topics(index, now, model),
+            Action::Babble => self.clients[index].babble(world),
+            Action::Shutdown => self.clients[index].shutdown(world),
+            Action::ReadOtherwise => {
                 let sizes = [0, 1, 100, usize::MAX];
                 self.clients[index].reads_bytes_max = sizes[self.rng.index(sizes.len())];
             }
-            _ => {
+            Action::Leave => {
                 let how = [StreamEnd::Eof, StreamEnd::Reset][self.rng.index(2)];
-                let client = self.clients.swap_remove(index);
-                client.leave(world, model, how);
+                self.leave(index, world, model, how);
             }
         }
+    }
+
+    fn leave(&mut self, index: usize, world: &mut World, model: &mut Model, how: StreamEnd) {
+        let client = self.clients.swap_remove(index);
+        self.requests += client.requests;
+        client.leave(world, model, how);
     }
 
     fn place(&mut self, model: &Model) -> Option<Place> {
@@ -171,21 +275,19 @@ impl Workload {
     }
 
     fn produce(&mut self, index: usize, now: Time, model: &mut Model, place: Place) {
-        let acks = match self.rng.below(10) {
-            0 => Acks::None,
-            1 => Acks::Memory,
-            2..=3 => Acks::Written,
-            _ => Acks::Durable,
-        };
+        let acks = [Acks::None, Acks::Memory, Acks::Written, Acks::Durable];
+        let acks = acks[pick(&mut self.rng, &self.habits.acks)];
         // Around what skips the journal, what is received apart, and more than a segment holds.
-        let bytes = match self.rng.below(24) {
-            0..=9 => self.rng.between(8, 200),
-            10..=15 => self.rng.between(1_000, 5_000),
-            16..=19 => self.rng.between(7_500, 9_000),
-            20..=21 => self.rng.between(15_000, 40_000),
-            22 => self.rng.between(60_000, 70_000),
-            _ => self.rng.between(100_000, 200_000),
-        };
+        let sizes = [
+            (8, 200),
+            (1_000, 5_000),
+            (7_500, 9_000),
+            (15_000, 40_000),
+            (60_000, 70_000),
+            (100_000, 200_000),
+        ];
+        let (first, last) = sizes[pick(&mut self.rng, &self.habits.sizes)];
+        let bytes = self.rng.between(first, last);
         let bytes = usize::try_from(bytes).expect("small");
         let count = 1 + self.rng.index(8);
         let lengths = vec![(bytes / count).max(8); count];
@@ -248,4 +350,15 @@ impl Workload {
             _ => client.metadata(now),
         }
     }
+}
+
+/// An index, each as often as its weight says.
+pub(crate) fn pick(rng: &mut Rng, weights: &[u64]) -> usize {
+    let mut left = rng.below(weights.iter().sum());
+    let is_it = |weight: &u64| {
+        let is_here = left < *weight;
+        left = left.saturating_sub(*weight);
+        is_here
+    };
+    weights.iter().position(is_it).expect("weights sum up")
 }

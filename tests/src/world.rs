@@ -3,23 +3,44 @@
 
 use std::cell::RefMut;
 
-use broker::io::sim::{LinkBus, Rng, SharedDisk, SimDisk, SimIo, SimOptions};
+use broker::io::sim::{LinkBus, Rng, SharedDisk, SimDisk, SimIo, SimOptions, TraceLines, Weather};
 use broker::io::{Io, Wait};
-use engine::boot::{BootError, BootReport, boot};
+use engine::boot::{BootError, BootReport, boot_within};
+use engine::pool::Arenas;
 use engine::port::{Done, Level, Notice, Now, OpBatch, Time};
 use engine::{Settings, Shard};
 
 /// Turns in a row that bring nothing although a deadline has passed, after which the shard is
 /// spinning.
 const IDLE_TURNS_MAX: u32 = 10_000;
-/// What a client's socket holds in the simulator.
-const CLIENT_WINDOW_BYTES: usize = 96 * 1024;
+/// At rest is what has nothing under way within this time, stalls apart, in ns.
+const SETTLE_NS_MAX: u64 = 2_000_000_000;
+/// No timer of a request is longer, in ns.
+const TIMERS_NS_MAX: u64 = 40_000_000_000;
 /// Ten minutes into 2023.
 const WALL_NS: u64 = 1_672_531_800_000_000_000;
 
 /// The power went, as planned.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PowerLoss;
+
+/// What the broker runs in.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// How long things take.
+    pub weather: Weather,
+    /// What a client's socket holds.
+    pub client_window_bytes: usize,
+    /// Where every op and done is told, if anywhere.
+    pub lines: Option<TraceLines>,
+}
+
+impl Default for Surroundings {
+    fn default() -> Surroundings {
+        let weather = Weather::default();
+        Surroundings { weather, client_window_bytes: 96 * 1024, lines: None }
+    }
+}
 
 /// A broker and its world, from one boot to the next.
 #[derive(Debug)]
@@ -30,6 +51,7 @@ pub struct World {
     /// What recovery found.
     pub report: BootReport,
     rng: Rng,
+    stall_ns: u64,
 }
 
 /// One shard's life.
@@ -51,13 +73,28 @@ impl World {
     /// What recovery refused, or that the power went.
     pub fn boot(
         settings: &Settings,
+        disk: SimDisk,
+        seed: u64,
+    ) -> Result<World, Box<(SimDisk, BootError)>> {
+        let arenas = &mut Arenas::default();
+        World::boot_within(arenas, settings, disk, seed, &Surroundings::default())
+    }
+
+    /// The same, with memory that earlier worlds have used.
+    ///
+    /// # Errors
+    /// As [`World::boot`].
+    pub fn boot_within(
+        arenas: &mut Arenas,
+        settings: &Settings,
         mut disk: SimDisk,
         seed: u64,
+        around: &Surroundings,
     ) -> Result<World, Box<(SimDisk, BootError)>> {
         let mut rng = Rng::new(seed);
         let start = Now { time: Time(1_000_000), wall_ns: WALL_NS + rng.below(1 << 40) };
         let engine_seed = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
-        let (shards, report) = match boot(settings, &mut disk, start, engine_seed) {
+        let (shards, report) = match boot_within(arenas, settings, &mut disk, start, engine_seed) {
             Ok(booted) => booted,
             Err(error) => return Err(Box::new((disk, error))),
         };
@@ -68,7 +105,8 @@ impl World {
                 seed: rng.next_u64(),
                 start,
                 connections_max: u32::try_from(settings.connections_max).expect("tiny"),
-                client_window_bytes: CLIENT_WINDOW_BYTES,
+                client_window_bytes: around.client_window_bytes,
+                weather: around.weather,
             };
             let pool = shard.pool();
             let mut io =
@@ -76,10 +114,14 @@ impl World {
             if settings.shards > 1 {
                 io.join(&bus, number);
             }
+            if let Some(lines) = &around.lines {
+                io.tell(number, lines.clone());
+            }
             Life { shard, io, dones: Vec::new(), batch: OpBatch::default(), idle_turns: 0 }
         });
         let shards = shards.collect();
-        Ok(World { shards, notices: Vec::new(), report, rng })
+        let stall_ns = around.weather.stall_ns + around.weather.lag_ns;
+        Ok(World { shards, notices: Vec::new(), report, rng, stall_ns })
     }
 
     /// A shard for a client to connect to.
@@ -106,6 +148,11 @@ impl World {
     pub fn now(&self) -> Time {
         let clocks = self.shards.iter().map(|life| life.io.now().time);
         clocks.min().expect("there is a shard")
+    }
+
+    /// So much longer than usual things may take, a few stalls one after the other.
+    pub const fn stall_ns(&self) -> u64 {
+        self.stall_ns * 16
     }
 
     /// Asks the process to stop.
@@ -143,7 +190,10 @@ impl World {
     /// # Errors
     /// The power went.
     pub fn settle(&mut self) -> Result<(), PowerLoss> {
-        let end = self.now().plus_ns(2_000_000_000);
+        // Some shards are ahead of others.
+        let latest = self.shards.iter().map(|life| life.io.now().time).max();
+        let latest = latest.expect("there is a shard");
+        let end = latest.plus_ns(SETTLE_NS_MAX + self.stall_ns());
         while self.now() < end && !self.shards.iter().all(Life::is_settled) {
             self.turn(Some(end))?;
         }
@@ -160,6 +210,25 @@ impl World {
     /// and has no connections.
     pub fn leaks(&self) -> Option<String> {
         self.shards.iter().find_map(Life::leaks)
+    }
+
+    /// Lets time pass until every timer has had its turn, then fails if anything is left of what
+    /// clients wanted. For a world that is settled and has no connections.
+    ///
+    /// # Errors
+    /// The power went.
+    pub fn leftovers(&mut self) -> Result<Option<String>, PowerLoss> {
+        let end = self.now().plus_ns(TIMERS_NS_MAX + self.stall_ns());
+        while self.now() < end {
+            self.turn(Some(end))?;
+        }
+        self.settle()?;
+        Ok(self.shards.iter().find_map(|life| life.shard.leftovers()))
+    }
+
+    /// Which bound a shard does not keep.
+    pub fn beyond_bounds(&self) -> Option<String> {
+        self.shards.iter().find_map(|life| life.shard.beyond_bounds())
     }
 
     /// Sentences for people that told of something lost or refused.
@@ -217,6 +286,7 @@ impl Life {
         let is_idle = self.dones.is_empty() && had == 0;
         let is_due = self.shard.deadline().is_some_and(|deadline| deadline <= now.time);
         self.idle_turns = if is_idle && is_due { self.idle_turns + 1 } else { 0 };
-        assert!(self.idle_turns < IDLE_TURNS_MAX, "the shard spins: {:?}", self.shard.deadline());
+        let deadlines = self.shard.deadlines();
+        assert!(self.idle_turns < IDLE_TURNS_MAX, "at {now:?} the shard spins: {deadlines:?}");
     }
 }

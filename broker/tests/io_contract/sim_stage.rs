@@ -4,7 +4,7 @@ use engine::pool::Pool;
 use engine::port::{Now, Time};
 use pelton_broker::io::Io;
 use pelton_broker::io::sim::{
-    ClientId, LinkBus, SharedDisk, SimDisk, SimIo, SimOptions, StreamEnd,
+    ClientId, LinkBus, SharedDisk, SimDisk, SimIo, SimOptions, StreamEnd, Weather,
 };
 
 use crate::rig::{Peer, PeerEnd, Rig, Stage};
@@ -37,6 +37,7 @@ fn io(pool: &Pool, disk: SharedDisk, seed: u64) -> SimIo {
         start: Now { time: Time(5_000), wall_ns: 1_700_000_000_000_000_000 },
         connections_max: 64,
         client_window_bytes: 100_000,
+        weather: Weather::default(),
     };
     SimIo::new(pool.shared_arena(), pool.recv_region(), disk, &options)
 }

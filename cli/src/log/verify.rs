@@ -226,6 +226,10 @@ struct Watched<D> {
 }
 
 impl<D: Disk> Disk for Watched<D> {
+    fn settle(&mut self) -> Result<(), Fault> {
+        self.disk.settle()
+    }
+
     fn list(&mut self) -> Result<Vec<FileEntry>, Fault> {
         self.disk.list()
     }

@@ -2,6 +2,7 @@
 //! one plain disk call after the other, and is safe to repeat from any point at which it was cut
 //! off.
 //!
+//! 0. What is there is made durable: a process that was killed may have left it in a cache.
 //! 1. The superblock says whose directory this is; the boot epoch is raised, durably.
 //! 2. The catalog's segments say which topics there are.
 //! 3. The journals are walked to their ends; catalog entries are applied.
@@ -126,6 +127,8 @@ pub enum BootError {
     Disk(FilePath, Fault),
     /// The directory cannot be listed.
     List(Fault),
+    /// What an earlier process wrote cannot be made durable.
+    Settle(Fault),
     /// Written by a newer version.
     Newer(FilePath),
     /// Acknowledged data is damaged: file, position, what is known.
@@ -145,6 +148,10 @@ impl std::fmt::Display for BootError {
             BootError::List(Fault(errno)) => {
                 let error = std::io::Error::from_raw_os_error(*errno);
                 write!(f, "recovery: the data directory cannot be listed: {error}")
+            }
+            BootError::Settle(Fault(errno)) => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "recovery: the data directory cannot be made durable: {error}")
             }
             BootError::Newer(path) => write!(
                 f,
@@ -220,6 +227,10 @@ pub fn boot_within(
         return Err(BootError::Settings(reason));
     }
     let files = disk.list().map_err(BootError::List)?;
+    if !files.is_empty() {
+        // What is served from here on is never lost again, not even if the power goes at once.
+        disk.settle().map_err(BootError::Settle)?;
+    }
     let mut pool = Pool::within(arenas, settings.recv, settings.pool_bytes);
     let raised = raise_epoch(disk, &files, &mut pool, settings, seed)?;
     let Raised { superblock, shards_before, report } = raised;

@@ -21,6 +21,10 @@ pub fn rehearse(disk: &mut impl Disk) -> Result<BootReport, BootError> {
 struct Stage<'d, D>(&'d mut D);
 
 impl<D: Disk> Disk for Stage<'_, D> {
+    fn settle(&mut self) -> Result<(), Fault> {
+        Ok(())
+    }
+
     fn list(&mut self) -> Result<Vec<FileEntry>, Fault> {
         self.0.list()
     }

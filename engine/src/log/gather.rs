@@ -104,10 +104,17 @@ impl Store {
         if blocked || self.failed.is_some() || self.dirty.is_empty() {
             return None;
         }
-        if self.journal.writes_in_flight >= self.settings.commits_in_flight {
+        // What is in flight brings a turn when it ends: until then a deadline would only spin.
+        if self.is_journal_busy() || !self.is_worth_a_frame() {
             return None;
         }
         self.lazy_since.map(|since| since.plus_ns(self.settings.lazy_commit_ns))
+    }
+
+    /// Whether no frame can leave before something ends that the journal has in flight.
+    pub(super) fn is_journal_busy(&self) -> bool {
+        let journal = &self.journal;
+        journal.unopened > 0 || journal.beginning.is_some() || journal.free_bufs.is_empty()
     }
 
     /// Partitions with many uncommitted bytes leave the journal's queue: their run is sealed.

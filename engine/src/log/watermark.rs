@@ -103,7 +103,8 @@ impl Store {
         if blocked || self.is_journal_full || self.is_proven() {
             return None;
         }
-        if self.journal.writes_in_flight >= self.settings.commits_in_flight {
+        let crowded = self.journal.writes_in_flight >= self.settings.commits_in_flight;
+        if crowded || self.is_journal_busy() {
             return None;
         }
         let from = match self.unproven.partitions.is_empty() {

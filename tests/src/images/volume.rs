@@ -337,6 +337,11 @@ impl Node {
 }
 
 impl Disk for Volume {
+    fn settle(&mut self) -> Result<(), Fault> {
+        self.nodes.values_mut().for_each(|node| node.flush(u64::MAX));
+        Ok(())
+    }
+
     fn list(&mut self) -> Result<Vec<FileEntry>, Fault> {
         let entry = |(path, inode): (&FilePath, &Inode)| FileEntry {
             path: path.clone(),

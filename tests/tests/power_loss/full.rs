@@ -3,8 +3,8 @@
 
 use engine::Settings;
 use engine::settings::PROBE_SPACE_NS;
-use pelton_tests::check::records_of;
 use pelton_tests::model::Fate;
+use pelton_tests::reader::records_of;
 
 use crate::life::Life;
 

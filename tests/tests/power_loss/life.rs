@@ -2,8 +2,8 @@
 
 use broker::io::sim::SimDisk;
 use engine::Settings;
-use pelton_tests::check::read_back;
 use pelton_tests::model::{Fate, Model, Place, Topic};
+use pelton_tests::reader::read_back;
 use pelton_tests::sim_client::SimClient;
 use pelton_tests::world::World;
 use wire::{Acks, topic};

@@ -2,8 +2,10 @@
 
 use broker::io::sim::{Failure, SimDisk};
 use engine::Settings;
+use engine::pool::Arenas;
 use engine::port::Fault;
 use pelton_tests::check::{Bounds, Trial, live};
+use pelton_tests::history::{self, Plan};
 use pelton_tests::model::{Model, Topic};
 use pelton_tests::sim_client::SimClient;
 use pelton_tests::workload::Load;
@@ -13,6 +15,35 @@ use wire::{Acks, topic};
 fn assert_lawful(trial: &Trial) {
     let violations = live(trial).violations;
     assert!(violations.is_empty(), "{}\nagain: {}", violations.join("\n"), trial.command());
+}
+
+fn assert_lawful_history(seed: u64) {
+    let plan = Plan::new(seed);
+    let violations = history::live(&mut Arenas::default(), &plan).violations;
+    assert!(violations.is_empty(), "{}\nagain: {}", violations.join("\n"), plan.command());
+}
+
+/// A process was killed while writes without a flush were under way, or had just ended. The next
+/// one read them out of the device's cache, served them, built on them; then the power went, and
+/// they had never been: records that had been seen were lost, a partition began earlier than it
+/// had told, a start was refused because later segments proved what was no longer there. Now a
+/// start makes durable what it finds before it reads it.
+#[test]
+fn what_a_killed_process_left_in_a_cache_is_durable_before_it_is_served() {
+    for seed in [50, 52, 65, 69] {
+        assert_lawful_history(seed);
+    }
+}
+
+/// While a frame was in flight that more waited for than for the next one, or the first block of
+/// a journal file, the commit of records that nobody waits for had a deadline in the past and
+/// could not begin: the shard turned without end, for ten seconds and more if the device stalled.
+/// The same happened to a device that was full and then failed.
+#[test]
+fn a_shard_does_not_spin_while_its_device_stalls() {
+    for seed in [27, 41, 52, 67, 70] {
+        assert_lawful_history(seed);
+    }
 }
 
 /// After a journal write had failed, a frame that was written and waited for its flush kept its

@@ -5,52 +5,21 @@
 //! Mutations are numbered from 1 over the disk's whole life, so that a plan can cut the power at
 //! any of them, or make it fail. Reads are numbered by themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use engine::frame::BLOCK_BYTES;
 use engine::layout::FilePath;
 use engine::port::{Disk, Fault, FileEntry, Fill, Open, Sync};
 
-use super::file::{SimFile, Survival};
+use super::file::SimFile;
+use super::plan::{Failure, FaultPlan, Honesty};
 use super::rng::Rng;
 
 /// What an op that is not aligned gets.
 pub const EINVAL: Fault = Fault(22);
 
-/// Whether the device keeps its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Honesty {
-    /// What is done as durable survives.
-    #[default]
-    Honest,
-    /// Durable writes and flushes may be lost. No broker can be right on such a device: the
-    /// laws must notice.
-    Lying,
-}
-
-/// How an op goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// It fails; any part of a write may have happened.
-    Fault(Fault),
-    /// A write writes only its front.
-    Short,
-}
-
-/// What goes wrong, and when.
-#[derive(Debug, Clone, Default)]
-pub struct FaultPlan {
-    /// The power goes as this mutation is submitted.
-    pub power_loss_at: Option<u64>,
-    /// These mutations go wrong.
-    pub mutations: BTreeMap<u64, Failure>,
-    /// These reads fail.
-    pub reads: BTreeMap<u64, Fault>,
-    /// Whether durable means durable.
-    pub honesty: Honesty,
-    /// Bytes that all files together may have: a reservation beyond them finds no space.
-    pub space_bytes: Option<usize>,
-}
+/// How many of the newest stable places are remembered.
+const SETTLED_MAX: usize = 32;
 
 /// The number of an open file within the disk; a name may move on to another.
 pub(super) type Inode = u64;
@@ -58,27 +27,60 @@ pub(super) type Inode = u64;
 /// A mutation on its way.
 #[derive(Debug, Clone)]
 pub(super) enum Mutation {
-    Write { inode: Inode, position: usize, bytes: Vec<u8>, sync: Sync },
-    Flush { inode: Inode, upto: u64 },
-    Open { path: FilePath, open: Open },
-    Extend { inode: Inode, from: usize, to: usize, fill: Fill },
-    Delete { paths: Vec<FilePath> },
+    Write {
+        inode: Inode,
+        position: usize,
+        bytes: Vec<u8>,
+        sync: Sync,
+    },
+    Flush {
+        inode: Inode,
+        upto: u64,
+    },
+    Open {
+        path: FilePath,
+        open: Open,
+    },
+    Extend {
+        inode: Inode,
+        from: usize,
+        to: usize,
+        fill: Fill,
+    },
+    Delete {
+        paths: Vec<FilePath>,
+    },
+    /// A flush of all files.
+    Settle,
+}
+
+impl Mutation {
+    /// Whether a file system may be too full for it.
+    pub(super) const fn takes_space(&self) -> bool {
+        match self {
+            Mutation::Write { .. } | Mutation::Extend { .. } => true,
+            Mutation::Open { open, .. } => matches!(open, Open::Create | Open::Adopt { .. }),
+            Mutation::Flush { .. } | Mutation::Delete { .. } | Mutation::Settle => false,
+        }
+    }
 }
 
 /// Files, and everything that may yet happen to them.
 #[derive(Debug, Clone)]
 pub struct SimDisk {
-    rng: Rng,
-    plan: FaultPlan,
-    names: BTreeMap<FilePath, Inode>,
-    files: BTreeMap<Inode, SimFile>,
+    pub(super) rng: Rng,
+    pub(super) plan: FaultPlan,
+    pub(super) names: BTreeMap<FilePath, Inode>,
+    pub(super) files: BTreeMap<Inode, SimFile>,
     inodes: u64,
-    in_flight: BTreeMap<u64, Mutation>,
+    pub(super) in_flight: BTreeMap<u64, Mutation>,
     mutations: u64,
     /// Counts effects in their own order, which need not be that of submission.
-    effects: u64,
+    pub(super) effects: u64,
     reads: u64,
-    is_off: bool,
+    pub(super) is_off: bool,
+    /// Where bytes became stable of late, newest last.
+    pub(super) settled: VecDeque<(Inode, usize, usize)>,
 }
 
 impl SimDisk {
@@ -95,6 +97,7 @@ impl SimDisk {
             effects: 0,
             reads: 0,
             is_off: false,
+            settled: VecDeque::new(),
         }
     }
 
@@ -135,57 +138,18 @@ impl SimDisk {
         *file = SimFile::stable(bytes);
     }
 
-    /// Cuts the power, if it is not gone already, and turns it on again: everything that was in
-    /// flight has happened, or not, or in part, and all that was not synced is at risk. The
-    /// plan's power loss is used up.
-    pub fn power_on(&mut self) {
-        self.is_off = false;
-        self.plan.power_loss_at = None;
-        for mutation in std::mem::take(&mut self.in_flight).into_values() {
-            self.interrupt(mutation);
-        }
-        let survival = match self.rng.below(5) {
-            0 => Survival::Nothing,
-            1 => Survival::Everything,
-            2 => Survival::UpTo(self.effects.saturating_sub(self.rng.below(16))),
-            _ => Survival::Mixed,
+    /// Whether these bytes are on stable storage anywhere.
+    pub fn is_stable(&self, needle: [u8; 8]) -> bool {
+        let needle = u64::from_le_bytes(needle);
+        let has = |bytes: &[u8]| {
+            let mut windows = bytes.windows(8).filter_map(<[u8]>::first_chunk);
+            windows.any(|window| u64::from_le_bytes(*window) == needle)
         };
-        let names = &self.names;
-        self.files.retain(|inode, _| names.values().any(|named| named == inode));
-        for file in self.files.values_mut() {
-            file.power_loss(survival, &mut self.rng);
-        }
-    }
-
-    /// The power went while this was on its way. What a write left behind is at risk like any
-    /// unsynced bytes; a change of names has happened or not.
-    fn interrupt(&mut self, mutation: Mutation) {
-        self.effects += 1;
-        let effect = self.effects;
-        match mutation {
-            Mutation::Write { inode, position, bytes, .. } => {
-                self.file(inode).write_cached(effect, position, &bytes);
-            }
-            Mutation::Extend { inode, from, to, fill: Fill::Zero } => {
-                self.file(inode).write_cached(effect, from, &vec![0; to - from]);
-            }
-            Mutation::Extend { inode, to, fill: Fill::Reserve, .. } => {
-                self.file(inode).extend_cached(effect, to);
-            }
-            Mutation::Flush { .. } => {}
-            Mutation::Open { path, open } => {
-                if self.rng.one_in(2) {
-                    let _ = self.open(&path, &open);
-                }
-            }
-            Mutation::Delete { paths } => {
-                for path in paths {
-                    if self.rng.one_in(2) {
-                        self.names.remove(&path);
-                    }
-                }
-            }
-        }
+        let recent = self.settled.iter().rev().filter_map(|&(inode, from, to)| {
+            let stable = self.files.get(&inode)?.stable_bytes();
+            stable.get(from..to.min(stable.len()))
+        });
+        recent.into_iter().any(has) || self.files.values().any(|file| has(file.stable_bytes()))
     }
 
     /// Submits a mutation; its number is for [`SimDisk::complete`].
@@ -197,6 +161,12 @@ impl SimDisk {
         self.mutations
     }
 
+    /// Whether the mutation is a write of these bytes.
+    pub(super) fn is_writing(&self, number: u64, written: &[u8]) -> bool {
+        let mutation = self.in_flight.get(&number);
+        matches!(mutation, Some(Mutation::Write { bytes, .. }) if bytes == written)
+    }
+
     /// A flush submitted now covers all effects up to this one: those of what is done.
     pub(super) const fn effects(&self) -> u64 {
         self.effects
@@ -206,7 +176,7 @@ impl SimDisk {
     /// opened, or nothing of interest.
     pub(super) fn complete(&mut self, number: u64) -> Result<u64, Fault> {
         let mutation = self.in_flight.remove(&number).expect("every mutation ends once");
-        match self.plan.mutations.remove(&number) {
+        match self.plan.failure(number, &mutation) {
             None => self.perform(mutation),
             Some(Failure::Fault(fault)) => {
                 match mutation {
@@ -226,21 +196,34 @@ impl SimDisk {
         }
     }
 
-    fn perform(&mut self, mutation: Mutation) -> Result<u64, Fault> {
+    pub(super) fn perform(&mut self, mutation: Mutation) -> Result<u64, Fault> {
         self.effects += 1;
         let effect = self.effects;
         let is_honest = self.plan.honesty == Honesty::Honest;
         match mutation {
             Mutation::Write { inode, position, bytes, sync } => {
+                let Some((inode, position)) = self.landing(inode, position, bytes.len()) else {
+                    return Ok(as_u64(bytes.len()));
+                };
                 match sync {
-                    Sync::Durable if is_honest => self.file(inode).write_stable(position, &bytes),
+                    Sync::Durable if is_honest => {
+                        self.settled(inode, position, position + bytes.len());
+                        self.file(inode).write_stable(position, &bytes);
+                    }
                     _ => self.file(inode).write_cached(effect, position, &bytes),
                 }
                 Ok(as_u64(bytes.len()))
             }
             Mutation::Flush { inode, upto } => {
                 if is_honest {
+                    self.settled(inode, 0, usize::MAX);
                     self.file(inode).flush(upto);
+                }
+                Ok(0)
+            }
+            Mutation::Settle => {
+                if is_honest {
+                    self.files.values_mut().for_each(|file| file.flush(u64::MAX));
                 }
                 Ok(0)
             }
@@ -266,7 +249,29 @@ impl SimDisk {
         }
     }
 
-    fn open(&mut self, path: &FilePath, open: &Open) -> Result<u64, Fault> {
+    /// Where a write really goes; nowhere if it gets lost.
+    fn landing(&mut self, inode: Inode, position: usize, len: usize) -> Option<(Inode, usize)> {
+        let happens = |one_in: u64, rng: &mut Rng| one_in > 0 && rng.one_in(one_in);
+        if happens(self.plan.lost_writes_one_in, &mut self.rng) {
+            return None;
+        }
+        if happens(self.plan.misdirected_writes_one_in, &mut self.rng) {
+            let other = self.rng.index(self.files.len());
+            let (&other, file) = self.files.iter().nth(other).expect("there are so many");
+            let blocks = file.bytes().len().checked_sub(len)? / BLOCK_BYTES + 1;
+            return Some((other, self.rng.index(blocks) * BLOCK_BYTES));
+        }
+        Some((inode, position))
+    }
+
+    fn settled(&mut self, inode: Inode, from: usize, to: usize) {
+        if self.settled.len() == SETTLED_MAX {
+            self.settled.pop_front();
+        }
+        self.settled.push_back((inode, from, to));
+    }
+
+    pub(super) fn open(&mut self, path: &FilePath, open: &Open) -> Result<u64, Fault> {
         match open {
             Open::Existing | Open::Buffered => {}
             Open::Create => self.name_new(path, Vec::new()),
@@ -311,7 +316,25 @@ impl SimDisk {
         Ok(&bytes[start..bytes.len().min(position + len)])
     }
 
-    fn file(&mut self, inode: Inode) -> &mut SimFile {
+    /// Where a read really comes from.
+    pub(super) fn source(&mut self, inode: Inode, position: usize) -> (Inode, usize) {
+        let one_in = self.plan.foreign_reads_one_in;
+        if one_in == 0 || !self.rng.one_in(one_in) {
+            return (inode, position);
+        }
+        let other = self.rng.index(self.files.len());
+        let other = self.files.keys().nth(other).expect("there are so many");
+        (*other, 0)
+    }
+
+    /// A bit of a read of so many bytes that comes back wrong: its byte, and the bit's mask.
+    pub(super) fn flipped_bit(&mut self, len: usize) -> Option<(usize, u8)> {
+        let one_in = self.plan.flipped_reads_one_in;
+        let is_flipped = one_in > 0 && len > 0 && self.rng.one_in(one_in);
+        is_flipped.then(|| (self.rng.index(len), 1 << self.rng.below(8)))
+    }
+
+    pub(super) fn file(&mut self, inode: Inode) -> &mut SimFile {
         self.files.get_mut(&inode).expect("open and named files are kept")
     }
 
@@ -336,6 +359,13 @@ impl SimDisk {
 }
 
 impl Disk for SimDisk {
+    fn settle(&mut self) -> Result<(), Fault> {
+        if self.is_off {
+            return Err(Fault::EIO);
+        }
+        self.plain(Mutation::Settle).map(drop)
+    }
+
     fn list(&mut self) -> Result<Vec<FileEntry>, Fault> {
         if self.is_off {
             return Err(Fault::EIO);

@@ -41,6 +41,8 @@ pub(super) struct SimFile {
     stable: Vec<u8>,
     /// Newer contents of sectors that may survive, oldest first.
     versions: BTreeMap<usize, Vec<Version>>,
+    /// Newer contents of sectors that a failed flush left behind: no flush covers them any more.
+    refused: BTreeMap<usize, Vec<Version>>,
     /// Lengths that may survive, with the write that made them.
     lengths: Vec<(u64, usize)>,
 }
@@ -54,6 +56,11 @@ impl SimFile {
     /// What reads see.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.current
+    }
+
+    /// What survives whatever happens.
+    pub(super) fn stable_bytes(&self) -> &[u8] {
+        &self.stable
     }
 
     /// Writes into cache: a power loss may forget it.
@@ -79,6 +86,7 @@ impl SimFile {
         self.stable[position..end].copy_from_slice(bytes);
         for (sector, _) in sectors(position, bytes) {
             self.versions.remove(&sector);
+            self.refused.remove(&sector);
         }
     }
 
@@ -108,10 +116,22 @@ impl SimFile {
     /// A flush failed: the cache forgets that these writes are dirty, so that no later flush
     /// covers them.
     pub(super) fn flush_failed(&mut self, upto: u64) {
-        self.versions.retain(|_, versions| {
-            versions.retain(|version| version.write > upto);
+        let refused = &mut self.refused;
+        self.versions.retain(|&sector, versions| {
+            let covered = versions.partition_point(|version| version.write <= upto);
+            refused.entry(sector).or_default().extend(versions.drain(..covered));
             !versions.is_empty()
         });
+    }
+
+    /// Another process finds the device's cache as it is: a flush may take all of it.
+    pub(super) fn opened_anew(&mut self) {
+        for (sector, older) in std::mem::take(&mut self.refused) {
+            let newer = std::mem::take(self.versions.entry(sector).or_default());
+            let all = older.into_iter().chain(newer).collect();
+            self.versions.insert(sector, all);
+        }
+        self.versions.retain(|_, versions| !versions.is_empty());
     }
 
     /// The power goes: what survives is all there is.
@@ -216,5 +236,17 @@ mod tests {
         assert_eq!(file.bytes(), A, "reads still see it");
         file.power_loss(Survival::Everything, &mut Rng::new(1));
         assert_eq!(file.bytes(), [0; SECTOR_BYTES]);
+    }
+
+    #[test]
+    fn what_a_failed_flush_left_in_the_device_another_process_may_flush() {
+        let mut file = SimFile::stable(vec![0; 512]);
+        file.write_cached(1, 0, &A);
+        file.flush_failed(1);
+        file.write_cached(2, 0, &B);
+        file.opened_anew();
+        file.flush(1);
+        file.power_loss(Survival::Nothing, &mut Rng::new(1));
+        assert_eq!(file.bytes(), A);
     }
 }

@@ -5,7 +5,7 @@ use engine::pool::{FillBuf, Slice};
 use engine::port::{Done, Fault, FileRange, FileSlot, Fill, Op, Open, Tag};
 
 use super::disk::{EINVAL, Inode, Mutation, aligned};
-use super::{Event, SimIo};
+use super::{Event, SimIo, Weather};
 
 /// A file op on its way. Those that change the disk carry their number there.
 #[derive(Debug)]
@@ -14,7 +14,6 @@ pub(super) enum FileOp {
         tag: Tag,
         number: u64,
         slice: Slice,
-        bytes_hash: u32,
     },
     Read {
         tag: Tag,
@@ -53,12 +52,11 @@ impl SimIo {
                 let bytes = self.slice_bytes(slice);
                 self.trace.bytes(&bytes);
                 self.assert_not_sent(file);
-                let bytes_hash = wire::crc::crc32c(&bytes);
                 match self.place(file, position, bytes.len()) {
                     Ok((inode, position)) => {
                         let write = Mutation::Write { inode, position, bytes, sync };
                         let number = self.disk.get().begin(write);
-                        (200_000, FileOp::Write { tag, number, slice, bytes_hash })
+                        (200_000, FileOp::Write { tag, number, slice })
                     }
                     Err(fault) => (10_000, refused(Done::Wrote { tag, result: Err(fault) })),
                 }
@@ -99,7 +97,15 @@ impl SimIo {
             other => unreachable!("not a file op: {other:?}"),
         };
         // Now and then a device takes its time.
-        let ns = if self.rng.one_in(32) { ns * 20 } else { ns };
+        let Weather { slow_one_in, stall_one_in, stall_ns, endless_one_in, .. } = self.weather;
+        let is_write = matches!(op, FileOp::Write { .. });
+        if is_write && endless_one_in > 0 && self.rng.one_in(endless_one_in) {
+            return;
+        }
+        let mut ns = if self.rng.one_in(slow_one_in) { ns * 20 } else { ns };
+        if stall_one_in > 0 && self.rng.one_in(stall_one_in) {
+            ns += stall_ns;
+        }
         let held_ns = self.files_held_until.since(self.clock);
         self.schedule(ns + 2 * held_ns, Event::File(op));
     }
@@ -177,18 +183,29 @@ impl SimIo {
 
     pub(super) fn file_op_ended(&mut self, op: FileOp, dones: &mut Vec<Done>) {
         let done = match op {
-            FileOp::Write { tag, number, slice, bytes_hash } => {
-                let bytes = self.slice_bytes(slice);
-                let is_same = wire::crc::crc32c(&bytes) == bytes_hash;
+            FileOp::Write { tag, number, slice } => {
+                self.read_slice(slice);
+                let is_same = self.disk.get().is_writing(number, &self.scratch);
                 assert!(is_same, "{slice:?} was changed while {tag:?} wrote it");
                 let written = |bytes| u32::try_from(bytes).expect("no longer than the slice");
                 Done::Wrote { tag, result: self.disk.get().complete(number).map(written) }
             }
             FileOp::Read { tag, inode, mut buf, position, len } => {
-                let result = self.disk.get().read_at(inode, position, len).map(|bytes| {
-                    self.arena.copy_in(&mut buf, 0, bytes);
-                    self.trace.bytes(bytes);
-                    u32::try_from(bytes.len()).expect("no longer than the buffer")
+                let mut disk = self.disk.get();
+                let (inode, position) = disk.source(inode, position);
+                let result = disk.read_at(inode, position, len).map(|bytes| {
+                    self.scratch.clear();
+                    self.scratch.extend_from_slice(bytes);
+                });
+                let flipped = disk.flipped_bit(self.scratch.len());
+                drop(disk);
+                if let Some((byte, mask)) = flipped.filter(|_| result.is_ok()) {
+                    self.scratch[byte] ^= mask;
+                }
+                let result = result.map(|()| {
+                    self.arena.copy_in(&mut buf, 0, &self.scratch);
+                    self.trace.bytes(&self.scratch);
+                    u32::try_from(self.scratch.len()).expect("no longer than the buffer")
                 });
                 Done::Read { tag, buf, result }
             }
@@ -223,15 +240,49 @@ impl SimIo {
         bytes
     }
 
+    /// The slice's bytes, into the scratch.
+    fn read_slice(&mut self, slice: Slice) {
+        self.scratch.resize(usize::try_from(slice.len).expect("u32 fits usize"), 0);
+        self.arena.copy_out(slice, &mut self.scratch);
+    }
+
     pub(super) fn slices_bytes(&self, slices: &[Slice]) -> Vec<u8> {
-        slices.iter().map(|&slice| self.slice_bytes(slice)).collect::<Vec<_>>().concat()
+        let len = |slice: &Slice| usize::try_from(slice.len).expect("u32 fits usize");
+        let mut bytes = vec![0; slices.iter().map(len).sum()];
+        let mut rest = &mut bytes[..];
+        for slice in slices {
+            let (part, tail) = rest.split_at_mut(len(slice));
+            self.arena.copy_out(*slice, part);
+            rest = tail;
+        }
+        bytes
+    }
+
+    /// Whether the slices still hold these bytes.
+    pub(super) fn holds(&mut self, slices: &[Slice], bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        slices.iter().all(|&slice| {
+            self.read_slice(slice);
+            let (part, tail) = rest.split_at(self.scratch.len());
+            rest = tail;
+            part == self.scratch
+        })
     }
 
     /// What a buffer held before it was given away is nobody's business any more.
     pub(super) fn poison(&self, buf: &mut FillBuf, at: u32, len: usize) {
-        self.arena.copy_in(buf, at, &vec![0xa5; len]);
+        let (mut at, mut left) = (at, len);
+        while left > 0 {
+            let count = left.min(POISON.len());
+            self.arena.copy_in(buf, at, &POISON[..count]);
+            at += u32::try_from(count).expect("short");
+            left -= count;
+        }
     }
 }
+
+/// What is in a buffer before it is filled.
+pub(super) const POISON: [u8; 4096] = [0xa5; 4096];
 
 const fn refused(done: Done) -> FileOp {
     FileOp::Refused(done)

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use engine::pool::{FillBuf, Slice};
 use engine::port::{ConnId, Done, Fault, Op, SEND_SLICES_MAX, Time};
 
+use super::net_ops::take_front;
 use super::{Event, SimIo};
 use crate::mesh::{Link, LinkNumbers, opposite};
 
@@ -248,7 +249,7 @@ impl SimIo {
         let wanted = usize::try_from(len).expect("u32 fits usize");
         let count = self.piece_len(there.min(wanted));
         let (_, stream) = self.stream(conn);
-        let bytes: Vec<u8> = stream.inbox.drain(..count).collect();
+        let bytes = take_front(&mut stream.inbox, count);
         self.trace.bytes(&bytes);
         self.arena.copy_in(&mut buf, at, &bytes);
         self.post(link, Word::Taken(count));
@@ -267,7 +268,7 @@ impl SimIo {
             stream.sending = Some(sending);
             return;
         }
-        let is_same = self.slices_bytes(&sending.slices) == sending.bytes;
+        let is_same = self.holds(&sending.slices, &sending.bytes);
         assert!(is_same, "slices of a send to {conn:?} were changed while it was open");
         let sent = u32::try_from(sending.len).expect("no longer than the slices");
         dones.push(Done::Sent { conn, result: Ok(sent) });

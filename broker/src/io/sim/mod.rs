@@ -5,12 +5,14 @@
 //! It checks its user as well: bytes that change while an op reads them, writes that overlap in
 //! flight, a second receive on a connection are bugs of the engine and panic.
 
+mod death;
 mod disk;
 mod file;
 mod file_ops;
 mod links;
 mod net;
 mod net_ops;
+mod plan;
 mod rng;
 mod shared;
 mod trace;
@@ -30,12 +32,14 @@ use links::{LinkEvent, Links};
 use net::{Net, Piece};
 use trace::Trace;
 
-pub use disk::{EINVAL, Failure, FaultPlan, Honesty, SimDisk};
+pub use disk::{EINVAL, SimDisk};
 pub use file::SECTOR_BYTES;
 pub use links::LinkBus;
 pub use net::{ClientId, StreamEnd};
+pub use plan::{Failure, FaultPlan, Honesty, Lasting, Victims, Weather};
 pub use rng::Rng;
 pub use shared::SharedDisk;
+pub use trace::TraceLines;
 
 /// What a simulated world is like.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +52,8 @@ pub struct SimOptions {
     pub connections_max: u32,
     /// Bytes that a client's socket holds before the broker's sends wait.
     pub client_window_bytes: usize,
+    /// How long things take.
+    pub weather: Weather,
 }
 
 /// Something that comes about at its time.
@@ -89,6 +95,9 @@ pub struct SimIo {
     event_count: u64,
     net: Net,
     window: usize,
+    weather: Weather,
+    /// For bytes that are looked at and forgotten.
+    scratch: Vec<u8>,
     recv_free: VecDeque<u16>,
     disk: SharedDisk,
     slots: BTreeMap<FileSlot, Inode>,
@@ -109,7 +118,7 @@ impl SimIo {
         disk: impl Into<SharedDisk>,
         options: &SimOptions,
     ) -> SimIo {
-        let SimOptions { seed, start, connections_max, client_window_bytes } = *options;
+        let SimOptions { seed, start, connections_max, client_window_bytes, weather } = *options;
         SimIo {
             arena,
             region,
@@ -120,6 +129,8 @@ impl SimIo {
             event_count: 0,
             net: Net::new(connections_max),
             window: client_window_bytes,
+            weather,
+            scratch: Vec::new(),
             recv_free: (0..region.count).collect(),
             disk: disk.into(),
             slots: BTreeMap::new(),
@@ -156,6 +167,11 @@ impl SimIo {
     /// A hash over every op and done so far, their times and the bytes they carried.
     pub const fn trace_hash(&self) -> u64 {
         self.trace.hash()
+    }
+
+    /// Tells every op and done from now on.
+    pub fn tell(&mut self, shard: u16, lines: TraceLines) {
+        self.trace.tell(shard, lines);
     }
 
     /// Provided buffers that the engine has not returned.
@@ -254,8 +270,9 @@ impl Io for SimIo {
     fn submit(&mut self, batch: &mut OpBatch) -> io::Result<()> {
         self.powered()?;
         let slices = std::mem::take(&mut batch.slices);
+        let now = self.now();
         for op in batch.ops.drain(..) {
-            self.trace.submitted(&op);
+            self.trace.submitted(&now, &op);
             match op {
                 Op::RecvInto { conn, .. } | Op::RecvCancel { conn } | Op::Send { conn, .. }
                     if self.is_link(conn) =>

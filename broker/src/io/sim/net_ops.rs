@@ -1,15 +1,18 @@
 //! Connection ops of the simulated backend, and the clients' side of the same connections.
 
+use std::collections::VecDeque;
+
 use engine::pool::Slice;
 use engine::port::{
     ConnId, Done, Fault, FileRange, Op, RecvBuf, RecvEnd, SEND_RANGES_MAX, SEND_SLICES_MAX, Time,
 };
 
+use super::file_ops::POISON;
 use super::net::{BrokerEnd, ClientEnd, Conn, Inbox, Piece, Receiving, Sending};
-use super::{ClientId, Event, SimIo, StreamEnd};
+use super::{ClientId, Event, SimIo, StreamEnd, Weather};
 
-/// Longest time that a piece is under way, in ns.
-const TRANSIT_NS_MAX: u64 = 100_000;
+/// Longest time until a connection or a reader is noticed, in ns.
+const NOTICE_NS_MAX: u64 = 100_000;
 /// Longest time that a connection op takes, in ns.
 const OP_NS_MAX: u64 = 4_000;
 
@@ -18,7 +21,7 @@ impl SimIo {
     /// Opens a connection.
     pub fn connect(&mut self) -> ClientId {
         let client = self.net.connect(self.window);
-        self.schedule(TRANSIT_NS_MAX, Event::Connect(client));
+        self.schedule(NOTICE_NS_MAX, Event::Connect(client));
         client
     }
 
@@ -63,10 +66,10 @@ impl SimIo {
     ) -> Option<StreamEnd> {
         let Some(conn) = self.net.get(client) else { return Some(StreamEnd::Reset) };
         let count = conn.down.bytes.len().min(bytes_max);
-        into.extend(conn.down.bytes.drain(..count));
+        into.extend(take_front(&mut conn.down.bytes, count));
         let end = if conn.down.bytes.is_empty() { conn.down.end } else { None };
         if count > 0 && conn.sending.is_some() {
-            self.schedule(TRANSIT_NS_MAX, Event::Send(client));
+            self.schedule(NOTICE_NS_MAX, Event::Send(client));
         }
         end
     }
@@ -98,7 +101,12 @@ impl SimIo {
     }
 
     fn arrival(&mut self) -> Time {
-        self.clock.plus_ns(self.rng.between(1_000, TRANSIT_NS_MAX))
+        let Weather { transit_ns, lag_one_in, lag_ns, .. } = self.weather;
+        let mut ns = self.rng.between(1_000, transit_ns);
+        if lag_one_in > 0 && self.rng.one_in(lag_one_in) {
+            ns += self.rng.below(lag_ns);
+        }
+        self.clock.plus_ns(ns)
     }
 
     /// Streams are cut anywhere.
@@ -109,6 +117,17 @@ impl SimIo {
             _ => len,
         }
     }
+}
+
+/// The first `count` bytes, in one piece.
+pub(super) fn take_front(bytes: &mut VecDeque<u8>, count: usize) -> Vec<u8> {
+    let (front, back) = bytes.as_slices();
+    let of_front = count.min(front.len());
+    let mut taken = Vec::with_capacity(count);
+    taken.extend_from_slice(&front[..of_front]);
+    taken.extend_from_slice(&back[..count - of_front]);
+    bytes.drain(..count);
+    taken
 }
 
 /// Pieces of a stream arrive one after the other.
@@ -185,7 +204,7 @@ impl SimIo {
                 let count = conn.up.bytes.len().min(wanted);
                 let result = match conn.up.end {
                     _ if count > 0 => {
-                        let bytes: Vec<u8> = conn.up.bytes.drain(..count).collect();
+                        let bytes = take_front(&mut conn.up.bytes, count);
                         self.trace.bytes(&bytes);
                         self.arena.copy_in(&mut buf, at, &bytes);
                         Ok(u32::try_from(count).expect("no longer than asked"))
@@ -224,7 +243,7 @@ impl SimIo {
             };
             let len = self.piece_len(available);
             let Some(conn) = self.net.get(client) else { return };
-            let bytes: Vec<u8> = conn.up.bytes.drain(..len).collect();
+            let bytes = take_front(&mut conn.up.bytes, len);
             self.trace.bytes(&bytes);
             let mut buf = RecvBuf(index);
             self.arena.copy_in_recv(self.region, &mut buf, &bytes);
@@ -249,8 +268,7 @@ impl SimIo {
         let Some(sending) = conn.sending.take() else { return };
         let bytes = match sending {
             Sending::Memory { slices, bytes } => {
-                let now = self.slices_bytes(&slices);
-                let is_same = now == bytes;
+                let is_same = self.holds(&slices, &bytes);
                 assert!(is_same, "slices of a send to {number:?} were changed while it was open");
                 Ok(bytes)
             }
@@ -313,7 +331,8 @@ impl SimIo {
             Op::RecvReturn { mut buf } => {
                 assert!(!self.recv_free.contains(&buf.0), "{buf:?} is returned twice");
                 let bytes = usize::try_from(self.region.bytes).expect("u32 fits usize");
-                self.arena.copy_in_recv(self.region, &mut buf, &vec![0xa5; bytes]);
+                let poison = &POISON[..bytes.min(POISON.len())];
+                self.arena.copy_in_recv(self.region, &mut buf, poison);
                 self.recv_free.push_back(buf.0);
             }
             Op::Send { conn, first, count } => {
