@@ -43,6 +43,8 @@ pub struct Config {
     /// Most bytes of each shard's files that have served as segments and wait to serve again;
     /// what is retired beyond them is deleted.
     pub recycle_bytes: u64,
+    /// Bytes of sealed segments that are read per second, to see that they are whole; 0 reads none.
+    pub scrub_rate: u64,
     /// The shard's journal, all its files together.
     pub journal_bytes: u64,
     /// Length at which a new segment begins.
@@ -75,6 +77,7 @@ impl Default for Config {
             spin_us: 50,
             prepare_bytes: 0,
             recycle_bytes: 1024 * MIB,
+            scrub_rate: 4 * MIB,
             journal_bytes: 128 * MIB,
             segment_bytes: 256 * MIB,
             memory_bytes: 256 * MIB,
@@ -121,6 +124,7 @@ impl Config {
             ("spin-us", self.spin_us, 0, 1_000_000),
             ("prepare", self.prepare_bytes, 0, 1 << 44),
             ("recycle-bytes", self.recycle_bytes, 0, 1 << 44),
+            ("scrub-rate", self.scrub_rate, 0, 1 << 40),
             ("journal-bytes", self.journal_bytes, 8 * MIB, 64 * 1024 * MIB),
             ("segment-bytes", self.segment_bytes, 4 * MIB, 64 * 1024 * MIB),
             ("memory-bytes", self.memory_bytes, 32 * MIB, 64 * 1024 * MIB),
@@ -176,6 +180,7 @@ impl Config {
             gather_budget_bytes: share(preset.gather_budget_bytes),
             segment_bytes: self.segment_bytes,
             recycle_bytes: self.recycle_bytes,
+            scrub_bytes_per_s: self.scrub_rate.div_ceil(u64::from(self.shards())),
             connections_max: usize::try_from(self.connections_max).expect("at most 2^20"),
             read_ahead_bytes_total_max: share(preset.read_ahead_bytes_total_max),
             ..preset

@@ -23,7 +23,7 @@ impl Shard {
         let frames = self.store.journal.frames.iter().filter(|frame| frame.buf.is_some()).count();
         let read = self.buffers_read_ahead();
         let committing = frames + self.store.journal.free_bufs.len();
-        let read = read + self.store.failures.buffers();
+        let read = read + self.store.failures.buffers() + self.store.scrub_buffers();
         runs.sum::<usize>() + committing + read + self.link_buffers()
     }
 

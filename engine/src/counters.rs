@@ -82,6 +82,12 @@ counters! {
     damaged_ranges,
     /// Reads of fetches that were answered so.
     fetches_damaged,
+    /// Bytes that the scrubber has read.
+    scrub_bytes,
+    /// Segments that it has read to their ends.
+    scrub_segments,
+    /// Times it has read all there are.
+    scrub_rounds,
     /// Fetch requests.
     fetches,
     /// Fetches that had to wait for data.

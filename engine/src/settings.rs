@@ -95,6 +95,9 @@ pub struct Settings {
     /// Most bytes of files that wait to become segments again: what is retired beyond them is
     /// deleted. 0 recycles nothing.
     pub recycle_bytes: u64,
+    /// Bytes of sealed segments that are read per second to see that they are whole; 0 reads only
+    /// where a reader found something bad.
+    pub scrub_bytes_per_s: u64,
 }
 
 /// Where fetches get what they ask for: see `docs/TUNING.md`.
@@ -177,6 +180,7 @@ impl Settings {
             stop_grace_ns: 3_000_000_000,
             retention_check_ns: 10_000_000_000,
             recycle_bytes: 1024 * 1024 * 1024,
+            scrub_bytes_per_s: 4 * 1024 * 1024,
         }
     }
 
@@ -215,6 +219,7 @@ impl Settings {
             queue_checkpoint_bytes: 96 * 1024,
             queue_windows_bytes_max: 64 * 1024,
             retention_check_ns: 3_000_000_000,
+            scrub_bytes_per_s: 0,
             ..Settings::production()
         }
     }

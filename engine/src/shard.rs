@@ -148,6 +148,7 @@ impl Shard {
             Done::Read { tag, buf, result } => match self.device_did(time, tag) {
                 StoreTag::Read(slot) => self.read_done(slot, result),
                 StoreTag::Search(slot) => self.search_read_done(slot, &buf, result),
+                StoreTag::Scrub => self.store.scrub_read(&mut self.pool, time, result),
                 StoreTag::Proof(slot) => self.store.was_read_back(&mut self.pool, slot, result),
                 StoreTag::Queue(slot) => self.queue_read_done(slot, &buf, result),
                 other => unreachable!("a read was never tagged {other:?}"),
@@ -207,6 +208,9 @@ impl Shard {
         // Behind the commits: reads shall not stand in front of them.
         self.store.pump_reads(&mut self.pool, now.time, batch);
         self.store.watch_device(now.time);
+        if self.stopping.is_none() {
+            self.store.scrub(&mut self.pool, now.time, batch);
+        }
         self.store.reap(batch, &mut self.deleted);
         for buf in self.returns.drain(..) {
             batch.ops.push(crate::port::Op::RecvReturn { buf });
@@ -257,6 +261,7 @@ impl Shard {
             self.store.stall_deadline(),
             self.store.space_deadline(),
             self.store.retention_deadline(),
+            self.store.scrub_deadline().filter(|_| self.stopping.is_none()),
             self.stopping,
             self.relief,
             self.store.streams.sweep_at,

@@ -83,6 +83,7 @@ impl Bounds {
             connections_max: [4, 8, 32][rng.index(3)],
             files_max: [16, 24, 64][rng.index(3)],
             recycle_bytes: [0, 400_000, 1 << 30][rng.index(3)],
+            scrub_bytes_per_s: 8 << 20,
             ..tiny
         }
     }

@@ -5,8 +5,8 @@
 //! [`workload`] what clients do to it, [`model`] what must be true of it, [`reader`] reads all of
 //! it, [`check`] lives through one planned accident, [`history`] through many that a [`swarm`]
 //! of settings makes likely, [`canary`] plants bugs that the laws must notice, [`inspection`] is
-//! what one who looks on says of a disk. [`images`] are all states that a power cut can leave of
-//! short workloads.
+//! what one who looks on says of a disk, [`life`] is one broker with one client. [`images`] are
+//! all states that a power cut can leave of short workloads.
 
 pub mod broker;
 pub mod canary;
@@ -14,6 +14,7 @@ pub mod check;
 pub mod history;
 pub mod images;
 pub mod inspection;
+pub mod life;
 pub mod model;
 pub mod program;
 pub mod queue_life;

@@ -6,68 +6,13 @@ use engine::Settings;
 use engine::layout::FilePath;
 use engine::port::Fault;
 use engine::settings::FetchPath;
+use pelton_tests::life::Life;
 use pelton_tests::model::{Model, Place, Topic};
-use pelton_tests::sim_client::{Fetched, SimClient, State};
-use pelton_tests::world::World;
+use pelton_tests::sim_client::{SimClient, State};
 use wire::{Acks, ErrorCode, topic};
 
 /// Batches of each partition: together they fill a few segments of the tiny limits.
 const BATCHES: u64 = 60;
-/// Virtual time between two looks, in ns.
-const STEP_NS: u64 = 1_000_000;
-
-struct Life {
-    world: World,
-    client: SimClient,
-    model: Model,
-}
-
-impl Life {
-    fn begin(settings: &Settings, disk: SimDisk, mut model: Model) -> Life {
-        let mut world = World::boot(settings, disk, 5).expect("a whole disk");
-        let client = SimClient::connect(&mut world, &mut model);
-        let mut life = Life { world, client, model };
-        life.until(|client| client.is_ready());
-        life
-    }
-
-    fn until(&mut self, is_done: impl Fn(&SimClient) -> bool) {
-        for _ in 0..60_000 {
-            self.client.pump(&mut self.world, &mut self.model);
-            if is_done(&self.client) {
-                return;
-            }
-            let soon = self.world.now().plus_ns(STEP_NS);
-            self.world.turn(Some(soon)).expect("no power loss is planned");
-        }
-        panic!("it never came about; {:?}", self.world.errors());
-    }
-
-    fn fetch(&mut self, place: Place, offset: u64, max_bytes: u32) -> Fetched {
-        let now = self.world.now();
-        self.client.fetch(now, &[(place, offset)], 0, max_bytes);
-        self.until(|client| !client.fetched.is_empty());
-        self.client.fetched.pop().expect("just seen")
-    }
-
-    /// The offsets from `from` to the end, as a consumer with this budget reads them.
-    fn read(&mut self, place: Place, from: u64, max_bytes: u32) -> Vec<u64> {
-        let mut offsets: Vec<u64> = Vec::new();
-        loop {
-            let next = offsets.last().map_or(from, |last| last + 1);
-            let fetched = self.fetch(place, next, max_bytes);
-            assert_eq!(fetched.error, 0, "at {next}: {:?}", self.world.errors());
-            let news = fetched.records.iter().map(|&(offset, _)| offset);
-            let before = offsets.len();
-            offsets.extend(news.filter(|&offset| offset >= next));
-            if offsets.len() == before {
-                assert_eq!(next, fetched.end, "all that is visible comes");
-                assert!(self.model.violations().is_empty(), "{:?}", self.model.violations());
-                return offsets;
-            }
-        }
-    }
-}
 
 /// A disk with two partitions of long and short batches, all of them in segments.
 fn written(settings: &Settings) -> (SimDisk, [Place; 2], Model) {

@@ -64,6 +64,10 @@ pub struct Layer {
     /// [default: 1GiB]
     #[arg(long, env = "PELTON_RECYCLE_BYTES", value_name = "BYTES", value_parser = size::bytes)]
     recycle_bytes: Option<u64>,
+    /// Bytes of sealed segments that are read per second, to see that they are whole; 0 reads none
+    /// [default: 4MiB]
+    #[arg(long, env = "PELTON_SCRUB_RATE", value_name = "BYTES", value_parser = size::bytes)]
+    scrub_rate: Option<u64>,
     /// Size of each shard's journal [default: 128MiB]
     #[arg(long, env = "PELTON_JOURNAL_BYTES", value_name = "BYTES", value_parser = size::bytes)]
     journal_bytes: Option<u64>,
@@ -104,7 +108,7 @@ impl Layer {
         Layer::OWN_KEYS.into_iter().chain(TuningLayer::KEYS)
     }
 
-    const OWN_KEYS: [&'static str; 18] = [
+    const OWN_KEYS: [&'static str; 19] = [
         "data_dir",
         "listen",
         "advertised_host",
@@ -116,6 +120,7 @@ impl Layer {
         "spin_us",
         "prepare",
         "recycle_bytes",
+        "scrub_rate",
         "journal_bytes",
         "segment_bytes",
         "memory_bytes",
@@ -139,6 +144,7 @@ impl Layer {
             "spin_us" => self.spin_us = Some(microseconds(text)?),
             "prepare" => self.prepare = Some(size::bytes(text)?),
             "recycle_bytes" => self.recycle_bytes = Some(size::bytes(text)?),
+            "scrub_rate" => self.scrub_rate = Some(size::bytes(text)?),
             "journal_bytes" => self.journal_bytes = Some(size::bytes(text)?),
             "segment_bytes" => self.segment_bytes = Some(size::bytes(text)?),
             "memory_bytes" => self.memory_bytes = Some(size::bytes(text)?),
@@ -164,6 +170,7 @@ impl Layer {
         put(&mut config.spin_us, self.spin_us);
         put(&mut config.prepare_bytes, self.prepare);
         put(&mut config.recycle_bytes, self.recycle_bytes);
+        put(&mut config.scrub_rate, self.scrub_rate);
         put(&mut config.journal_bytes, self.journal_bytes);
         put(&mut config.segment_bytes, self.segment_bytes);
         put(&mut config.memory_bytes, self.memory_bytes);

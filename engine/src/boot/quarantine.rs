@@ -86,7 +86,8 @@ impl fmt::Display for DamagedRange {
 pub(super) type At = (FilePath, u64);
 
 impl<D: Disk> Boot<'_, D> {
-    /// Tells of damaged offsets. Those of the catalog are a reason to refuse the start.
+    /// Tells of damaged offsets. Those of the catalog, and of a queue store, whose records mean
+    /// nothing without those before them, are a reason to refuse the start.
     pub(super) fn tell(
         &mut self,
         (topic, partition): (TopicId, u32),
@@ -94,7 +95,7 @@ impl<D: Disk> Boot<'_, D> {
         (path, position): At,
         what: &'static str,
     ) -> Result<(), BootError> {
-        if topic == Store::CATALOG_TOPIC {
+        if topic == Store::CATALOG_TOPIC || topic == Store::QUEUE_TOPIC {
             return Err(super::journal::refused(path, position, what));
         }
         let range = DamagedRange { topic, partition, offsets, path, position, what };
@@ -246,8 +247,8 @@ impl<D: Disk> Boot<'_, D> {
         let shards = (journals.epoch + 1 == self.report.boot_epoch).then_some(self.shards_before);
         for &((topic, number), id) in streams {
             let is_catalog = topic == Store::CATALOG_TOPIC;
-            let is_elsewhere =
-                shards.is_some_and(|shards| owner(&topic, number, shards) != ring.shard);
+            let is_elsewhere = topic != Store::QUEUE_TOPIC
+                && shards.is_some_and(|shards| owner(&topic, number, shards) != ring.shard);
             if is_catalog || is_elsewhere || accounted.contains(&(topic, number)) {
                 continue;
             }
@@ -296,6 +297,7 @@ impl<D: Disk> Boot<'_, D> {
     pub(super) fn refuse_unknown_topics(&mut self) -> Result<(), BootError> {
         let is_known = |boot: &Self, topic: &TopicId| {
             *topic == Store::CATALOG_TOPIC
+                || *topic == Store::QUEUE_TOPIC
                 || boot.catalog.topics.contains_key(topic)
                 || boot.deleted.contains(topic)
         };
@@ -310,7 +312,8 @@ impl<D: Disk> Boot<'_, D> {
         let journals = std::mem::take(&mut self.journals);
         for ring in &journals.rings {
             self.visit(ring, |_| true, &mut |boot, path, note, entry| match entry.stream.0 {
-                topic if is_known(boot, &topic) => Ok(()),
+                Store::QUEUE_TOPIC if boot.by_stream.contains_key(&entry.stream) => Ok(()),
+                topic if topic != Store::QUEUE_TOPIC && is_known(boot, &topic) => Ok(()),
                 _ => Err(super::journal::refused(path.clone(), note.position, what)),
             })?;
         }

@@ -19,7 +19,7 @@ pub enum Place {
     JournalBegin,
     /// Any other frame of a journal.
     Journal,
-    /// A frame of the catalog's segments.
+    /// A frame of the catalog's segments, or of a queue store's.
     Catalog,
     /// A frame of a segment that no later one proves whole.
     NewestSegment,
@@ -127,7 +127,7 @@ impl fmt::Display for Place {
             Place::Slot => "slot of a start or lost file",
             Place::JournalBegin => "first block of a journal file",
             Place::Journal => "journal",
-            Place::Catalog => "catalog's segment",
+            Place::Catalog => "segment of the catalog or a queue store",
             Place::NewestSegment => "newest segment",
             Place::OlderSegment => "older segment",
         })

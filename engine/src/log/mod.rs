@@ -27,6 +27,7 @@ pub mod recycle;
 pub mod retention;
 pub mod run;
 pub mod scan;
+pub mod scrub;
 pub mod segment;
 pub mod segment_files;
 pub mod send_file;

@@ -381,6 +381,7 @@ impl Store {
         self.flushing.retain(|&other| other != id);
         self.starts.forget(id);
         self.retention.forget(id);
+        self.forget_scrub(id);
         self.failures.forget(id);
         self.journal.remedy.forget(id);
     }

@@ -36,6 +36,9 @@ impl Store {
         len: usize,
     ) -> Result<(), ErrorCode> {
         self.refuse()?;
+        if self.partition(id).damaged.is_end_unknown() {
+            return Err(ErrorCode::EndUnknown);
+        }
         self.open_run_with_room(pool, now, id, len)
     }
 

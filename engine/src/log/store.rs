@@ -16,6 +16,7 @@ use super::partition::{Partition, PartitionId};
 use super::recycle::Spares;
 use super::retention::Retention;
 use super::run::{Run, RunState};
+use super::scrub::Scrub;
 use super::segment_files::Space;
 use super::slab::Slab;
 use super::start::Starts;
@@ -131,6 +132,8 @@ pub struct Store {
     pub streams: Streams,
     /// The device's last sign of life.
     pub pulse: Pulse,
+    /// Who reads it for nobody, to see that it is whole.
+    pub scrub: Scrub,
     /// Files that failed, and what of them is being made good.
     pub failures: Failures,
     /// The device failed for good: nothing more is written.
@@ -188,6 +191,7 @@ impl Store {
             space: Space::default(),
             streams: Streams::default(),
             pulse: Pulse::default(),
+            scrub: Scrub::default(),
             failures: Failures::default(),
             failed: None,
             starts: Starts::default(),

@@ -23,6 +23,8 @@ pub enum StoreTag {
     Void(u32),
     /// Deletion of the journal file at this ring place.
     Journal(u32),
+    /// A read of the scrubber.
+    Scrub,
     /// Not the store's: the read of a search by time.
     Search(u32),
     /// Not the store's: the read of a fetch.
@@ -47,6 +49,7 @@ impl StoreTag {
             StoreTag::Void(partition) => (9, u64::from(partition)),
             StoreTag::Journal(place) => (10, u64::from(place)),
             StoreTag::Queue(slot) => (11, u64::from(slot)),
+            StoreTag::Scrub => (12, 0),
         };
         assert!(value < 1 << 56, "tags have 56 bits for a number");
         Tag(kind << 56 | value)
@@ -69,6 +72,7 @@ impl StoreTag {
             9 => StoreTag::Void(slot),
             10 => StoreTag::Journal(slot),
             11 => StoreTag::Queue(slot),
+            12 => StoreTag::Scrub,
             kind => unreachable!("no op of the store has tag kind {kind}"),
         }
     }

@@ -9,9 +9,8 @@ use wire::{ErrorCode, Kind};
 
 use super::{Answer, Refusal, Request};
 use crate::forward::SPREADS_PER_CONNECTION_MAX;
-use crate::log::damage::END_UNKNOWN;
 use crate::log::partition::PartitionId;
-use crate::log::read::{DiskPlace, Part, Place, Want};
+use crate::log::read::{Part, Place, Want};
 use crate::log::run::First;
 use crate::log::scan::Served;
 use crate::log::send_file::FilePart;
@@ -310,7 +309,7 @@ impl Shard {
                 Taken::Read(Reading { stream, id })
             }
             Place::Opening => Taken::Later,
-            Place::Missing => Taken::Row(self.unread_row(want, id)),
+            Place::Missing => Taken::Row(self.missing_row(want, id)),
         }
     }
 
@@ -390,29 +389,6 @@ impl Shard {
         None
     }
 
-    /// The row of an offset that is known to be damaged. Its last stable offset is where the
-    /// damage ends, so that a reader can go on there.
-    fn damaged_row(&mut self, want: &RequestEntry, id: PartitionId) -> Option<ReplyEntry> {
-        let partition = self.store.partition(id);
-        if partition.damaged.is_empty() || self.store.is_in_memory(partition, want.offset.get()) {
-            return None;
-        }
-        let behind = partition.damaged.at(want.offset.get())?.end;
-        let mut row = self.unread_row(want, id);
-        row.last_stable_offset = behind.into();
-        Some(row)
-    }
-
-    /// The row of an offset that cannot be read though it should be there. Where the damage ends
-    /// is not known.
-    fn unread_row(&mut self, want: &RequestEntry, id: PartitionId) -> ReplyEntry {
-        self.store.counters.fetches_damaged += 1;
-        let mut row = self.row(want, id, 0);
-        row.error = ErrorCode::DataCorrupt.number().into();
-        row.last_stable_offset = END_UNKNOWN.into();
-        row
-    }
-
     fn serve_frames(&mut self, fetch: &mut Fetch, stream: u32, want: Want, now: Time) -> Served {
         let files = &mut fetch.lists.files;
         let before = files.len();
@@ -428,19 +404,7 @@ impl Shard {
         self.ready.extend(self.store.stream_read(&mut self.pool, slot, result));
     }
 
-    fn report_unread(&mut self, place: &DiskPlace, offset: u64, served: Served) {
-        let path = self.store.partition(place.partition).path(place.segment);
-        let why = match served {
-            Served::Failed(Fault(errno)) => format!("could not be read (errno {errno})"),
-            _ => "is damaged or cut short".to_owned(),
-        };
-        let position = place.position;
-        let text = format!("offset {offset} is not served: {path} {why} near byte {position}");
-        let level = crate::port::Level::Error;
-        self.notices.push(crate::port::Notice { level, conn: None, text });
-    }
-
-    fn row(&mut self, want: &RequestEntry, id: PartitionId, bytes: usize) -> ReplyEntry {
+    pub(super) fn row(&mut self, want: &RequestEntry, id: PartitionId, bytes: usize) -> ReplyEntry {
         let visible = self.store.visible(id, self.visibility(id));
         let log_start = self.store.partition(id).log_start;
         self.store.counters.fetch_bytes += u64_of(bytes);

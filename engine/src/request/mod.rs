@@ -9,6 +9,7 @@ mod produce;
 mod queue_traffic;
 mod queues;
 mod topics;
+mod unread;
 
 pub use delete_records::DeletionWait;
 pub use fetch::{Fetch, FetchLists};

@@ -1,0 +1,5 @@
+//! Damage to what was acknowledged: named, quarantined, healed or repaired, and never served as
+//! something else, nor cut off.
+
+mod frames;
+mod scrub;
