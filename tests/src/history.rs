@@ -144,7 +144,7 @@ struct History<'a> {
 impl<'a> History<'a> {
     fn begin(arenas: &'a mut Arenas, plan: &'a Plan) -> History<'a> {
         let mut swarm = Swarm::of(plan.seed);
-        swarm.around.lines.clone_from(&plan.lines);
+        swarm.around.lines = plan.lines;
         let mut rng = Rng::new(plan.seed);
         let mut disk = SimDisk::new(rng.next_u64());
         if let Some(canary) = plan.canary {
@@ -326,7 +326,6 @@ impl<'a> History<'a> {
 
     /// Looks at what must hold at any time.
     fn watch(&mut self, world: &mut World, requests: u64) {
-        self.flush_lines();
         if let Some(what) = world.beyond_bounds() {
             self.model.wrong(what);
         }
@@ -473,7 +472,6 @@ impl<'a> History<'a> {
 
     /// A world ends; its disk goes on.
     fn bury(&mut self, world: World, death: Death) {
-        self.flush_lines();
         self.outcome.trace = world.trace_hash() ^ self.outcome.trace.rotate_left(1);
         self.disk = world.into_disk();
         self.outcome.mutations = self.disk.mutations();
@@ -501,21 +499,13 @@ impl<'a> History<'a> {
     }
 
     fn end(mut self) -> Outcome {
-        self.flush_lines();
         self.outcome.violations = self.model.violations().to_vec();
         self.outcome
     }
 
     fn tell(&self, line: impl FnOnce() -> String) {
-        self.flush_lines();
-        if self.plan.lines.is_some() {
-            println!("{}", line());
-        }
-    }
-
-    fn flush_lines(&self) {
-        if let Some(lines) = &self.plan.lines {
-            lines.borrow_mut().drain(..).for_each(|line| println!("{line}"));
+        if let Some(tell) = self.plan.lines {
+            tell(&line());
         }
     }
 }

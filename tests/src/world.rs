@@ -115,7 +115,7 @@ impl World {
                 io.join(&bus, number);
             }
             if let Some(lines) = &around.lines {
-                io.tell(number, lines.clone());
+                io.tell(number, *lines);
             }
             Life { shard, io, dones: Vec::new(), batch: OpBatch::default(), idle_turns: 0 }
         });

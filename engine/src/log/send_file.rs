@@ -146,6 +146,13 @@ impl Store {
         now: Time,
         out: &mut Vec<FilePart>,
     ) -> Served {
+        let place = self.streams.get(slot).expect("named by its reader").place;
+        if !self.is_open(&place) {
+            // Its file was closed meanwhile, and its number may be another's: the reader, which
+            // this wakes, opens it again.
+            self.streams.remove(pool, slot);
+            return Served::Wait;
+        }
         let (mut next, mut taken) = (want.offset, 0);
         while next < want.visible && (taken == 0 || taken < want.budget) {
             let stream = self.streams.get(slot).expect("named by its reader");

@@ -132,7 +132,7 @@ fn parse(words: &[String]) -> Option<Request> {
                 continue;
             }
             "--trace" => {
-                request.plan.lines = Some(std::rc::Rc::default());
+                request.plan.lines = Some(|line| println!("{line}"));
                 continue;
             }
             "--seeds" => {

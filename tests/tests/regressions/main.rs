@@ -35,6 +35,15 @@ fn what_a_killed_process_left_in_a_cache_is_durable_before_it_is_served() {
     }
 }
 
+/// A fetch had read the headers of frames that were to be sent out of their segment's file. Before
+/// it was served, another fetch in need of a file number had that file closed and the number given
+/// to its own: the first one sent stretches of the other file. The kernel would have sent whatever
+/// lay there, for the consumer's checks to find.
+#[test]
+fn what_is_sent_out_of_a_file_is_sent_out_of_its_own() {
+    assert_lawful_history(20);
+}
+
 /// While a frame was in flight that more waited for than for the next one, or the first block of
 /// a journal file, the commit of records that nobody waits for had a deadline in the past and
 /// could not begin: the shard turned without end, for ten seconds and more if the device stalled.

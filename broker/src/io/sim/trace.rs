@@ -1,14 +1,12 @@
 //! A running hash over all that crosses the boundary. Two runs with the same hash were the same.
 //! And, for people who look for a cause, the same as lines of text.
 
-use std::cell::RefCell;
 use std::hash::{Hash, Hasher};
-use std::rc::Rc;
 
 use engine::port::{Done, Now, Op};
 
-/// Where the lines of a trace gather until somebody takes them. A clone is the same place.
-pub type TraceLines = Rc<RefCell<Vec<String>>>;
+/// Where the lines of a trace go, each as it comes: also those before a panic.
+pub type TraceLines = fn(&str);
 
 /// What one shard asked for and was told.
 #[derive(Debug)]
@@ -49,10 +47,10 @@ impl Trace {
     }
 
     fn line(&self, now: &Now, text: impl FnOnce() -> String) {
-        if let Some((shard, lines)) = &self.lines {
+        if let Some((shard, tell)) = &self.lines {
             let ms = now.time.0 / 1_000_000;
             let ns = now.time.0 % 1_000_000;
-            lines.borrow_mut().push(format!("{ms:>6}.{ns:06} shard {shard} {}", text()));
+            tell(&format!("{ms:>6}.{ns:06} shard {shard} {}", text()));
         }
     }
 }
