@@ -6,7 +6,7 @@ use pelton_tests::queue_life::{QueueLife, Seen};
 fn no_seed_breaks_a_law_of_queues() {
     let mut all = Seen::default();
     for seed in 1..=12 {
-        let (wrong, seen) = QueueLife::live(seed, 1, 250, 4);
+        let (wrong, seen) = QueueLife::live(seed, &[1], 250, 4);
         assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("\n  "));
         all.confirmed += seen.confirmed;
         all.redelivered += seen.redelivered;
@@ -19,4 +19,13 @@ fn no_seed_breaks_a_law_of_queues() {
     let happened = [all.confirmed, all.redelivered, all.accepted, all.buried, all.checkpoints];
     assert!(happened.iter().all(|&count| count > 20), "{all:?}");
     assert!(all.disk_reads > 0 && all.retired > 0, "{all:?}");
+}
+
+#[test]
+fn nor_where_shards_come_and_go_and_requests_arrive_anywhere() {
+    for seed in 1..=8 {
+        let (wrong, seen) = QueueLife::live(seed, &[1, 2, 3], 150, 4);
+        assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("\n  "));
+        assert!(seen.confirmed > 100 && seen.accepted > 50, "seed {seed}: {seen:?}");
+    }
 }

@@ -69,7 +69,7 @@ pub struct ConsumeArgs {
     /// End after this many messages
     #[arg(short = 'c', long, value_name = "N")]
     count: Option<u64>,
-    /// Messages that may be unsettled; 0: they are settled by being sent
+    /// Messages that may be unsettled; 0: they are settled by being sent, if no count is given
     #[arg(long, default_value_t = 100, value_name = "N")]
     prefetch: u32,
     /// Consumers with a higher one get messages first
@@ -152,16 +152,47 @@ pub fn get(args: &GetArgs) -> Result<(), Failure> {
 pub fn consume(args: &ConsumeArgs) -> Result<(), Failure> {
     let connect = server::options();
     let mut consumer = QueueConsumer::connect(&args.server.server, &args.queue, &connect)?;
-    // No more than are wanted: what is left is for others.
-    let wanted = args.count.map_or(u32::MAX, |count| u32::try_from(count).unwrap_or(u32::MAX));
-    let prefetch = args.prefetch.min(wanted);
-    if args.prefetch > 0 && prefetch == 0 {
-        return Ok(());
+    match args.count {
+        Some(count) => consume_some(args, &mut consumer, count),
+        None => consume_all(args, &mut consumer),
     }
-    consumer.subscribe(PushOptions { prefetch, priority: args.priority })?;
-    let mut left = args.count.unwrap_or(u64::MAX);
+}
+
+/// Takes so many: pulled, since what is pushed is always more than was asked for.
+fn consume_some(
+    args: &ConsumeArgs,
+    consumer: &mut QueueConsumer,
+    count: u64,
+) -> Result<(), Failure> {
+    let verb = if args.reject { Verb::Reject } else { Verb::Accept };
+    let mut left = count;
     let mut last = Instant::now();
     while left > 0 && !output::is_closed() {
+        let some = u32::try_from(left).unwrap_or(u32::MAX).min(args.prefetch.max(1));
+        let options = PullOptions { max_messages: some, wait: WAIT, ..PullOptions::default() };
+        let messages = consumer.pull(options)?;
+        if messages.is_empty() {
+            if args.idle_exit.is_some_and(|idle| last.elapsed() >= idle) {
+                break;
+            }
+            continue;
+        }
+        last = Instant::now();
+        print_messages(&messages, args.format.format)?;
+        for message in &messages {
+            let range = message.sequence..=message.sequence;
+            consumer.settle(range, message.lease, verb, Duration::ZERO)?;
+            left -= 1;
+        }
+    }
+    Ok(())
+}
+
+/// Takes whatever comes.
+fn consume_all(args: &ConsumeArgs, consumer: &mut QueueConsumer) -> Result<(), Failure> {
+    consumer.subscribe(PushOptions { prefetch: args.prefetch, priority: args.priority })?;
+    let mut last = Instant::now();
+    while !output::is_closed() {
         let Some(message) = consumer.next(WAIT)? else {
             if args.idle_exit.is_some_and(|idle| last.elapsed() >= idle) {
                 break;
@@ -169,7 +200,6 @@ pub fn consume(args: &ConsumeArgs) -> Result<(), Failure> {
             continue;
         };
         last = Instant::now();
-        left -= 1;
         print_messages(std::slice::from_ref(&message), args.format.format)?;
         if args.reject {
             let range = message.sequence..=message.sequence;

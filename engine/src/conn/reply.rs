@@ -260,6 +260,7 @@ impl Shard {
         self.touch(id);
         if room {
             self.unblock_consumers((id, serial));
+            self.release_held((id, serial));
         }
     }
 

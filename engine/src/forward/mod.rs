@@ -7,15 +7,19 @@
 //! partitions only; so nothing is ever sent on twice.
 
 mod catalog;
+mod consume;
 mod fetch;
 mod gather;
 mod produce;
+
+use std::collections::BTreeMap;
 
 use wire::frame::{Envelope, FLAG_ERROR, encode};
 use wire::limits::FRAME_HEADER_BYTES;
 use wire::{ErrorCode, FrameHeader};
 
 pub use catalog::Announcement;
+pub use consume::{Consuming, KIND_HOLD};
 pub use fetch::{SPREADS_PER_CONNECTION_MAX, Spread};
 pub use gather::{Gather, What};
 
@@ -71,12 +75,21 @@ pub enum Call {
     Pull(Request),
     /// Something of which only the doing matters.
     Nothing,
+    /// Messages of a queue, again and again, until it ends.
+    Consume(Box<Consuming>),
+    /// The end of the consumer in this slot, and who asked for it.
+    Cancel {
+        /// Slot.
+        slot: u32,
+        /// Who waits for the answer.
+        request: Option<Request>,
+    },
 }
 
 impl Call {
     /// Whether its answer is near: worth spinning for.
     const fn is_eager(&self) -> bool {
-        !matches!(self, Call::Fetch { .. } | Call::Pull(_))
+        !matches!(self, Call::Fetch { .. } | Call::Pull(_) | Call::Consume(_))
     }
 }
 
@@ -96,6 +109,9 @@ pub struct Forward {
     /// Rows by shard while a request is divided; kept for its memory.
     groups: Vec<Vec<u16>>,
     free_rows: Vec<Vec<u16>>,
+    /// Consumers of other shards' queues, by their clients: slots of their calls.
+    consuming: BTreeMap<(ConnId, u64), Vec<u32>>,
+    bytes: Vec<u8>,
 }
 
 /// Lists of rows that are kept for their memory.
@@ -185,6 +201,10 @@ impl Shard {
     pub(crate) fn answered(&mut self, now: Time, frame: Bytes) {
         let header = *FrameHeader::peek(self.pool.view(frame)).expect("frames have a header");
         let answered = u32::try_from(header.correlation_id.get()).expect("a slot of ours");
+        if matches!(self.forward.calls.get(answered), Some(Call::Consume(_))) {
+            let body = frame.part(FRAME_HEADER_BYTES, frame.len - FRAME_HEADER_BYTES);
+            return self.consume_answered(answered, &header, body);
+        }
         let call = self.forward.calls.remove(answered).expect("a call is answered once");
         self.forward.eager_calls -= usize::from(call.is_eager());
         let body = frame.part(FRAME_HEADER_BYTES, frame.len - FRAME_HEADER_BYTES);
@@ -206,6 +226,10 @@ impl Shard {
             Call::Apply(slot) => self.change_applied(slot),
             Call::Pull(request) => self.relay_back(request, &header, body),
             Call::Nothing => {}
+            Call::Cancel { slot, request } => {
+                self.cancel_answered(slot, request, &header, body);
+            }
+            Call::Consume(_) => unreachable!("it stays"),
         }
     }
 
@@ -214,6 +238,7 @@ impl Shard {
         match header.kind.get() {
             KIND_APPLY => self.apply_announced(id, header.correlation_id.get(), body),
             KIND_HURRY => self.hurry_fetch(now, id, header.correlation_id.get()),
+            KIND_HOLD => self.hold_consumer(id, header.correlation_id.get(), body),
             KIND_DROP_QUEUE => self.drop_queue_asked(now, id, header.correlation_id.get(), body),
             kind => unreachable!("no shard sends frames of kind {kind}"),
         }

@@ -19,12 +19,14 @@ pub struct Consumer {
     pub held: u32,
     /// Its connection has so much to send that it gets nothing more now.
     pub is_blocked: bool,
+    /// Its client, beyond a link, has so much to take that it gets nothing more now.
+    pub is_held: bool,
 }
 
 impl Consumer {
     /// How many messages it may get now.
     pub const fn room(&self) -> u64 {
-        if self.is_blocked {
+        if self.is_blocked || self.is_held {
             0
         } else if self.prefetch == 0 {
             u64::MAX
@@ -155,7 +157,8 @@ mod tests {
 
     fn consumer(id: u32, priority: i16, prefetch: u32) -> Consumer {
         let conn = (ConnId(id), 1);
-        Consumer { id, conn, correlation_id: 0, prefetch, priority, held: 0, is_blocked: false }
+        let (held, is_blocked, is_held) = (0, false, false);
+        Consumer { id, conn, correlation_id: 0, prefetch, priority, held, is_blocked, is_held }
     }
 
     #[test]

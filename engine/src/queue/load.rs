@@ -217,6 +217,11 @@ impl Shard {
     /// The message cannot be found: what is left of the queue goes on without it.
     fn set_aside_unreadable(&mut self, slot: u32, at: u64) -> Hand {
         let queue = self.queues.queue(slot);
+        if !queue.state.is_living(at) {
+            // It was settled while it was looked for.
+            self.queues.touch(slot);
+            return Hand::Unreadable;
+        }
         queue.unreadable.add(at..at + 1);
         queue.moving.remove(at..at + 1);
         queue.state.set_aside(at);

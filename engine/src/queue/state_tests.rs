@@ -54,6 +54,7 @@ impl Pair {
                 priority: 0,
                 held: 0,
                 is_blocked: false,
+                is_held: false,
             });
         }
         Pair {

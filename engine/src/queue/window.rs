@@ -41,17 +41,31 @@ impl Window {
         self.find(at).is_some()
     }
 
-    /// Takes in messages with consecutive numbers, unless all of them are here already. Pieces
-    /// that overlap with them go: what else they had can be loaded again.
+    /// Takes in those of these messages, with consecutive numbers, that are not here already.
     pub fn insert(&mut self, range: Range<u64>, bytes: &[u8]) {
         let at = self.chunks.partition_point(|chunk| chunk.next <= range.start);
-        let whole = self.chunks.get(at).filter(|chunk| chunk.first <= range.start);
-        if range.is_empty() || whole.is_some_and(|chunk| range.end <= chunk.next) {
-            return;
+        if self.chunks.get(at).is_none_or(|chunk| range.end <= chunk.first) {
+            return self.insert_piece(at, range, bytes);
         }
-        while self.chunks.get(at).is_some_and(|chunk| chunk.first < range.end) {
-            let gone = self.chunks.remove(at).expect("just seen");
-            self.bytes -= gone.bytes.len();
+        let (mut next, mut rest) = (range.start, bytes);
+        while next < range.end {
+            let at = self.chunks.partition_point(|chunk| chunk.next <= next);
+            let chunk = self.chunks.get(at).map(|chunk| (chunk.first, chunk.next));
+            let is_here = chunk.filter(|&(first, _)| first <= next);
+            let end = is_here.map(|(_, end)| end).or(chunk.map(|(first, _)| first));
+            let end = end.unwrap_or(range.end).min(range.end);
+            let (piece, tail) = rest.split_at(length_of(rest, end - next));
+            if is_here.is_none() {
+                self.insert_piece(at, next..end, piece);
+            }
+            (next, rest) = (end, tail);
+        }
+    }
+
+    /// Takes in messages none of which is here, in front of the chunk at `at`.
+    fn insert_piece(&mut self, at: usize, range: Range<u64>, bytes: &[u8]) {
+        if range.is_empty() {
+            return;
         }
         self.bytes += bytes.len();
         if let Some(before) = at.checked_sub(1).map(|before| &mut self.chunks[before])
@@ -152,6 +166,11 @@ impl Chunk {
     }
 }
 
+/// Bytes of the first `count` messages.
+fn length_of(bytes: &[u8], count: u64) -> usize {
+    (0..count).fold(0, |at, _| at + message_bytes(&bytes[at..]))
+}
+
 /// Bytes of the message at the front of `bytes`, which was checked when it was published.
 pub fn message_bytes(bytes: &[u8]) -> usize {
     let (head, _) = MessageHead::ref_from_prefix(bytes).expect("messages are checked once");
@@ -177,7 +196,7 @@ mod tests {
         for range in [10..14, 14..20, 30..33] {
             window.insert(range.clone(), &messages(range));
         }
-        window.insert(12..14, b"what is here already is not taken in again");
+        window.insert(12..14, &messages(12..14));
         assert_eq!(window.bytes(), messages(10..20).len() + messages(30..33).len());
         for at in [19, 10, 15, 11, 32, 30] {
             assert_eq!(window.message(at), Some(messages(at..at + 1).as_slice()), "{at}");
@@ -187,11 +206,20 @@ mod tests {
         assert_eq!(window.take(10..40, usize::MAX), Some((10, all.as_slice())));
         let some = messages(16..18);
         assert_eq!(window.take(16..20, some.len()), Some((2, some.as_slice())));
-        window.insert(28..32, &messages(28..32));
-        assert_eq!((window.contains(32), window.contains(28)), (false, true));
-        window.insert(32..33, &messages(32..33));
         window.prune(|range| range.end <= 20);
         assert_eq!((window.contains(15), window.contains(31)), (false, true));
-        assert_eq!(window.bytes(), messages(28..33).len());
+        assert_eq!(window.bytes(), messages(30..33).len());
+    }
+
+    #[test]
+    fn a_piece_that_overlaps_with_others_fills_the_gaps_and_drops_nothing() {
+        let mut window = Window::default();
+        for range in [10..14, 20..23, 12..21, 5..30, 8..9] {
+            window.insert(range.clone(), &messages(range));
+        }
+        assert_eq!(window.bytes(), messages(5..30).len());
+        for at in 5..30 {
+            assert_eq!(window.message(at), Some(messages(at..at + 1).as_slice()), "{at}");
+        }
     }
 }

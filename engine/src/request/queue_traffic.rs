@@ -154,10 +154,9 @@ impl Shard {
         let consume: ConsumeRequest = self.read_body(&request, "consume")?;
         let slot = match self.queue_of(&request, &consume.queue)? {
             Home::Here(slot) => slot,
-            Home::There(_) => {
-                let detail = "another shard owns the queue: consume from it on that shard's port, \
-                              or pull";
-                return Err(Refusal::new(ErrorCode::NotOwner, detail));
+            Home::There(shard) => {
+                self.consume_there(shard, consume.queue, request);
+                return Ok(Answer::Later);
             }
         };
         let auto = consume.flags & CONSUME_AUTO_ACK != 0;
@@ -183,6 +182,7 @@ impl Shard {
             priority: consume.priority.get(),
             held: 0,
             is_blocked: false,
+            is_held: false,
         });
         queue.had_consumer = true;
         self.queues.by_conn.entry(request.conn).or_default().push((consume.queue, id));
@@ -196,7 +196,12 @@ impl Shard {
         let cancel: CancelRequest = self.read_body(&request, "cancel")?;
         let slot = match self.queue_of(&request, &cancel.queue)? {
             Home::Here(slot) => slot,
-            Home::There(_) => return Err(UNKNOWN_CONSUMER),
+            Home::There(_) => {
+                let id = cancel.consumer.get();
+                let slot = self.consuming_slot(request.conn, &cancel.queue, id);
+                self.cancel_there(slot.ok_or(UNKNOWN_CONSUMER)?, Some(request));
+                return Ok(Answer::Later);
+            }
         };
         let id = cancel.consumer.get();
         self.check_consumer(&request, slot, id)?;
@@ -288,6 +293,12 @@ impl Shard {
         let consumer = head.consumer.get();
         let slot = match self.queue_of(&request, &head.queue)? {
             Home::Here(slot) => slot,
+            Home::There(_)
+                if consumer != 0
+                    && self.consuming_slot(request.conn, &head.queue, consumer).is_none() =>
+            {
+                return Err(UNKNOWN_CONSUMER);
+            }
             Home::There(shard) if quiet => {
                 let body = self.pool.view(request.body).to_vec();
                 let (kind, call) = (Kind::QueueSettle.number(), crate::forward::Call::Nothing);

@@ -358,6 +358,7 @@ impl Shard {
             queue.state.drop_consumer(consumer, &mut queue.changes);
             self.consumer_has_gone(slot);
         }
+        self.leave_consuming(conn);
         for id in self.queues.exclusive.remove(&conn).unwrap_or_default() {
             match self.home(&id) {
                 Ok(Home::Here(_)) => self.doom_queue(self.queues.now, &id),

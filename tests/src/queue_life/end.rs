@@ -64,6 +64,7 @@ impl QueueLife {
                 Ok(id) => {
                     one.held.pop();
                     one.asked.insert(id, Asked::Settle(which, vec![token], Verb::Accept));
+                    self.note_buried(which, Verb::Accept, &[token]);
                     let mail = self.mail.get_mut(&token).filter(|_| which == 0);
                     if let Some(mail) = mail {
                         (mail.asked, mail.holder) = (Some(Verb::Accept), None);
@@ -88,7 +89,8 @@ impl QueueLife {
     }
 
     pub(super) fn count(&mut self, world: &World) {
-        for (name, value) in world.shard(0).counters().rows() {
+        let shards = 0..usize::from(self.settings.shards);
+        for (name, value) in shards.flat_map(|shard| world.shard(shard).counters().rows()) {
             match name {
                 "queue_checkpoints" => self.seen.checkpoints += value,
                 "queue_messages_moved" => self.seen.moved += value,
@@ -104,12 +106,12 @@ impl QueueLife {
         let mut last = 0;
         let mut numbers = BTreeSet::new();
         for (token, mail) in &self.mail {
-            let is_out = mail.is_settled || mail.asked.is_some() || mail.buried > 0;
+            let is_out = mail.is_settled || mail.asked.is_some() || mail.is_bury_asked;
             if mail.is_confirmed && !is_out {
                 self.wrong.push(format!("{token} was confirmed and is lost: {mail:?}"));
             }
             let was_rejected = mail.is_settled && mail.asked == Some(Verb::Reject);
-            if was_rejected && mail.buried != 1 {
+            if was_rejected && !mail.is_bury_asked {
                 self.wrong.push(format!("{token} was rejected and is no dead letter: {mail:?}"));
             }
             if let Some(sequence) = mail.sequence {

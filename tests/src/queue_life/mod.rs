@@ -43,6 +43,8 @@ struct Mail {
     is_settled: bool,
     /// Times that it came out of the dead letters and was accepted there.
     buried: u32,
+    /// Somebody asked for that.
+    is_bury_asked: bool,
 }
 
 /// What a request was about.
@@ -57,6 +59,8 @@ enum Asked {
 /// A client with a session of its own.
 #[derive(Debug)]
 struct Client {
+    /// The shard that accepted it.
+    shard: usize,
     id: ClientId,
     session: Session,
     asked: BTreeMap<RequestId, Asked>,
@@ -113,9 +117,10 @@ pub struct Seen {
 const NAMES: [&str; 2] = ["jobs", "dead"];
 
 impl QueueLife {
-    /// Lives a life of several rebirths and a drain. Gives what broke a law, and what happened.
-    pub fn live(seed: u64, shards: u16, actions: u32, rebirths: u32) -> (Vec<String>, Seen) {
-        let settings = Settings { shards, ..Settings::tiny() };
+    /// Lives a life of several rebirths, each with one of these numbers of shards, and a drain.
+    /// Gives what broke a law, and what happened.
+    pub fn live(seed: u64, shards: &[u16], actions: u32, rebirths: u32) -> (Vec<String>, Seen) {
+        let settings = Settings::tiny();
         let mut life = QueueLife {
             rng: Rng::new(seed),
             settings,
@@ -130,6 +135,7 @@ impl QueueLife {
         let mut disk = SimDisk::new(life.rng.next_u64());
         for rebirth in 0..=rebirths {
             life.life = rebirth;
+            life.settings.shards = shards[life.rng.index(shards.len())];
             let mut world = match World::boot(&life.settings, disk, life.rng.next_u64()) {
                 Ok(world) => world,
                 Err(failed) => {
@@ -188,9 +194,10 @@ impl QueueLife {
     }
 
     fn join(&mut self, world: &mut World) {
-        // Consumers connect to the owner; the queues' store is that of one shard.
+        let shard = world.any_shard();
         let client = Client {
-            id: world.io(0).connect(),
+            shard,
+            id: world.io(shard).connect(),
             session: Session::new("queue life"),
             asked: BTreeMap::new(),
             consumers: [None; 2],
@@ -334,7 +341,15 @@ impl QueueLife {
                 mail.asked = Some(verb);
                 mail.holder = None;
             }
-            one.asked.insert(id, Asked::Settle(which, tokens, verb));
+            one.asked.insert(id, Asked::Settle(which, tokens.clone(), verb));
+            self.note_buried(which, verb, &tokens);
+        }
+    }
+
+    /// Dead letters are accepted: they may be gone from now on.
+    fn note_buried(&mut self, which: usize, verb: Verb, tokens: &[u64]) {
+        for token in tokens.iter().filter(|_| which == 1 && verb == Verb::Accept) {
+            self.mail.get_mut(token).expect("delivered to somebody").is_bury_asked = true;
         }
     }
 
@@ -342,7 +357,7 @@ impl QueueLife {
         if client == 0 {
             return;
         }
-        world.io(0).client_reset(self.clients[client].id);
+        world.io(self.clients[client].shard).client_reset(self.clients[client].id);
         self.clients[client].is_over = true;
         self.gone(client);
     }
@@ -387,11 +402,11 @@ impl QueueLife {
         }
         let count = one.session.outgoing().len();
         if count > 0 {
-            world.io(0).client_send(one.id, one.session.outgoing());
+            world.io(one.shard).client_send(one.id, one.session.outgoing());
             one.session.sent(count);
         }
         let mut received = Vec::new();
-        let end = world.io(0).client_receive(one.id, usize::MAX, &mut received);
+        let end = world.io(one.shard).client_receive(one.id, usize::MAX, &mut received);
         one.session.receive(&received);
         loop {
             let one = &mut self.clients[client];

@@ -1,0 +1,218 @@
+//! Consumers of queues that another shard owns. Their deliveries come over the link and go on to
+//! the client; a client that does not take them holds up its consumers, and nobody else.
+
+use wire::frame::{Envelope, encode};
+use wire::queue::{CancelRequest, ConsumeReply, QueueId};
+use wire::{FrameHeader, Kind};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{Call, error_of};
+use crate::pool::Bytes;
+use crate::port::ConnId;
+use crate::request::Request;
+use crate::shard::Shard;
+
+/// Kind of a frame that asks for a consumer to get nothing for now, or to get more again: one byte,
+/// 1 or 0. It has no reply.
+pub const KIND_HOLD: u16 = 0xff04;
+
+/// A consumer whose queue another shard owns.
+#[derive(Debug)]
+pub struct Consuming {
+    /// What its client asked.
+    request: Request,
+    /// The queue.
+    queue: QueueId,
+    /// The owner.
+    shard: u16,
+    /// Its number there, once known.
+    consumer: Option<u32>,
+    /// Its client is gone.
+    is_leaving: bool,
+    /// The owner was told to send nothing for now.
+    is_held: bool,
+}
+
+impl Shard {
+    /// Asks a queue's owner for its messages.
+    pub(crate) fn consume_there(&mut self, shard: u16, queue: QueueId, request: Request) {
+        let body = self.pool.view(request.body).to_vec();
+        let (consumer, is_leaving, is_held) = (None, false, false);
+        let consuming = Consuming { request, queue, shard, consumer, is_leaving, is_held };
+        let kind = Kind::QueueConsume.number();
+        let call = Call::Consume(Box::new(consuming));
+        let slot = self.call(shard, kind, 0, call, &[], |out| out.extend_from_slice(&body));
+        self.forward.consuming.entry(request.conn).or_default().push(slot);
+    }
+
+    /// The owner answers, delivers, or ends a consumer.
+    pub(super) fn consume_answered(&mut self, slot: u32, header: &FrameHeader, body: Bytes) {
+        let Some(Call::Consume(consuming)) = self.forward.calls.get_mut(slot) else { return };
+        let request = consuming.request;
+        let is_live = self.conns.live(request.conn).is_some();
+        if header.kind.get() == Kind::QueueDeliver.number() {
+            self.hand_over(&request, header, body);
+            return self.hold_if_full(slot, request.conn);
+        }
+        let is_answer = header.kind.get() == Kind::QueueConsume.number();
+        if is_live {
+            self.hand_over(&request, header, body);
+        }
+        if is_answer {
+            self.request_ended(request.conn, request.frame_bytes);
+        }
+        if error_of(self.pool.view(body), header).is_some() {
+            let Some(Call::Consume(consuming)) = self.forward.calls.get_mut(slot) else { return };
+            // A cancel that is on its way answers to this slot.
+            let is_cancelled = consuming.is_leaving && consuming.consumer.is_some();
+            if !is_cancelled {
+                self.forget_consuming(slot);
+            }
+            return;
+        }
+        let reply = ConsumeReply::ref_from_bytes(self.pool.view(body));
+        let consumer = reply.expect("shards speak the protocol").consumer.get();
+        let Some(Call::Consume(consuming)) = self.forward.calls.get_mut(slot) else { return };
+        consuming.consumer = Some(consumer);
+        if !is_live || consuming.is_leaving {
+            self.cancel_there(slot, None);
+        }
+    }
+
+    /// Sends the client what came for its consumer.
+    fn hand_over(&mut self, request: &Request, header: &FrameHeader, body: Bytes) {
+        if self.conns.live(request.conn).is_none() {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.forward.bytes);
+        bytes.clear();
+        bytes.extend_from_slice(self.pool.view(body));
+        let envelope = Envelope {
+            flags: header.flags,
+            kind: header.kind.get(),
+            kind_version: header.kind_version.get(),
+            correlation_id: request.correlation_id,
+        };
+        self.reply(request.conn.0, |out| {
+            encode(out, envelope, 0, |out| out.extend_from_slice(&bytes));
+        });
+        self.forward.bytes = bytes;
+    }
+
+    fn hold_if_full(&mut self, slot: u32, client: (ConnId, u64)) {
+        let limit = self.store.settings.reply_bytes_queued_max;
+        let is_full = self.conns.live(client).is_some_and(|conn| conn.reply_bytes >= limit);
+        if is_full {
+            self.tell_hold(slot, Hold::Stop);
+        }
+    }
+
+    fn tell_hold(&mut self, slot: u32, hold: Hold) {
+        let Some(Call::Consume(consuming)) = self.forward.calls.get_mut(slot) else { return };
+        let is_held = hold == Hold::Stop;
+        if std::mem::replace(&mut consuming.is_held, is_held) == is_held {
+            return;
+        }
+        let shard = consuming.shard;
+        let correlation_id = u64::from(slot);
+        let envelope = Envelope { flags: 0, kind: KIND_HOLD, kind_version: 1, correlation_id };
+        self.ask(shard, envelope, &[], |out| out.push(u8::from(is_held)));
+    }
+
+    /// A client has taken what was queued for it: its consumers may get more.
+    pub(crate) fn release_held(&mut self, client: (ConnId, u64)) {
+        let Some(slots) = self.forward.consuming.get(&client) else { return };
+        for slot in slots.clone() {
+            self.tell_hold(slot, Hold::GoOn);
+        }
+    }
+
+    /// On the owner: a consumer beyond a link gets nothing for now, or more again.
+    pub(super) fn hold_consumer(&mut self, link: ConnId, correlation_id: u64, body: Bytes) {
+        let is_held = self.pool.view(body) == [1];
+        let serial = self.conns.peek(link).map_or(0, |conn| conn.serial);
+        let Some(all) = self.queues.by_conn.get(&(link, serial)) else { return };
+        for (id, consumer) in all.clone() {
+            let Some(slot) = self.queues.slot(&id) else { continue };
+            let found = self.queues.queue(slot).state.consumers.get_mut(consumer);
+            if let Some(found) = found.filter(|found| found.correlation_id == correlation_id) {
+                found.is_held = is_held;
+                return self.queues.touch(slot);
+            }
+        }
+    }
+
+    /// The client's consumer of another shard's queue with this number.
+    pub(crate) fn consuming_slot(
+        &self,
+        client: (ConnId, u64),
+        queue: &QueueId,
+        consumer: u32,
+    ) -> Option<u32> {
+        let slots = self.forward.consuming.get(&client)?;
+        slots.iter().copied().find(|&slot| match self.forward.calls.get(slot) {
+            Some(Call::Consume(consuming)) => {
+                consuming.queue == *queue && consuming.consumer == Some(consumer)
+            }
+            _ => false,
+        })
+    }
+
+    /// A consumer of another shard's queue ends: its client says so, or is gone.
+    pub(crate) fn cancel_there(&mut self, slot: u32, request: Option<Request>) {
+        let Some(Call::Consume(consuming)) = self.forward.calls.get_mut(slot) else { return };
+        consuming.is_leaving = true;
+        // Without its number it is cancelled once that is known.
+        let Some(consumer) = consuming.consumer else { return };
+        let (shard, queue) = (consuming.shard, consuming.queue);
+        let body = CancelRequest { queue, consumer: consumer.into() };
+        let call = Call::Cancel { slot, request };
+        self.call(shard, Kind::QueueCancel.number(), 0, call, &[], |out| {
+            out.extend_from_slice(body.as_bytes());
+        });
+    }
+
+    /// The owner has ended a consumer: nothing more comes for it.
+    pub(super) fn cancel_answered(
+        &mut self,
+        slot: u32,
+        request: Option<Request>,
+        header: &FrameHeader,
+        body: Bytes,
+    ) {
+        if let Some(request) = request {
+            self.relay_back(request, header, body);
+        }
+        self.forget_consuming(slot);
+    }
+
+    /// A client is gone, with its consumers on other shards.
+    pub(crate) fn leave_consuming(&mut self, client: (ConnId, u64)) {
+        for slot in self.forward.consuming.remove(&client).unwrap_or_default() {
+            self.cancel_there(slot, None);
+        }
+    }
+
+    fn forget_consuming(&mut self, slot: u32) {
+        if !matches!(self.forward.calls.get(slot), Some(Call::Consume(_))) {
+            return;
+        }
+        let Some(Call::Consume(consuming)) = self.forward.calls.remove(slot) else { return };
+        let client = consuming.request.conn;
+        if let Some(slots) = self.forward.consuming.get_mut(&client) {
+            slots.retain(|&other| other != slot);
+            if slots.is_empty() {
+                self.forward.consuming.remove(&client);
+            }
+        }
+    }
+}
+
+/// What a consumer's owner is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Nothing for now.
+    Stop,
+    /// More again.
+    GoOn,
+}

@@ -1,0 +1,150 @@
+//! Black box: `pelton queue` against a real broker, across its deaths.
+
+use pelton_tests::broker::Broker;
+use pelton_tests::program;
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[track_caller]
+fn ok(broker: &Broker, args: &[&str]) -> String {
+    broker.run(args, b"").expect_success()
+}
+
+#[track_caller]
+fn publish(broker: &Broker, queue: &str, lines: &str) {
+    broker.run(&["queue", "publish", queue], lines.as_bytes()).expect_success();
+}
+
+/// What a command says that shall fail.
+#[track_caller]
+fn failure(broker: &Broker, args: &[&str], input: &str) -> String {
+    let finished = broker.run(args, input.as_bytes());
+    assert_eq!(finished.code, Some(1), "{args:?}: {}", finished.stderr);
+    finished.stderr
+}
+
+#[track_caller]
+fn described(broker: &Broker, queue: &str) -> Value {
+    let text = ok(broker, &["queue", "describe", queue, "--format", "json"]);
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[track_caller]
+fn consume(broker: &Broker, queue: &str, flags: &[&str]) -> String {
+    let mut args = vec!["queue", "consume", queue, "--idle-exit", "300ms"];
+    args.extend_from_slice(flags);
+    ok(broker, &args)
+}
+
+#[test]
+fn messages_outlive_the_broker_until_they_are_accepted() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let broker = Broker::start(dir.path());
+    ok(&broker, &["queue", "create", "jobs"]);
+    let lines: String = (0..500).map(|number| format!("job {number}\n")).collect();
+    publish(&broker, "jobs", &lines);
+    assert_eq!(consume(&broker, "jobs", &["-c", "200"]).lines().count(), 200);
+    assert_eq!(ok(&broker, &["queue", "get", "jobs", "-c", "3"]), "job 200\njob 201\njob 202\n");
+    broker.kill();
+
+    let broker = Broker::start(dir.path());
+    assert!(broker.log().contains("1 queues with 297 messages"), "{}", broker.log());
+    let first = ok(&broker, &["queue", "get", "jobs", "--format", "json"]);
+    let first: Value = serde_json::from_str(&first).expect("JSON");
+    assert_eq!((&first["sequence"], &first["body"]), (&203.into(), &"job 203".into()));
+    assert_eq!(first["redelivered"], true, "the broker did not say goodbye");
+    assert_eq!(broker.stop().code, Some(0));
+
+    let broker = Broker::start(dir.path());
+    let rest = consume(&broker, "jobs", &[]);
+    let expected: String = (204..500).map(|number| format!("job {number}\n")).collect();
+    assert_eq!(rest, expected);
+    assert_eq!(described(&broker, "jobs")["bytes"], 0);
+    broker.kill();
+    let path = dir.path().to_str().expect("a plain path");
+    program::run(&["log", "verify", path], b"").expect_success();
+}
+
+#[test]
+fn dead_letters_tell_how_they_died_and_go_back() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let broker = Broker::start(dir.path());
+    let unknown = failure(&broker, &["queue", "create", "jobs", "--dead-letter", "dead"], "");
+    assert!(unknown.contains("unknown_queue") && unknown.contains("create it first"), "{unknown}");
+    ok(&broker, &["queue", "create", "dead"]);
+    let create = ["queue", "create", "jobs", "--dead-letter", "dead", "--delivery-limit", "1"];
+    ok(&broker, &create);
+    ok(&broker, &create);
+    let other = failure(&broker, &["queue", "create", "jobs"], "");
+    assert!(other.contains("queue_mismatch"), "{other}");
+
+    publish(&broker, "jobs", "rejected\nlost\n");
+    consume(&broker, "jobs", &["-c", "1", "--reject"]);
+    // Whoever had the second one kept it for too long, and once was the limit.
+    assert_eq!(ok(&broker, &["queue", "get", "jobs", "--lease", "1ms"]), "lost\n");
+    let dead = (0..1000).map(|_| described(&broker, "dead")["ready"].as_u64());
+    assert!(dead.into_iter().any(|ready| ready == Some(2)), "it never came");
+    let shown = ok(&broker, &["queue", "peek", "dead", "--format", "json"]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let reasons: Vec<&Value> = (0..2).map(|at| &shown[at]["death"]["reason"]).collect();
+    assert_eq!(reasons, ["rejected", "delivery_limit"]);
+    assert_eq!(shown[0]["death"]["deaths"], 1);
+    let in_use = failure(&broker, &["queue", "delete", "dead"], "");
+    assert!(in_use.contains("queue_in_use"), "{in_use}");
+
+    let moved = ok(&broker, &["queue", "redrive", "dead", "--format", "json"]);
+    let moved: Value = serde_json::from_str(&moved).expect("JSON");
+    assert_eq!((&moved["moved"], &moved["kept"]), (&2.into(), &0.into()));
+    assert_eq!(consume(&broker, "jobs", &[]), "rejected\nlost\n");
+    ok(&broker, &["queue", "delete", "jobs", "--if-empty", "--if-unused"]);
+    ok(&broker, &["queue", "delete", "dead"]);
+    assert!(failure(&broker, &["queue", "get", "jobs"], "").contains("unknown_queue"));
+}
+
+#[test]
+fn bounds_and_time_are_kept() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let broker = Broker::start(dir.path());
+    ok(&broker, &["queue", "create", "newest", "--max-messages", "2"]);
+    publish(&broker, "newest", "1\n2\n3\n4\n");
+    assert_eq!(consume(&broker, "newest", &[]), "3\n4\n");
+
+    let bound = ["--max-messages", "2", "--overflow", "reject"];
+    ok(&broker, &[&["queue", "create", "few"], bound.as_slice()].concat());
+    let full = failure(&broker, &["queue", "publish", "few"], "1\n2\n3\n");
+    assert!(full.contains("queue_full") && full.contains("3 refused"), "{full}");
+    publish(&broker, "few", "1\n2\n");
+    ok(&broker, &["queue", "purge", "few"]);
+    assert_eq!(described(&broker, "few")["ready"], 0);
+
+    ok(&broker, &["queue", "create", "short", "--message-ttl", "1ms"]);
+    publish(&broker, "short", "late\n");
+    let wait = ["queue", "get", "short", "--wait", "50ms"];
+    let late = ok(&broker, &wait);
+    assert!(late.is_empty() || late == "late\n", "{late}");
+    assert_eq!(described(&broker, "short")["ready"], 0, "by then it has expired");
+
+    ok(&broker, &["queue", "create", "lent", "--lease", "1ms"]);
+    publish(&broker, "lent", "again\n");
+    let lend = ["queue", "get", "lent", "--wait", "10s", "--lease", "1ms"];
+    assert_eq!(ok(&broker, &lend), "again\n");
+    assert_eq!(ok(&broker, &lend), "again\n", "its lease has ended");
+}
+
+#[test]
+fn whichever_shard_is_asked_the_owner_answers() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let flags = ["--shards", "2"];
+    let broker = Broker::try_start(dir.path(), &flags).expect("it starts");
+    for queue in ["a", "b", "c", "d"] {
+        ok(&broker, &["queue", "create", queue]);
+        publish(&broker, queue, "1\n2\n3\n");
+        // Every command is a connection of its own, to whichever shard the kernel chooses.
+        assert_eq!(consume(&broker, queue, &["-c", "1"]), "1\n", "{queue}, by pull");
+        assert_eq!(consume(&broker, queue, &[]), "2\n3\n", "{queue}, by push");
+    }
+    let names = ok(&broker, &["queue", "list", "--format", "json"]);
+    let names: Value = serde_json::from_str(&names).expect("JSON");
+    let shards: Vec<u64> = (0..4).filter_map(|at| names[at]["shard"].as_u64()).collect();
+    assert_eq!(shards.len(), 4, "{names}");
+}
