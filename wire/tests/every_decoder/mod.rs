@@ -4,7 +4,7 @@ use pelton_wire::batch::{Batch, Batches, read_varint};
 use pelton_wire::frame::ErrorReply;
 use pelton_wire::limits::FRAME_HEADER_BYTES;
 use pelton_wire::{FrameHeader, delete_records, fetch, hello};
-use pelton_wire::{list_offsets, metadata, produce, stats, topic};
+use pelton_wire::{list_offsets, metadata, produce, queue, stats, topic};
 use zerocopy::FromBytes;
 
 /// Runs every decoder over the same bytes and walks all that it accepts. Gives how many accepted.
@@ -26,6 +26,8 @@ pub fn decode_as_everything(bytes: &[u8]) -> usize {
         delete_records::decode_request(bytes).is_ok(),
         delete_records::decode_reply(bytes).is_ok(),
         stats_reply(bytes),
+        queue_bodies(bytes),
+        queue_messages(bytes),
         batches(bytes),
         read_varint(bytes).is_some_and(|(_, length)| length <= bytes.len()),
     ];
@@ -71,6 +73,26 @@ fn produce_request(bytes: &[u8]) -> bool {
 fn fetch_reply(bytes: &[u8]) -> bool {
     let Ok(reply) = fetch::Reply::decode(bytes) else { return false };
     reply.parts().all(|(_, bytes)| batches(bytes))
+}
+
+fn queue_bodies(bytes: &[u8]) -> bool {
+    let create = queue::CreateRequest::decode(bytes).is_ok();
+    let created = queue::CreateReply::decode(bytes).is_ok();
+    let delete = queue::DeleteRequest::decode(bytes).is_ok();
+    let describe = queue::DescribeReply::decode(bytes).is_ok();
+    let list = queue::ListRequest::decode(bytes).is_ok();
+    let listed = queue::ListReply::decode(bytes).all(|row| row.is_ok()) && !bytes.is_empty();
+    let settle = queue::SettleRequest::decode(bytes).is_ok();
+    let settled = queue::SettleReply::decode(bytes).is_ok();
+    [create, created, delete, describe, list, listed, settle, settled].contains(&true)
+}
+
+fn queue_messages(bytes: &[u8]) -> bool {
+    let whole = |messages| queue::Messages::new(messages).all(|message| message.is_ok());
+    let publish = queue::PublishRequest::decode(bytes).is_ok_and(|one| whole(one.messages));
+    let deliver = queue::Deliver::decode(bytes);
+    let deliver = deliver.is_ok_and(|deliver| deliver.messages().all(|message| message.is_ok()));
+    publish || deliver || (whole(bytes) && !bytes.is_empty())
 }
 
 fn stats_reply(bytes: &[u8]) -> bool {

@@ -4,7 +4,7 @@ use pelton_wire::batch::BatchBuilder;
 use pelton_wire::frame::{self, Envelope, ErrorReply};
 use pelton_wire::metadata::{Endpoint, PartitionOwner};
 use pelton_wire::{Acks, Kind, delete_records, fetch, hello};
-use pelton_wire::{list_offsets, metadata, produce, stats, topic};
+use pelton_wire::{list_offsets, metadata, produce, queue, stats, topic};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// One body each, and some whole frames.
@@ -13,6 +13,7 @@ pub fn samples() -> Vec<Vec<u8>> {
     all.extend(connection().map(bytes));
     all.extend(topics().map(bytes));
     all.extend(data().map(bytes));
+    all.extend(queues().map(bytes));
     let bodies = all.clone();
     all.extend(bodies.iter().map(|body| framed(Kind::Stats, body)));
     all.push(framed(Kind::Produce, &bytes(Box::new(produce_request))));
@@ -79,6 +80,40 @@ fn topics() -> [Encode; 6] {
             out.extend_from_slice(head.as_bytes());
             let row = topic::PartitionState::new_zeroed();
             out.extend_from_slice([row; 2].as_bytes());
+        }),
+    ]
+}
+
+fn queues() -> [Encode; 5] {
+    [
+        Box::new(|out| queue::encode_create(out, &queue::Settings::new(), "jobs", "dead")),
+        Box::new(|out| {
+            let counts = queue::QueueCounts::new_zeroed();
+            let (settings, name, dead_letter) = (&queue::Settings::new(), "jobs", "dead");
+            let (queue, shard, counts) = ([5; 16], 1, &counts);
+            let reply = queue::DescribeReply { queue, shard, settings, counts, name, dead_letter };
+            queue::encode_describe_reply(out, &reply);
+        }),
+        Box::new(|out| {
+            let mut head = queue::PublishHead::new_zeroed();
+            head.count = 2.into();
+            out.extend_from_slice(head.as_bytes());
+            queue::put_message(out, queue::MESSAGE_TRANSIENT, 9, b"properties", b"body");
+            queue::put_message(out, 0, 0, b"", b"");
+        }),
+        Box::new(|out| {
+            let mut head = queue::DeliverHead::new_zeroed();
+            head.row_count = 1.into();
+            let mut row = queue::DeliveredRow::new_zeroed();
+            row.count = 1.into();
+            out.extend_from_slice(head.as_bytes());
+            out.extend_from_slice(row.as_bytes());
+            queue::put_message(out, 0, 0, b"p", b"body");
+        }),
+        Box::new(|out| {
+            let mut row = queue::SettleRow::new_zeroed();
+            row.verb = queue::Verb::Accept as u8;
+            queue::encode_settle(out, &[5; 16], 3, queue::SETTLE_QUIET, &[row; 2]);
         }),
     ]
 }
