@@ -58,6 +58,7 @@ impl Shard {
             ("watermark", store.seal_deadline()),
             ("flush", store.flush_deadline()),
             ("stall", store.stall_deadline()),
+            ("overload", self.overload_deadline()),
             ("space", store.space_deadline()),
             ("retention", store.retention_deadline()),
             ("sweep of streams", store.streams.sweep_at),

@@ -302,6 +302,9 @@ pub const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const PROBE_SPACE_NS: u64 = 1_000_000_000;
 /// A device that has something to do and completes nothing for this long has stalled.
 pub const DEVICE_STALL_NS: u64 = 10_000_000_000;
+/// Producers that are not read for want of room wait this long for any to come free; then they are
+/// answered OVERLOADED until there is.
+pub const OVERLOAD_WAIT_NS: u64 = 1_000_000_000;
 /// Reads of fetches that are under way at once while commits are: a commit waits behind them.
 pub const READS_BESIDE_COMMITS: usize = 1;
 /// Bytes of one send while commits are under way: the copy into the socket holds up the shard.

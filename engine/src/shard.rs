@@ -57,6 +57,10 @@ pub struct Shard {
     pub(crate) closes: Vec<ConnId>,
     pub(crate) resume: Vec<ConnId>,
     pub(crate) memory_waiters: VecDeque<ConnId>,
+    /// Since when producers have not been read for want of room.
+    pub(crate) full_since: Option<Time>,
+    /// None came free for so long that they are answered OVERLOADED.
+    pub(crate) is_overloaded: bool,
     /// When memory was short: the time to look again, though nothing may happen until then.
     relief: Option<Time>,
     /// Memory of frames that have arrived in part.
@@ -106,6 +110,8 @@ impl Shard {
             closes: Vec::new(),
             resume: Vec::new(),
             memory_waiters: VecDeque::new(),
+            full_since: None,
+            is_overloaded: false,
             relief: None,
             assembly_bytes: 0,
             returns: Vec::new(),
@@ -259,6 +265,7 @@ impl Shard {
             self.store.seal_deadline(),
             self.store.flush_deadline(),
             self.store.stall_deadline(),
+            self.overload_deadline(),
             self.store.space_deadline(),
             self.store.retention_deadline(),
             self.store.scrub_deadline().filter(|_| self.stopping.is_none()),

@@ -12,7 +12,7 @@ use super::{Assembly, Conn, Held, Mode, Pause, Receiving};
 use crate::frame::RUN_PREFIX_BYTES;
 use crate::pool::{BufId, Bytes, FillBuf, PAGE_BYTES, Source};
 use crate::port::{ConnId, Fault, LinkEnd, Op, OpBatch, RecvBuf, RecvEnd, Time};
-use crate::settings::{LARGE_FRAME_BYTES_MIN, PROBE_BYTES, SMALL_STREAK_MAX};
+use crate::settings::{LARGE_FRAME_BYTES_MIN, OVERLOAD_WAIT_NS, PROBE_BYTES, SMALL_STREAK_MAX};
 use crate::shard::{Shard, Timer};
 use crate::units::{u32_of, usize_of};
 
@@ -205,12 +205,35 @@ impl Shard {
             return false;
         }
         let full = self.is_full();
-        let refused = self.store.failed.is_some() || self.store.space.is_full;
-        if !full || refused {
+        if !full || self.refuses_records() {
             return false;
         }
         self.pause_for_memory(id);
         true
+    }
+
+    /// Whether records are refused, so that nobody need wait to be told.
+    const fn refuses_records(&self) -> bool {
+        self.store.failed.is_some() || self.store.space.is_full || self.is_overloaded
+    }
+
+    /// Looks for how long producers have not been read.
+    fn note_overload(&mut self, now: Time) {
+        if self.memory_waiters.is_empty() && self.full_since.is_none() {
+            return;
+        }
+        if !self.is_full() {
+            (self.full_since, self.is_overloaded) = (None, false);
+            return;
+        }
+        let since = *self.full_since.get_or_insert(now);
+        self.is_overloaded = now >= since.plus_ns(OVERLOAD_WAIT_NS);
+    }
+
+    /// When those who are not read will have waited long enough.
+    pub(crate) fn overload_deadline(&self) -> Option<Time> {
+        let since = self.full_since.filter(|_| !self.is_overloaded);
+        since.map(|since| since.plus_ns(OVERLOAD_WAIT_NS))
     }
 
     /// Whether producers are not read: too much is unstored, or waits for another shard.
@@ -424,9 +447,9 @@ impl Shard {
                 self.look(now, id);
             }
         }
+        self.note_overload(now);
         for _ in 0..self.memory_waiters.len() {
-            let refuses = self.store.failed.is_some() || self.store.space.is_full;
-            if self.is_full() && !refuses {
+            if self.is_full() && !self.refuses_records() {
                 break;
             }
             let Some(id) = self.memory_waiters.pop_front() else { break };

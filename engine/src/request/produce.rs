@@ -90,7 +90,9 @@ impl Shard {
             let len = usize_of(entry.batch_bytes.get());
             let place = request.body.part(at, len);
             at += len;
-            let appended = match self.catalog.owner(&entry.topic_id, entry.partition.get()) {
+            let owner = self.catalog.owner(&entry.topic_id, entry.partition.get());
+            let appended = match owner {
+                Ok(_) if self.is_overloaded => Err(ErrorCode::Overloaded),
                 Ok(Owner::Here(id)) => self.append(now, id, place, ask.acks),
                 Ok(Owner::There(shard)) => {
                     self.set_aside(shard, index);
@@ -109,6 +111,7 @@ impl Shard {
         if elsewhere > 0 {
             waiting += self.forward_produce(request, ask, (slot, serial), &mut entries);
         }
+        self.store.counters.requests_overloaded += u64::from(self.is_overloaded);
         let produce = self.produces.get_mut(slot).expect("just inserted");
         produce.entries = entries;
         produce.waiting = waiting;

@@ -35,6 +35,10 @@ impl Shard {
     pub(super) fn publish(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
         let publish = PublishRequest::decode(self.pool.view(request.body))?;
         let (id, acks) = (publish.head.queue, publish.head.acks);
+        if self.is_overloaded {
+            let detail = "producers bring more than the device takes: send it again a little later";
+            return Err(Refusal::new(ErrorCode::Overloaded, detail));
+        }
         let slot = match self.queue_of(&request, &id)? {
             Home::Here(slot) => slot,
             Home::There(shard) => return Ok(self.hand_on(shard, Kind::QueuePublish, request)),

@@ -6,6 +6,7 @@ mod crossing;
 mod files;
 mod glommio;
 mod memory;
+mod overload;
 mod requests;
 mod retention;
 mod round_trip;

@@ -7,19 +7,19 @@ use pelton_tests::raw::{self, Raw};
 use tempfile::tempdir;
 use wire::{Kind, fetch};
 
-const MIB: u64 = 1 << 20;
-const MEMORY_BYTES: u64 = 64 * MIB;
+pub const MIB: u64 = 1 << 20;
+pub const MEMORY_BYTES: u64 = 64 * MIB;
 /// Below the limit of open files that shells usually give.
 const CONNECTIONS: u64 = 800;
 /// What a connection may cost at most.
-const CONNECTION_BYTES_MAX: u64 = 16 * 1024;
+pub const CONNECTION_BYTES_MAX: u64 = 16 * 1024;
 /// The program itself, and the 5 % that are allowed beside the bound.
-const PROGRAM_BYTES: u64 = 24 * MIB;
+pub const PROGRAM_BYTES: u64 = 24 * MIB;
 /// What glommio registers for file buffers.
 const GLOMMIO_BYTES: u64 = 8 * MIB;
 
 /// The largest resident set so far.
-fn rss_bytes_max(pid: u32) -> u64 {
+pub fn rss_bytes_max(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
@@ -27,7 +27,7 @@ fn rss_bytes_max(pid: u32) -> u64 {
 }
 
 /// Twice the memory, so that caches are full.
-fn fill(address: &str) {
+pub fn fill(address: &str) {
     let value = vec![b'x'; 200_000];
     let options = ProducerOptions { batch_bytes: 512 * 1024, ..ProducerOptions::default() };
     let connect = ConnectOptions::default();
@@ -38,7 +38,7 @@ fn fill(address: &str) {
     assert!(producer.flush().expect("it is answered").all_well());
 }
 
-fn fetch_from_the_beginning(topic_id: wire::TopicId) -> Vec<u8> {
+pub fn fetch_from_the_beginning(topic_id: wire::TopicId) -> Vec<u8> {
     let head = fetch::RequestHead {
         max_wait_ms: 0.into(),
         min_bytes: 1.into(),

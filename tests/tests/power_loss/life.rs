@@ -79,11 +79,16 @@ impl Life {
         self.goes_on(|life| life.newest() != Fate::Open).then(|| self.newest())
     }
 
+    /// How many batches have such a fate.
+    pub fn fated(&self, is_such: impl Fn(Fate) -> bool) -> usize {
+        let log = self.model.logs.get(&self.place).expect("it was sent there");
+        log.sent.values().filter(|sent| is_such(sent.fate)).count()
+    }
+
     /// How many records were acknowledged, and how many were not.
     pub fn fates(&self) -> (usize, usize) {
         let log = self.model.logs.get(&self.place).expect("it was sent there");
-        let is_acked = |fate: Fate| matches!(fate, Fate::Acked(_));
-        let acked = log.sent.values().filter(|sent| is_acked(sent.fate)).count();
+        let acked = self.fated(|fate| matches!(fate, Fate::Acked(_)));
         (acked, log.sent.len() - acked)
     }
 

@@ -5,6 +5,7 @@ mod failing;
 mod full;
 mod life;
 mod looked_into;
+mod overload;
 mod tails;
 
 use broker::io::sim::{Failure, Honesty};

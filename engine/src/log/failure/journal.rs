@@ -91,13 +91,16 @@ impl Store {
         if self.failed.is_some() {
             return;
         }
-        let in_flight = self.journal.writes_in_flight > 0
-            || self.journal.files.iter().any(|file| file.flushing);
-        if self.journal.remedy.is_quiet() && !in_flight {
-            self.void_frames(now);
+        if self.journal.remedy.is_quiet() {
+            let is_flushing = self.journal.files.iter().any(|file| file.flushing);
+            if self.journal.writes_in_flight == 0 && !is_flushing {
+                self.void_frames(now);
+            }
         }
         self.end_remedy();
-        self.replace_journal_files(now, batch);
+        if self.journal.files.iter().any(|file| file.state != FileState::Ready) {
+            self.replace_journal_files(now, batch);
+        }
     }
 
     /// All frames that are not durable are void: what they held goes to its segments.
