@@ -147,8 +147,12 @@ impl Store {
         out: &mut Vec<FilePart>,
     ) -> Served {
         let place = self.streams.get(slot).expect("named by its reader").place;
-        if !self.is_open(&place) {
-            // Its file was closed meanwhile, and its number may be another's: the reader, which
+        let mut segments = self.partition(place.partition).segments.iter();
+        let segment = segments.find(|segment| segment.sequence == place.segment);
+        let open = SegmentFile::Open(place.file);
+        if segment.is_none_or(|segment| segment.buffered != open) {
+            // Its file was closed meanwhile, and its number may be another's, be it the same
+            // segment's that is open to be read: the reader, which
             // this wakes, opens it again.
             self.streams.remove(pool, slot);
             return Served::Wait;
