@@ -30,7 +30,8 @@ impl Life {
     /// # Panics
     /// If recovery refuses.
     pub fn begin(settings: &Settings, disk: SimDisk, mut model: Model) -> Life {
-        let mut world = World::boot(settings, disk, 5).expect("a whole disk");
+        let mut world =
+            World::boot(settings, disk, 5).unwrap_or_else(|failed| panic!("{}", failed.1));
         let client = SimClient::connect(&mut world, &mut model);
         let mut life = Life { world, client, model };
         life.until(|client| client.is_ready());

@@ -151,6 +151,39 @@ fn damage_is_exit_code_4_and_names_the_place() {
 }
 
 #[test]
+fn repair_says_what_it_would_do_and_does_it_only_when_told() {
+    let dir = written();
+    let dumped = lines(&log("dump", dir.path(), &["--json", "--journal"]).expect_success());
+    let is_batch = |line: &&&Value| line["kind"] == "record_batch";
+    let entries = of_type(&dumped, "entry");
+    let first = entries.iter().find(is_batch).expect("records are in the journal");
+    let position = first["position"].as_u64().expect("a position");
+    let position = usize::try_from(position).expect("small");
+    let journal = dir.path().join(first["file"].as_str().expect("a path"));
+    let mut bytes = std::fs::read(&journal).expect("readable");
+    bytes[position + 20] ^= 1;
+    std::fs::write(&journal, bytes).expect("writable");
+
+    let before = contents(dir.path());
+    let planned = log("repair", dir.path(), &[]);
+    assert_eq!(planned.code, Some(4), "{}{}", planned.stdout, planned.stderr);
+    assert!(planned.stdout.contains("give --apply"), "{}", planned.stdout);
+    assert!(contents(dir.path()) == before, "without --apply nothing is written");
+    let mends = lines(&log("repair", dir.path(), &["--json"]).stdout);
+    assert!(!of_type(&mends, "mend").is_empty(), "{mends:?}");
+
+    log("repair", dir.path(), &["--apply"]).expect_success();
+    let after = contents(dir.path());
+    let is_lock = |path: &Path| path.file_name().is_some_and(|name| name == "LOCK");
+    let mut kept = before.iter().filter(|(path, _)| !is_lock(path));
+    assert!(kept.all(|(path, bytes)| after.get(path) == Some(bytes)), "all is kept");
+    let broker = Broker::start(dir.path());
+    let described = broker.run(&["topic", "describe", "orders"], b"").expect_success();
+    assert!(described.contains("DAMAGED"), "{described}");
+    broker.run(&["produce", "orders", "-K", ":"], b"a:1\nb:2\nc:3\nd:4\n").expect_success();
+}
+
+#[test]
 fn a_directory_in_use_or_of_nobody_is_refused() {
     let dir = tempdir().expect("a folder");
     for place in [dir.path().to_path_buf(), dir.path().join("nowhere")] {

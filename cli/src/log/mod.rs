@@ -1,8 +1,9 @@
-//! `pelton log`: a data directory without its broker. Nothing is ever written to it.
+//! `pelton log`: a data directory without its broker. Only `repair --apply` writes to it.
 
 mod dump;
 mod json;
 mod line;
+mod repair;
 mod text;
 mod verify;
 
@@ -30,6 +31,8 @@ enum LogCommand {
     Dump(dump::DumpArgs),
     /// Read everything and say of each file whether it is whole; exit code 4 if records are damaged
     Verify(verify::VerifyArgs),
+    /// Say what is damaged and what can be done; with --apply, mark it as lost and settle ends
+    Repair(repair::RepairArgs),
 }
 
 /// Runs the command.
@@ -37,10 +40,11 @@ pub fn run(args: &LogArgs) -> Result<ExitCode, Failure> {
     match &args.command {
         LogCommand::Dump(args) => dump::run(args),
         LogCommand::Verify(args) => verify::run(args),
+        LogCommand::Repair(args) => repair::run(args),
     }
 }
 
-/// The data directory of both commands.
+/// The data directory of all commands.
 #[derive(Debug, Args)]
 struct DirArgs {
     /// The data directory; no broker may be using it
@@ -63,8 +67,9 @@ fn failure(dir: &Path, error: &InspectError) -> Failure {
     match error {
         InspectError::NoData => Failure::Usage(sentence),
         InspectError::NoSuperblock => Failure::Damaged(sentence),
-        InspectError::List(_) | InspectError::Read(..) | InspectError::Newer(_) => {
-            Failure::Error(sentence)
-        }
+        InspectError::List(_)
+        | InspectError::Read(..)
+        | InspectError::Write(..)
+        | InspectError::Newer(_) => Failure::Error(sentence),
     }
 }

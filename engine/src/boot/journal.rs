@@ -250,7 +250,11 @@ impl<D: Disk> Boot<'_, D> {
             Ok(())
         })?;
         let lost = ring.lost.last().filter(|_| ring.shard == CATALOG_SHARD);
-        if let Some(lost) = lost.filter(|lost| last.is_none_or(|last| last < lost.before)) {
+        let stream = (Store::CATALOG_TOPIC, 0);
+        let settled = self.lost.get(&stream);
+        let is_settled = settled.is_some_and(|lost| lost.at(next).is_some() || lost.ends_at(next));
+        let lost = lost.filter(|lost| !is_settled && last.is_none_or(|last| last < lost.before));
+        if let Some(lost) = lost {
             // Topics may have been created, altered or deleted there.
             let what = "it may have held changes of the catalog";
             let at = (ring.files[lost.file].clone(), lost.position);

@@ -165,6 +165,13 @@ impl<D: Disk> Boot<'_, D> {
         for range in found.into_iter().chain(unknown) {
             partition.damaged.add(range.clone());
             self.lost.entry(stream).or_default().add(range.clone());
+            if range.end == END_UNKNOWN {
+                let what = "an earlier start has found this";
+                let ((topic, partition), offsets) = (stream, range.clone());
+                let (path, position) = (path.clone(), 0);
+                let range = DamagedRange { topic, partition, offsets, path, position, what };
+                self.report.damaged.push(range);
+            }
             let end = partition.progress.appended();
             if range.contains(&end) && range.end != END_UNKNOWN {
                 partition.go_on_at(range.end);
@@ -205,7 +212,19 @@ impl<D: Disk> Boot<'_, D> {
     /// had records in frames that are lost.
     pub(super) fn settle_ends(&mut self, journals: &Journals) -> Result<(), BootError> {
         let streams: Vec<_> = self.by_stream.iter().map(|(&stream, &id)| (stream, id)).collect();
+        let mut settled = BTreeSet::new();
         for &(stream, id) in &streams {
+            // `pelton log repair` has settled where it goes on.
+            let partition = self.store.partition(id);
+            let end = partition.progress.appended();
+            let to = self.lost.get(&stream).and_then(|lost| lost.at(end)).map(|range| range.end);
+            if let Some(to) = to.filter(|&to| to != END_UNKNOWN) {
+                self.store_runs(id)?;
+                self.store.partition_mut(id).go_on_at(to);
+            }
+            if to.is_some() || self.kept_lost.get(&stream).is_some_and(|lost| lost.ends_at(end)) {
+                settled.insert(stream);
+            }
             let partition = self.store.partition(id);
             let end = partition.progress.appended();
             // A start file says that there were records up to where it begins.
@@ -220,7 +239,7 @@ impl<D: Disk> Boot<'_, D> {
             }
         }
         for ring in journals.rings.iter().filter(|ring| !ring.lost.is_empty()) {
-            self.settle_ring(ring, journals, &streams)?;
+            self.settle_ring(ring, journals, &streams, &settled)?;
         }
         Ok(())
     }
@@ -232,6 +251,7 @@ impl<D: Disk> Boot<'_, D> {
         ring: &Ring,
         journals: &Journals,
         streams: &[((TopicId, u32), PartitionId)],
+        settled: &BTreeSet<(TopicId, u32)>,
     ) -> Result<(), BootError> {
         let last = ring.lost.last().expect("checked by the caller");
         let mut accounted = BTreeSet::new();
@@ -249,7 +269,9 @@ impl<D: Disk> Boot<'_, D> {
             let is_catalog = topic == Store::CATALOG_TOPIC;
             let is_elsewhere = topic != Store::QUEUE_TOPIC
                 && shards.is_some_and(|shards| owner(&topic, number, shards) != ring.shard);
-            if is_catalog || is_elsewhere || accounted.contains(&(topic, number)) {
+            let stream = (topic, number);
+            let is_known = accounted.contains(&stream) || settled.contains(&stream);
+            if is_catalog || is_elsewhere || is_known {
                 continue;
             }
             let end = self.store.partition(id).progress.appended();

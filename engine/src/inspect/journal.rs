@@ -203,6 +203,9 @@ impl Journals {
     ) -> Result<(), InspectError> {
         let mine = notes.iter().filter(|note| note.file == number);
         let counting: BTreeSet<u64> = mine.map(|note| note.position).collect();
+        if counting.is_empty() {
+            return Ok(());
+        }
         let held = directory.walk(&walk.file, |piece| {
             match piece {
                 Piece::Frame(position, view) | Piece::Spoiled(position, view)

@@ -6,6 +6,7 @@
 mod content;
 mod journal;
 mod rehearsal;
+mod repair;
 mod start;
 mod stream;
 mod verify;
@@ -28,6 +29,7 @@ use crate::superblock::{Found, SUPERBLOCK_BYTES, Superblock};
 
 pub use content::{Content, check_entry};
 pub use rehearsal::rehearse;
+pub use repair::{Mend, OFFSETS_LEFT_OUT, Plan, plan};
 pub use verify::{Event, Finding, Kept, Lost, Summary, Verdict, verify};
 pub use walk::Piece;
 
@@ -44,6 +46,8 @@ pub enum InspectError {
     List(Fault),
     /// A file cannot be read.
     Read(FilePath, Fault),
+    /// A file cannot be written.
+    Write(FilePath, Fault),
     /// There is nothing of a broker's in it.
     NoData,
     /// Neither slot of the superblock is whole: without its key nothing else can be checked.
@@ -62,6 +66,10 @@ impl fmt::Display for InspectError {
             InspectError::Read(path, Fault(errno)) => {
                 let error = std::io::Error::from_raw_os_error(*errno);
                 write!(f, "{path} cannot be read ({error})")
+            }
+            InspectError::Write(path, Fault(errno)) => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(f, "{path} cannot be written ({error})")
             }
             InspectError::NoData => {
                 f.write_str("no broker ever kept data there: name a data directory")
@@ -110,6 +118,8 @@ pub struct Directory<'d, D: Disk> {
     slots: [Slot; 2],
     superblock: Superblock,
     topics: BTreeMap<TopicId, TopicEntry>,
+    /// Sequences of journal files, once somebody wanted to know.
+    begun: BTreeMap<FilePath, Option<u64>>,
 }
 
 impl<'d, D: Disk> Directory<'d, D> {
@@ -132,7 +142,8 @@ impl<'d, D: Disk> Directory<'d, D> {
             Found::Blank | Found::Damaged => return Err(InspectError::NoSuperblock),
         };
         let topics = BTreeMap::new();
-        let mut directory = Directory { disk, pool, files, slots, superblock, topics };
+        let begun = BTreeMap::new();
+        let mut directory = Directory { disk, pool, files, slots, superblock, topics, begun };
         directory.read_topics()?;
         Ok(directory)
     }

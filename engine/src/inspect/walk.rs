@@ -69,6 +69,9 @@ impl<D: Disk> Directory<'_, D> {
     /// The sequence of a journal file: its first frame's, or, if that is bad, of the newest life
     /// that follows it.
     pub(super) fn begun_as(&mut self, file: &FileEntry) -> Result<Option<u64>, InspectError> {
+        if let Some(known) = self.begun.get(&file.path) {
+            return Ok(*known);
+        }
         let broker_id = self.superblock.broker_id;
         let key = self.key();
         let opened = Scanner::open(&mut self.pool, file.path.clone(), key);
@@ -89,6 +92,7 @@ impl<D: Disk> Directory<'_, D> {
             position += u64_of(BLOCK_BYTES);
         }
         scanner.close(&mut self.pool);
+        self.begun.insert(file.path.clone(), newest);
         Ok(newest)
     }
 

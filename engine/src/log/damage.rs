@@ -37,6 +37,11 @@ impl Damaged {
         self.ranges.get(behind).map(|range| range.start.max(offset))
     }
 
+    /// Whether a range ends at `offset`.
+    pub fn ends_at(&self, offset: u64) -> bool {
+        self.ranges.iter().any(|range| range.end == offset)
+    }
+
     /// Whether nobody knows where the partition ends.
     pub fn is_end_unknown(&self) -> bool {
         self.ranges.last().is_some_and(|last| last.end == END_UNKNOWN)

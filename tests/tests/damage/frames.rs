@@ -15,7 +15,8 @@ pub struct FrameAt {
     pub bytes: usize,
     pub epoch: u32,
     pub file_sequence: u64,
-    /// Offsets of its first entry.
+    /// Topic and offsets of its first entry.
+    pub topic: wire::TopicId,
     pub offsets: std::ops::Range<u64>,
 }
 
@@ -39,6 +40,7 @@ pub fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<Fram
                 bytes: view.frame_bytes(),
                 epoch: view.header.boot_epoch.get(),
                 file_sequence: view.header.file_sequence.get(),
+                topic: first.map_or([0; 16], |entry| entry.topic),
                 offsets: first.map_or(0..0, |entry| entry.base_offset.get()..entry.next_offset()),
             });
             position += view.frame_bytes();
