@@ -19,7 +19,10 @@ pub fn pelton() -> &'static Path {
     static PELTON: OnceLock<PathBuf> = OnceLock::new();
     PELTON.get_or_init(|| {
         let test = std::env::current_exe().expect("a test knows its own path");
-        let profile_dir = test.ancestors().nth(2).expect("it lies in PROFILE/deps");
+        // A test lies in PROFILE/deps, a program in PROFILE.
+        let mut folders = test.ancestors().skip(1);
+        let is_profile = |folder: &&Path| folder.file_name().is_none_or(|name| name != "deps");
+        let profile_dir = folders.find(is_profile).expect("cargo has built it");
         let target_dir = profile_dir.parent().expect("it lies in the target folder");
         let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",

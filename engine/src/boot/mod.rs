@@ -447,8 +447,9 @@ impl<D: Disk> Boot<'_, D> {
         }
         self.report.topics = self.catalog.topics.len();
         self.report.partitions = self.catalog.partitions;
+        self.refuse_unknown_files()?;
         if self.store.partition(self.catalog_id()).damaged.is_end_unknown() {
-            return self.refuse_unknown_topics();
+            return self.refuse_unknown_entries();
         }
         let orphans: Vec<FilePath> = self
             .files
@@ -457,8 +458,7 @@ impl<D: Disk> Boot<'_, D> {
                 FilePath::Segment { topic, .. }
                 | FilePath::Start { topic, .. }
                 | FilePath::Lost { topic, .. }
-                    if ![Store::CATALOG_TOPIC, Store::QUEUE_TOPIC].contains(topic)
-                        && !self.catalog.topics.contains_key(topic) =>
+                    if self.deleted.contains(topic) =>
                 {
                     Some(file.path.clone())
                 }

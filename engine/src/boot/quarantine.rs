@@ -85,6 +85,9 @@ impl fmt::Display for DamagedRange {
 /// Where damage is: file, position.
 pub(super) type At = (FilePath, u64);
 
+/// Why a start is refused whose catalog lacks a topic.
+const UNKNOWN_TOPIC: &str = "the creation of a topic is damaged, and there are records of it";
+
 impl<D: Disk> Boot<'_, D> {
     /// Tells of damaged offsets. Those of the catalog, and of a queue store, whose records mean
     /// nothing without those before them, are a reason to refuse the start.
@@ -314,33 +317,38 @@ impl<D: Disk> Boot<'_, D> {
         Ok(())
     }
 
-    /// Changes of the catalog may be lost. If there are records of a topic that nobody knows, its
-    /// creation is: without it they would be dropped.
-    pub(super) fn refuse_unknown_topics(&mut self) -> Result<(), BootError> {
-        let is_known = |boot: &Self, topic: &TopicId| {
-            *topic == Store::CATALOG_TOPIC
-                || *topic == Store::QUEUE_TOPIC
-                || boot.catalog.topics.contains_key(topic)
-                || boot.deleted.contains(topic)
-        };
-        let what = "the creation of a topic is damaged, and there are records of it";
+    /// No file of a topic is made before its creation is durable, and nothing of it is removed
+    /// before its deletion is: if there are records of a topic that nobody knows, its creation is
+    /// lost, and without it they would be dropped.
+    pub(super) fn refuse_unknown_files(&self) -> Result<(), BootError> {
         for file in &self.files {
             if let FilePath::Segment { topic, .. } = &file.path
-                && !is_known(self, topic)
+                && !self.is_known(topic)
             {
-                return Err(super::journal::refused(file.path.clone(), 0, what));
+                return Err(super::journal::refused(file.path.clone(), 0, UNKNOWN_TOPIC));
             }
         }
+        Ok(())
+    }
+
+    /// The same for what journals hold, where changes of the catalog may be lost.
+    pub(super) fn refuse_unknown_entries(&mut self) -> Result<(), BootError> {
         let journals = std::mem::take(&mut self.journals);
         for ring in &journals.rings {
             self.visit(ring, |_| true, &mut |boot, path, note, entry| match entry.stream.0 {
                 Store::QUEUE_TOPIC if boot.by_stream.contains_key(&entry.stream) => Ok(()),
-                topic if topic != Store::QUEUE_TOPIC && is_known(boot, &topic) => Ok(()),
-                _ => Err(super::journal::refused(path.clone(), note.position, what)),
+                topic if topic != Store::QUEUE_TOPIC && boot.is_known(&topic) => Ok(()),
+                _ => Err(super::journal::refused(path.clone(), note.position, UNKNOWN_TOPIC)),
             })?;
         }
         self.journals = journals;
         Ok(())
+    }
+
+    fn is_known(&self, topic: &TopicId) -> bool {
+        [Store::CATALOG_TOPIC, Store::QUEUE_TOPIC].contains(topic)
+            || self.catalog.topics.contains_key(topic)
+            || self.deleted.contains(topic)
     }
 
     /// A start file cannot be read: the partition begins with its first segment, and without one

@@ -61,7 +61,9 @@ impl<D: Disk> Boot<'_, D> {
         }
         let stream = partitions.remove(0).expect("recovery made it");
         let part = &mut parts[usize::from(CATALOG_SHARD)];
-        part.catalog_stream = Some(part.store.add_partition(stream));
+        let stream = part.store.add_partition(stream);
+        part.store.prove_again(stream);
+        part.catalog_stream = Some(stream);
         for (id, topic) in catalog.topics {
             deal(&mut parts, &mut partitions, id, &topic);
         }
@@ -118,7 +120,9 @@ fn deal(parts: &mut [Part], partitions: &mut Slab<Partition>, id: wire::TopicId,
         let Owner::Here(slot) = *place else { unreachable!("recovery owns every partition") };
         let owner = owner(&id, number, shards);
         let partition = partitions.remove(slot.0).expect("recovery made it");
-        let slot = parts[usize::from(owner)].store.add_partition(partition);
+        let store = &mut parts[usize::from(owner)].store;
+        let slot = store.add_partition(partition);
+        store.prove_again(slot);
         for (shard, owners) in (0u16..).zip(&mut owners) {
             let is_here = shard == owner;
             owners.push(if is_here { Owner::Here(slot) } else { Owner::There(owner) });
@@ -143,6 +147,7 @@ fn deal_store(
     let part = &mut parts[usize::from(store_owner(number, shards))];
     let stream = partitions.remove(found.stream.0).expect("recovery made it");
     let stream = part.store.add_partition(stream);
+    part.store.prove_again(stream);
     let mut store = QueueStore::new(stream);
     store.taken = found.recovery.taken;
     store.checkpoint_at = found.recovery.checkpoint_at;
@@ -175,7 +180,9 @@ impl Shard {
         for index in 0..self.store.settings.journal_files {
             let slot = self.store.files.take().expect("limits leave room for the journal");
             let (state, pinned, pins, flushing) = (FileState::Ready, Vec::new(), 0, false);
-            self.store.journal.files.push(JournalFile { slot, state, pinned, pins, flushing });
+            let (sequence, proves) = (0, Vec::new());
+            let file = JournalFile { slot, state, pinned, pins, flushing, sequence, proves };
+            self.store.journal.files.push(file);
             self.store.journal.unopened += 1;
             self.opening.push(journal_open(slot, shard, index));
         }

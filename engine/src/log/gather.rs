@@ -179,6 +179,9 @@ impl Store {
             return None;
         }
         self.is_journal_full = false;
+        if room == Room::NextFile {
+            self.forget_proofs();
+        }
         Some(room)
     }
 
@@ -241,6 +244,10 @@ impl Store {
                 run.journal_files |= 1 << active;
                 self.journal.files[active].pinned.push((id, run.base_offset));
                 self.journal.files[active].pins += 1;
+            }
+            if partition.proven_in != self.journal.file_sequence {
+                partition.proven_in = self.journal.file_sequence;
+                self.journal.files[active].proves.push(id);
             }
             let end = run.next_offset;
             partition.progress.submit(end, Via::Journal, now);

@@ -46,6 +46,10 @@ pub struct JournalFile {
     pub pins: usize,
     /// Whether a flush of it is in flight.
     pub flushing: bool,
+    /// How many files had been begun when this one was, by this start; 0 if it was not.
+    pub sequence: u64,
+    /// Partitions with an entry in this file: it is what proves their segments' ends.
+    pub proves: Vec<PartitionId>,
 }
 
 /// A frame that is not known durable.

@@ -71,8 +71,10 @@ pub struct Partition {
     pub runs_written: u64,
     /// Offset up to which all runs are stored in the segment.
     pub runs_stored: u64,
-    /// On the list of partitions whose direct runs no watermark covers.
+    /// On the list of partitions whose stored end no watermark covers.
     pub is_unproven: bool,
+    /// Sequence of the newest journal file with an entry of it; 0 if this start has none.
+    pub proven_in: u64,
     /// On the list of partitions with uncommitted bytes.
     pub is_dirty: bool,
     /// On the list of partitions with runs to place.
@@ -126,6 +128,7 @@ impl Partition {
             runs_written: offset,
             runs_stored: offset,
             is_unproven: false,
+            proven_in: 0,
             is_dirty: false,
             is_placing: false,
             waits: 0,

@@ -1,9 +1,10 @@
 //! What is known durable, told to the disk: so that recovery can tell damage from a torn tail.
 //!
 //! Every journal frame carries the watermark of the journal. What direct runs made durable has no
-//! journal frame of its own: a frame of watermark entries names those partitions, each with the
-//! offset up to which its segments are stored. Such a frame is written when nothing was committed
-//! for a while, before a stop, and as the first block of a journal file.
+//! journal frame of its own, nor has what recovery wrote, and the frames of a journal file are gone
+//! when the ring takes it up again: a frame of watermark entries names those partitions, each with
+//! the offset up to which its segments are stored. Such a frame is written when nothing was
+//! committed for a while, before a stop, and as the first block of a journal file.
 
 use zerocopy::IntoBytes;
 
@@ -18,7 +19,7 @@ use crate::units::u64_of;
 /// Most watermark entries of one frame: it stays one block long, which no power cut tears.
 const ENTRIES_MAX: usize = (BLOCK_BYTES - HEADER_BYTES) / ENTRY_BYTES;
 
-/// Partitions whose direct runs no watermark on disk covers yet.
+/// Partitions whose stored end no watermark on disk covers yet.
 #[derive(Debug, Default)]
 pub struct Unproven {
     partitions: Vec<PartitionId>,
@@ -26,7 +27,35 @@ pub struct Unproven {
 }
 
 impl Store {
-    /// A direct run of the partition was stored.
+    /// The journals of earlier starts are written over: what they prove of a partition's end is
+    /// said again.
+    pub(crate) fn prove_again(&mut self, id: PartitionId) {
+        let partition = self.partition_mut(id);
+        partition.is_unproven = false;
+        partition.proven_in = 0;
+        if !partition.segments.is_empty() {
+            self.note_unproven(id);
+        }
+    }
+
+    /// A journal file was taken up again: what it proved of partitions that no later file names
+    /// is said again.
+    pub(super) fn forget_proofs(&mut self) {
+        let journal = &mut self.journal;
+        let file = &mut journal.files[journal.active];
+        let before = std::mem::replace(&mut file.sequence, journal.file_sequence);
+        let mut proves = std::mem::take(&mut file.proves);
+        for id in proves.drain(..) {
+            let partition = self.partitions.get(id.0);
+            if partition.is_some_and(|partition| partition.proven_in == before) {
+                self.note_unproven(id);
+            }
+        }
+        let active = self.journal.active;
+        self.journal.files[active].proves = proves;
+    }
+
+    /// The partition has a stored end that no watermark covers.
     pub(super) fn note_unproven(&mut self, id: PartitionId) {
         let partition = self.partition_mut(id);
         if !partition.is_unproven {
@@ -90,7 +119,10 @@ impl Store {
             pool.bytes_mut(buf)[row..row + ENTRY_BYTES].copy_from_slice(entry.as_bytes());
             entries += 1;
         }
-        self.unproven.since = now.time;
+        if self.unproven.partitions.is_empty() {
+            // Else the rest is due at once.
+            self.unproven.since = now.time;
+        }
         self.counters.journal_entries += u64_of(entries);
         let (sync, flush_by) = (Sync::Durable, now.time);
         let frame = PreparedFrame { buf, waits: 0, entries, data_bytes: 0, sync, flush_by };

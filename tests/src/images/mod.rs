@@ -9,6 +9,7 @@
 //! `volume` knows what is at risk, `risk` combines it, `stage` drives a shard step by step,
 //! `workload` says what is done, `verdict` what may come of it. Nothing here is random.
 
+mod flips;
 mod image;
 mod risk;
 mod stage;
@@ -27,6 +28,7 @@ use verdict::Reading;
 
 use crate::model::Model;
 
+pub use flips::{Flips, flip_each};
 pub use stage::Order;
 pub use volume::Device;
 pub use workload::{Operation, Tempo, Workload};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use broker::io::sim::Rng;
 use client::session::Session;
-use engine::boot::{BootError, boot_within};
+use engine::boot::{BootError, DamagedRange, boot_within};
 use engine::layout::FilePath;
 use engine::pool::{Arena, Arenas, FillBuf, RecvRegion};
 use engine::port::{ConnId, Done, Fault, FileSlot, Fill, Now, Op, OpBatch, Open};
@@ -43,14 +43,16 @@ impl Default for Machine {
 
 impl Machine {
     /// Recovers what a disk holds.
-    fn boot(&mut self, volume: &mut Volume, seed: u64) -> Result<Shard, BootError> {
+    fn boot(
+        &mut self,
+        volume: &mut Volume,
+        seed: u64,
+    ) -> Result<(Shard, Vec<DamagedRange>), BootError> {
         let mut rng = Rng::new(seed);
         let seed = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
         let booted = boot_within(&mut self.arenas, &self.settings, volume, START, seed)?;
         let (mut shards, report) = booted;
-        let is_wrong = self.device == Device::Honest && !report.damaged.is_empty();
-        assert!(!is_wrong, "a crash is taken for damage: {:?}", report.damaged);
-        Ok(shards.pop().expect("there is one shard"))
+        Ok((shards.pop().expect("there is one shard"), report.damaged))
     }
 
     /// What a recovery leaves that loses its power after so many changes of the disk; `None` if
@@ -124,6 +126,8 @@ struct Flying {
 pub struct Stage {
     /// The disk.
     pub volume: Volume,
+    /// What recovery calls damaged.
+    pub damaged: Vec<DamagedRange>,
     /// The client's side of the connection; its bytes move by themselves.
     pub session: Session,
     shard: Shard,
@@ -147,11 +151,12 @@ impl Stage {
     /// Recovery refuses.
     pub fn boot(machine: &mut Machine, image: &Image, seed: u64) -> Result<Stage, BootError> {
         let mut volume = Volume::of(image);
-        let shard = machine.boot(&mut volume, seed)?;
+        let (shard, damaged) = machine.boot(&mut volume, seed)?;
         volume.device = machine.device;
         let region = shard.pool().recv_region();
         let mut stage = Stage {
             volume,
+            damaged,
             session: Session::new("images"),
             arena: shard.pool().shared_arena(),
             shard,

@@ -26,6 +26,10 @@ pub struct Reading {
     partitions: Vec<(Place, Contents)>,
     /// What no model is needed for to call it wrong.
     broken: Vec<String>,
+    /// Why it does not start.
+    refused: Option<String>,
+    /// Partitions that are not served whole, and how they say so.
+    told: Vec<(Place, String)>,
 }
 
 /// A partition's records.
@@ -44,7 +48,7 @@ impl Reading {
         let mut reading = Reading::default();
         match Stage::boot(machine, image, SEED) {
             Ok(stage) => Reader { stage, reading: &mut reading }.read_all(),
-            Err(error) => reading.broken.push(format!("recovery refuses: {error}")),
+            Err(error) => reading.refused = Some(error.to_string()),
         }
         reading
     }
@@ -52,11 +56,43 @@ impl Reading {
     /// Every law that it breaks, given what was acknowledged and asked for.
     pub fn judge(&self, model: &Model) -> Vec<String> {
         let mut model = model.clone();
-        model.died();
-        self.broken.iter().for_each(|what| model.wrong(what.clone()));
-        if !self.broken.is_empty() {
+        if let Some(error) = &self.refused {
+            model.wrong(format!("recovery refuses: {error}"));
             return model.violations().to_vec();
         }
+        self.told.iter().for_each(|(place, what)| model.violated(*place, what));
+        self.judge_served(&mut model);
+        model.violations().to_vec()
+    }
+
+    /// The same where something is known to be damaged: it may be said, by refusing to start, or
+    /// to serve or to append some offsets. What is served is right, and nothing is missing without
+    /// a word. The flag tells whether anything was said.
+    pub fn judge_damaged(&self, model: &Model) -> (Word, Vec<String>) {
+        let mut model = model.clone();
+        if self.refused.is_some() {
+            return (Word::Said, Vec::new());
+        }
+        // A damaged slot of a start file gives way to the one before: what was deleted is back.
+        model.logs.values_mut().for_each(|log| log.start = 0);
+        for (place, _) in &self.told {
+            // Its records up to there are judged by what they are, not by what is missing.
+            let Some(log) = model.logs.get_mut(place) else { continue };
+            let found = self.partitions.iter().find(|(other, _)| other == place);
+            let records = found.map_or(&[][..], |(_, contents)| &contents.records);
+            let is_right = records.iter().all(|(at, record)| log.lasting.get(at) == Some(record));
+            if !is_right {
+                model.violated(*place, "what is served of it is wrong");
+            }
+        }
+        self.judge_served(&mut model);
+        let word = if self.told.is_empty() { Word::Unsaid } else { Word::Said };
+        (word, model.violations().to_vec())
+    }
+
+    fn judge_served(&self, model: &mut Model) {
+        model.died();
+        self.broken.iter().for_each(|what| model.wrong(what.clone()));
         for (name, _, _) in &self.topics {
             if !model.topics.contains_key(name) {
                 model.wrong(format!("nobody created topic {name}"));
@@ -76,6 +112,9 @@ impl Reading {
             }
         }
         for &(place, Contents { ref records, start, end }) in &self.partitions {
+            if self.told.iter().any(|(other, _)| *other == place) {
+                continue;
+            }
             let before = model.start(place);
             model.told_start(place, start);
             if start < before {
@@ -83,8 +122,16 @@ impl Reading {
             }
             model.judge(place, records, start, end);
         }
-        model.violations().to_vec()
     }
+}
+
+/// Whether a broker said that something is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It did.
+    Said,
+    /// It did not: then nothing may be missing.
+    Unsaid,
 }
 
 struct Reader<'r> {
@@ -95,6 +142,10 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn read_all(&mut self) {
         self.finish();
+        for range in std::mem::take(&mut self.stage.damaged) {
+            let place = (range.topic, range.partition);
+            self.reading.told.push((place, format!("{range:?} is called damaged")));
+        }
         self.reading.topics = self.topics();
         for (_, topic, partitions) in self.reading.topics.clone() {
             for partition in 0..partitions {
@@ -162,7 +213,8 @@ impl Reader<'_> {
                     return contents;
                 }
                 Err(what) => {
-                    self.broken(place, &format!("reading at {offset}: {what}"));
+                    let what = format!("reading at {offset}: {what}");
+                    self.reading.told.push((place, what));
                     return contents;
                 }
             }
@@ -219,9 +271,12 @@ impl Reader<'_> {
             }
             _ => None,
         };
-        if answer != Some((0, end)) {
-            let what = format!("a record appended at {end} is answered {answer:?} (code, offset)");
-            self.broken(place, &what);
+        let what = format!("a record appended at {end} is answered {answer:?} (code, offset)");
+        match answer {
+            Some((0, offset)) if offset == end => {}
+            Some((code, _)) if code != 0 => self.reading.told.push((place, what)),
+            _ if self.reading.told.iter().any(|(other, _)| *other == place) => {}
+            _ => self.broken(place, &what),
         }
     }
 

@@ -220,6 +220,32 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// What a broker leaves that did all operations, was killed and started, so that its journals
+    /// were replayed, and then was started and stopped in good order so many times; and what is
+    /// in it.
+    ///
+    /// # Panics
+    /// If the broker does not come up.
+    pub fn rested(&self, machine: &mut Machine, rests: u64) -> (Image, Model) {
+        let stage = Stage::boot(machine, &self.image, SEEDS.1).expect("the origin is whole");
+        let mut actor = Actor::new(stage, self.model.clone(), (Tempo::Step, Order::Oldest));
+        for operation in Operation::ALL {
+            actor.perform(operation, &mut |_| {});
+            actor.finish(&mut |_| {});
+        }
+        actor.perform(Operation::Append, &mut |_| {});
+        actor.finish(&mut |_| {});
+        let mut image = actor.stage.volume.stable();
+        for rest in 0..=rests {
+            let mut stage = Stage::boot(machine, &image, 100 + rest).expect("it is whole");
+            stage.stop();
+            image = stage.volume.stable();
+        }
+        (image, actor.model)
+    }
+}
+
 impl Actor {
     fn new(mut stage: Stage, mut model: Model, (tempo, order): (Tempo, Order)) -> Actor {
         let connection = model.connection();

@@ -3,55 +3,39 @@
 //! with its bytes; what was in doubt is there at most once; nothing else is there; and what was
 //! seen never changes.
 
-mod ledger;
-mod load;
-
 use std::path::Path;
 use std::time::Duration;
 
-use ledger::Ledger;
-use load::{Killed, produce_until};
-use pelton_tests::broker::Broker;
-use tempfile::tempdir;
+use super::ledger::Ledger;
+use super::load::{Killed, produce_until};
+use super::{PARTITIONS, TOPIC, create_topic, start, stop};
+use crate::broker::Broker;
 
-const CYCLES: u64 = 20;
-const CYCLES_GLOMMIO: u64 = 3;
-const TOPIC: &str = "crash";
-const PARTITIONS: u32 = 3;
-
-#[test]
-fn acknowledged_records_survive_every_kill() {
-    survive(CYCLES, &[]);
-}
-
-#[test]
-fn they_survive_on_glommio_too() {
-    survive(CYCLES_GLOMMIO, &["--io=glommio"]);
-}
-
-fn survive(cycles: u64, flags: &[&str]) {
-    let start = |dir: &Path| Broker::try_start(dir, flags).expect("it starts");
-    let dir = tempdir().expect("a folder");
-    let mut broker = start(dir.path());
-    let partitions = PARTITIONS.to_string();
-    broker.run(&["topic", "create", TOPIC, "--partitions", &partitions], b"").expect_success();
+/// Goes through so many cycles in an empty directory, numbered from `first`: each has another
+/// moment of death. Gives the number of records that survived all of them.
+///
+/// # Panics
+/// If a record did not.
+pub fn survive(dir: &Path, first: u64, cycles: u64, flags: &[&str]) -> u64 {
+    let mut broker = start(dir, flags);
+    create_topic(&broker);
     let mut ledger = Ledger::new(PARTITIONS);
-    for cycle in 0..cycles {
+    for cycle in first..first + cycles {
         // Odd amounts, so that the kill hits another moment of journal and segments each time.
         let acked = 1 + cycle * 137 % 1500;
         let Killed = produce_until(acked, broker, &mut ledger);
         // Recovery is cut off, too: in most cycles, before, in or behind one of its steps.
         for cut in 0..cycle % 3 {
             let after = Duration::from_millis(3 + (cycle * 7 + cut * 19) % 60);
-            Broker::kill_at_start(dir.path(), flags, after);
+            Broker::kill_at_start(dir, flags, after);
         }
-        broker = start(dir.path());
+        broker = start(dir, flags);
         ledger.check_all(broker.address(), TOPIC);
     }
     let totals = ledger.totals();
     assert!(totals.settled > cycles * 100, "there was load: {totals:?}");
-    let finished = broker.stop();
-    assert_eq!(finished.code, Some(0), "{}", finished.stderr);
-    let broker = start(dir.path());
+    stop(broker);
+    let broker = start(dir, flags);
     ledger.check_all(broker.address(), TOPIC);
+    totals.settled
 }

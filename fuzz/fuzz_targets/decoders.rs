@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../tests/every_decoder/mod.rs"]
+#[path = "../../wire/tests/every_decoder/mod.rs"]
 mod every_decoder;
 
 use libfuzzer_sys::fuzz_target;

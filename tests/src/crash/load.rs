@@ -5,15 +5,19 @@ use std::thread;
 use std::time::Duration;
 
 use client::{ConnectOptions, Producer, ProducerOptions, Record};
-use pelton_tests::broker::Broker;
 
-use crate::TOPIC;
-use crate::ledger::Ledger;
+use super::TOPIC;
+use super::ledger::Ledger;
+use crate::broker::Broker;
 
 /// Says that the broker is gone.
+#[derive(Debug)]
 pub struct Killed;
 
 /// Kills the broker in the middle of the load, once `acked` records are acknowledged.
+///
+/// # Panics
+/// If it ends before.
 pub fn produce_until(acked: u64, broker: Broker, ledger: &mut Ledger) -> Killed {
     let address = broker.address().to_owned();
     let (enough, is_enough) = channel();
@@ -51,7 +55,7 @@ pub fn produce_until(acked: u64, broker: Broker, ledger: &mut Ledger) -> Killed 
     Killed
 }
 
-fn connect(address: &str) -> Producer {
+pub(super) fn connect(address: &str) -> Producer {
     let options = ProducerOptions { batch_bytes: 16 * 1024, ..ProducerOptions::default() };
     // The broker comes back elsewhere: the producer shall end with it.
     let connect = ConnectOptions { reconnect_for: Duration::ZERO, ..ConnectOptions::default() };

@@ -1,0 +1,40 @@
+//! Real processes on real files: killed at will, out of space, and with flipped bits. Every
+//! record is a number whose bytes follow from it; the ledger knows which of them must be there.
+
+pub mod flips;
+pub mod full;
+pub mod kill;
+pub mod ledger;
+pub mod load;
+pub mod reading;
+mod volume;
+
+use std::path::Path;
+
+use crate::broker::Broker;
+
+pub use volume::FileSystem;
+
+/// The topic that all is about.
+pub const TOPIC: &str = "crash";
+/// Its partitions.
+pub const PARTITIONS: u32 = 3;
+
+/// Serves a data directory that it must be able to serve.
+fn start(dir: &Path, flags: &[&str]) -> Broker {
+    match Broker::try_start(dir, flags) {
+        Ok(broker) => broker,
+        Err(ended) => panic!("no broker (exit {:?}): {}", ended.code, ended.stderr),
+    }
+}
+
+fn create_topic(broker: &Broker) {
+    let partitions = PARTITIONS.to_string();
+    broker.run(&["topic", "create", TOPIC, "--partitions", &partitions], b"").expect_success();
+}
+
+/// Stops a broker in good order.
+fn stop(broker: Broker) {
+    let ended = broker.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}

@@ -1,0 +1,102 @@
+//! A small file system of its own, on a loop device over an image. Needs root.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// A file system that can be made here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    /// ext4.
+    Ext4,
+    /// xfs, which is never smaller than 300 MiB.
+    Xfs,
+}
+
+impl FileSystem {
+    /// All of them.
+    pub const ALL: [FileSystem; 2] = [FileSystem::Ext4, FileSystem::Xfs];
+
+    /// Its name, as `mount` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FileSystem::Ext4 => "ext4",
+            FileSystem::Xfs => "xfs",
+        }
+    }
+
+    /// How large its image is, in bytes.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            FileSystem::Ext4 => 96 << 20,
+            FileSystem::Xfs => 300 << 20,
+        }
+    }
+}
+
+/// A mounted file system. Dropping it unmounts it and removes its image.
+#[derive(Debug)]
+pub struct Mounted {
+    /// Holds the image and the folder it is mounted on.
+    place: TempDir,
+}
+
+impl Mounted {
+    /// Makes and mounts one.
+    ///
+    /// # Panics
+    /// If that does not work: the message shows what the tool said.
+    pub fn new(kind: FileSystem) -> Mounted {
+        let place = tempfile::tempdir().expect("a folder");
+        let image = place.path().join("image");
+        let file = File::create(&image).expect("an image");
+        file.set_len(kind.bytes()).expect("a sparse file");
+        let quiet = if kind == FileSystem::Ext4 { "-qF" } else { "-qf" };
+        tool(Command::new(format!("mkfs.{}", kind.name())).arg(quiet).arg(&image));
+        let mounted = Mounted { place };
+        std::fs::create_dir(mounted.root()).expect("a mount point");
+        let mount = ["-o", "loop", "-t", kind.name()];
+        tool(Command::new("mount").args(mount).arg(&image).arg(mounted.root()));
+        mounted
+    }
+
+    fn root(&self) -> PathBuf {
+        self.place.path().join("mounted")
+    }
+
+    /// A folder on it for a broker.
+    pub fn data(&self) -> PathBuf {
+        self.root().join("data")
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // The loop device goes with the last user of it.
+        let unmounted = Command::new("umount").arg(self.root()).status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            eprintln!("{} stays mounted: unmount it by hand", self.root().display());
+        }
+    }
+}
+
+/// Runs a tool that must succeed.
+#[track_caller]
+pub fn tool(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {told}");
+}
+
+/// Whether file systems can be mounted here.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Free bytes of the file system that a folder is on.
+pub fn free_bytes(folder: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(folder).expect("it is mounted");
+    stat.f_bavail * stat.f_frsize
+}
