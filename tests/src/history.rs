@@ -103,10 +103,8 @@ pub fn live(arenas: &mut Arenas, plan: &Plan) -> Outcome {
     let mut history = History::begin(arenas, plan);
     for life in 0..plan.lives {
         let is_last = life + 1 == plan.lives;
-        if is_last {
-            history.begin_damage();
-        }
-        if !history.live_once() || !history.model.violations().is_empty() {
+        let damage = history.swarm.damage.filter(|_| is_last);
+        if !history.live_once(damage) || !history.model.violations().is_empty() {
             return history.end();
         }
     }
@@ -172,7 +170,7 @@ impl<'a> History<'a> {
     }
 
     /// From one boot to the next death; false if there is no going on.
-    fn live_once(&mut self) -> bool {
+    fn live_once(&mut self, damage: Option<Damage>) -> bool {
         let Some(mut world) = self.boot() else { return false };
         self.outcome.lives += 1;
         let death = Death::ALL[pick(&mut self.rng, &self.swarm.deaths)];
@@ -184,6 +182,7 @@ impl<'a> History<'a> {
         let death = if ended.is_ok() { death } else { death_in_recovery };
         if ended.is_ok() {
             self.plan_accident(&mut world);
+            self.begin_damage(&mut world, damage);
             ended = self.spend(&mut world, &mut work, death);
         }
         self.tell(|| format!("-- {death:?} after {} requests: {ended:?}", work.requests()));
@@ -437,15 +436,17 @@ impl<'a> History<'a> {
         }
     }
 
-    /// In the last life the device may do anything.
-    fn begin_damage(&mut self) {
-        let plan = self.disk.plan();
-        match self.swarm.damage {
-            None => return,
-            Some(Damage::FlippedBits) => return,
+    /// From now on the device may do anything. What it did to a recovery would be lost without a
+    /// trace, so there is none before the last.
+    fn begin_damage(&mut self, world: &mut World, damage: Option<Damage>) {
+        let mut disk = world.disk();
+        let plan = disk.plan();
+        match damage {
+            None | Some(Damage::FlippedBits) => return,
             Some(Damage::LostWrites) => plan.lost_writes_one_in = 20,
             Some(Damage::MisdirectedWrites) => plan.misdirected_writes_one_in = 20,
         }
+        drop(disk);
         self.distrust();
     }
 
@@ -480,12 +481,12 @@ impl<'a> History<'a> {
 
     fn crash(&mut self, death: Death) {
         let power_loss_at = None;
+        let is_planted = self.plan.canary.is_some();
         let old = std::mem::take(self.disk.plan());
         *self.disk.plan() = FaultPlan {
             power_loss_at,
             honesty: old.honesty,
-            lost_writes_one_in: old.lost_writes_one_in,
-            misdirected_writes_one_in: old.misdirected_writes_one_in,
+            lost_writes_one_in: if is_planted { old.lost_writes_one_in } else { 0 },
             ..Default::default()
         };
         self.model.nobody_answers();
