@@ -1,4 +1,4 @@
-//! Work queues. `docs/decisions/0009-queues.md` says why they are as they are.
+//! Work queues. `docs/decisions/0010-queues.md` says why they are as they are.
 
 mod asks;
 pub mod checkpoint;
