@@ -97,7 +97,7 @@ fn unknown_kinds_and_versions_are_answered_and_the_connection_goes_on() {
     let cases = [
         (999, 1, ErrorCode::UnknownKind),
         (0, 1, ErrorCode::UnknownKind),
-        (Kind::QueuePublish.number(), 1, ErrorCode::UnknownKind),
+        (Kind::QueueDeliver.number(), 1, ErrorCode::UnknownKind),
         (Kind::Ping.number(), 9, ErrorCode::UnsupportedVersion),
     ];
     for (kind, version, code) in cases {
