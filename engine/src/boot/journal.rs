@@ -88,21 +88,34 @@ struct Found {
     broken: Vec<(usize, u64)>,
 }
 
+/// The frames of all shards, read but not judged.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    journals: Journals,
+    rings: BTreeMap<u16, Found>,
+}
+
 impl<D: Disk> Boot<'_, D> {
-    /// Walks every shard's journal; applies catalog entries that their segments lack.
-    pub(super) fn walk_journals(&mut self) -> Result<Journals, BootError> {
-        let mut journals = Journals::default();
-        let mut all: BTreeMap<u16, Found> = BTreeMap::new();
+    /// Reads every shard's journal. What it proves of segments is known from here on.
+    pub(super) fn note_journals(&mut self) -> Result<Noted, BootError> {
+        let mut noted = Noted::default();
         for file in self.files.clone() {
             if let FilePath::Journal { shard, .. } = file.path {
-                self.note_file(&file, all.entry(shard).or_default(), &mut journals)?;
+                let found = noted.rings.entry(shard).or_default();
+                self.note_file(&file, found, &mut noted.journals)?;
             }
         }
         // A start drains every journal before it writes to one: older epochs are in segments,
         // even if the superblock's slot that says so is lost.
-        let epochs = all.values().flat_map(|found| &found.seen).map(|seen| seen.epoch);
-        journals.epoch = epochs.max().unwrap_or(0);
-        for (shard, found) in all {
+        let epochs = noted.rings.values().flat_map(|found| &found.seen).map(|seen| seen.epoch);
+        noted.journals.epoch = epochs.max().unwrap_or(0);
+        Ok(noted)
+    }
+
+    /// Judges the frames, and applies what they hold of the catalog and its segments lack.
+    pub(super) fn judge_journals(&mut self, noted: Noted) -> Result<Journals, BootError> {
+        let Noted { mut journals, rings } = noted;
+        for (shard, found) in rings {
             let ring = self.judge_ring(shard, found, &mut journals);
             self.apply_catalog(&ring)?;
             journals.rings.push(ring);

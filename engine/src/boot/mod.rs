@@ -255,8 +255,10 @@ pub fn boot_within(
         report,
         now,
     };
+    // What the journals prove of the catalog's segments must be known before these are judged.
+    let noted = boot.note_journals()?;
     boot.recover_catalog_segments()?;
-    boot.journals = boot.walk_journals()?;
+    boot.journals = boot.judge_journals(noted)?;
     boot.open_queue_stores()?;
     boot.open_topics()?;
     boot.recover_queues()?;
