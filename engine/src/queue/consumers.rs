@@ -64,6 +64,8 @@ pub struct Consumers {
     /// Index behind the one that was served last.
     turn: usize,
     last_id: u32,
+    /// Whose turn it is as long as it stays, where one at a time gets everything.
+    active: u32,
 }
 
 impl Consumers {
@@ -118,10 +120,12 @@ impl Consumers {
     }
 
     /// Whose turn it is: of those with room, the ones of the highest priority take turns. With a
-    /// single active consumer it is always the first.
+    /// single active consumer it is always the same, until it has gone.
     pub fn next(&mut self, activity: Activity) -> Option<Consumer> {
         if activity == Activity::Single {
-            return self.all.first().filter(|first| first.room() > 0).copied();
+            let active = self.get(self.active).or(self.all.first()).copied()?;
+            self.active = active.id;
+            return Some(active).filter(|active| active.room() > 0);
         }
         let priority = self.all.iter().find(|consumer| consumer.room() > 0)?.priority;
         let first = self.all.partition_point(|consumer| consumer.priority > priority);
@@ -136,7 +140,7 @@ impl Consumers {
     /// How many of them can take something.
     pub fn with_room(&self, activity: Activity) -> usize {
         match activity {
-            Activity::Single => usize::from(self.all.first().is_some_and(|one| one.room() > 0)),
+            Activity::Single => 1,
             Activity::All => self.all.iter().filter(|consumer| consumer.room() > 0).count(),
         }
     }
@@ -147,7 +151,7 @@ impl Consumers {
 pub enum Activity {
     /// All of them, in turns.
     All,
-    /// The first; the others wait until it has gone.
+    /// One; the others wait until it has gone.
     Single,
 }
 

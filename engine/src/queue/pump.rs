@@ -61,11 +61,12 @@ impl Shard {
         let stream = self.stream_of(slot);
         let durable = self.store.partition(stream).progress.durable();
         let queue = self.queues.queue(slot);
-        queue.state.settle_returning(durable, now.time);
         let late = queue.state.end_leases(now.time, &mut queue.changes);
         for consumer in late {
             self.consumer_timed_out(slot, consumer);
         }
+        // After these: what they give back may be there at once, and nothing else would tell.
+        self.queues.queue(slot).state.settle_returning(durable, now.time);
         self.clear_head(slot, now, batch);
         self.answer_pulls(slot, now, batch);
         self.push_to_consumers(slot, now, batch);
@@ -103,7 +104,7 @@ impl Shard {
         loop {
             let queue = self.queues.queue(slot);
             queue.head_expires_ms = None;
-            let is_over = queue.state.is_over(0, 0);
+            let is_over = queue.state.is_head_over();
             let Some(at) = queue.state.first_ready(0).filter(|_| is_over || queue.state.may_expire)
             else {
                 return;
@@ -155,7 +156,7 @@ impl Shard {
         loop {
             let queue = self.queues.queue(slot);
             let activity = queue.state.activity();
-            if queue.state.first_ready(0).is_none() {
+            if queue.state.first_ready(0).is_none() || queue.state.must_wait_for_order() {
                 return;
             }
             let Some(consumer) = queue.state.consumers.next(activity) else { return };

@@ -118,6 +118,8 @@ pub struct State {
     away: BTreeMap<(Time, u64), u64>,
     waiting: u64,
     dying: RangeMap<Reason>,
+    /// How many of these have a size that is known, and the bytes of those.
+    dying_sized: (u64, u64),
     /// Messages that cannot be read in this life.
     aside: RangeSet,
     /// How often messages were delivered that are not leased.
@@ -196,6 +198,16 @@ impl State {
         let over = |limit: u64, have: u64| limit > 0 && have > limit;
         over(self.settings.max_messages.get(), self.messages() + count)
             || over(self.settings.max_bytes.get(), self.bytes + bytes)
+    }
+
+    /// Whether messages at the head must make room. Those that die already do; while it is not
+    /// known how much that is, nobody else does.
+    pub fn is_head_over(&self) -> bool {
+        let (count, bytes) = self.dying_sized;
+        let over = |limit: u64, have: u64| limit > 0 && have > limit;
+        count == self.dying.len()
+            && (over(self.settings.max_messages.get(), self.messages() - count)
+                || over(self.settings.max_bytes.get(), self.bytes.saturating_sub(bytes)))
     }
 
     /// The first message that is ready, from `from` on.
@@ -379,7 +391,7 @@ impl State {
 
     /// A dying message of `bytes` bytes is gone: its dead letter is on its way.
     pub fn bury(&mut self, at: u64, bytes: u32) {
-        if self.dying.remove(at..at + 1) == 1 {
+        if self.leave_dying(at) {
             self.tally.dead_lettered += 1;
             self.sizes.remove(at..at + 1);
             self.deliveries.remove(at..at + 1);
@@ -389,7 +401,7 @@ impl State {
 
     /// A dying message is gone, since there is no place for dead letters any more.
     pub fn drop_dying(&mut self, at: u64, changes: &mut Changes) {
-        if self.dying.remove(at..at + 1) == 1 {
+        if self.leave_dying(at) {
             self.tally.dropped += 1;
             self.forget(at..at + 1, changes);
         }
@@ -404,7 +416,7 @@ impl State {
 
     /// A message cannot be read: it is left alone until the next start.
     pub fn set_aside(&mut self, at: u64) {
-        if self.ready.remove(at..at + 1) + self.dying.remove(at..at + 1) > 0 {
+        if self.leave_dying(at) || self.ready.remove(at..at + 1) > 0 {
             self.aside.add(at..at + 1);
         }
     }
@@ -449,6 +461,12 @@ impl State {
         !self.returning.is_empty()
     }
 
+    /// Whether messages behind others that are about to return are not delivered yet: to one
+    /// consumer at a time they go in their order.
+    pub fn must_wait_for_order(&self) -> bool {
+        self.is_returning() && self.settings.has(QUEUE_SINGLE_ACTIVE)
+    }
+
     /// When the next lease ends, or a message comes back.
     pub fn deadline(&self) -> Option<Time> {
         let lease = self.deadlines.first().map(|(time, _)| *time);
@@ -485,8 +503,24 @@ impl State {
         if deliveries > 0 {
             self.deliveries.insert(range.clone(), deliveries);
         }
+        for (part, size) in self.sizes.within(range.clone()) {
+            let (count, bytes) = &mut self.dying_sized;
+            *count += part.end - part.start;
+            *bytes += (part.end - part.start) * u64::from(size);
+        }
         self.dying.insert(range.clone(), reason);
         changes.died.push((range, reason));
+    }
+
+    /// A message is dying no more. True if it was.
+    fn leave_dying(&mut self, at: u64) -> bool {
+        let was = self.dying.remove(at..at + 1) == 1;
+        if let Some(size) = self.sizes.get(at).filter(|_| was) {
+            let (count, bytes) = &mut self.dying_sized;
+            *count -= 1;
+            *bytes -= u64::from(size);
+        }
+        was
     }
 
     /// Messages that are in no state any more are gone.

@@ -1,10 +1,10 @@
 //! Messages in and out of queues: publish, consume, pull, settle, peek, purge, redrive.
 
 use wire::queue::{
-    CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, MESSAGE_DEAD, MESSAGE_TRANSIENT,
-    Messages, Overflow, PeekRequest, PublishReply, PublishRequest, PullRequest, PurgeReply,
-    QUEUE_TRANSIENT, QueueId, Reason, RedriveRequest, SETTLE_QUIET, SETTLE_UP_TO, SettleHead,
-    SettleReply, SettleRequest, SettleRow, SettledRow, Verb,
+    CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, MESSAGE_DEAD, MESSAGE_TOO_LONG,
+    MESSAGE_TRANSIENT, Messages, Overflow, PeekRequest, PublishReply, PublishRequest, PullRequest,
+    PurgeReply, QUEUE_TRANSIENT, QueueId, Reason, RedriveRequest, SETTLE_QUIET, SETTLE_UP_TO,
+    SettleHead, SettleReply, SettleRequest, SettleRow, SettledRow, Verb,
 };
 use wire::{Acks, ErrorCode, Kind, Malformed, topic};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -87,7 +87,10 @@ impl Shard {
         let from = request.body.len - publish.messages.len();
         let (mut count, mut flags, mut is_transient) = (0u32, 0, true);
         for message in Messages::new(publish.messages) {
-            let message = message?;
+            let message = message.map_err(|malformed| match malformed {
+                MESSAGE_TOO_LONG => Refusal::new(ErrorCode::TooLarge, malformed.0),
+                malformed => malformed.into(),
+            })?;
             if message.head.flags & MESSAGE_DEAD != 0 {
                 return Err(Malformed("only the broker writes death notes").into());
             }

@@ -1,5 +1,7 @@
 //! Bugs that were, each with its story and the life that showed it.
 
+mod queues;
+
 use broker::io::sim::{Failure, SimDisk};
 use engine::Settings;
 use engine::pool::Arenas;

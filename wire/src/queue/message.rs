@@ -54,6 +54,9 @@ pub const DEATH_NOTE_BYTES: usize = size_of::<DeathNote>();
 
 const _: () = assert!(MESSAGE_HEAD_BYTES == 24 && DEATH_NOTE_BYTES == 56);
 
+/// What is said of a message that is longer than [`MESSAGE_BYTES_MAX`].
+pub const MESSAGE_TOO_LONG: Malformed = Malformed("a message is longer than the limit");
+
 /// Why a message left its queue for the dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -146,7 +149,7 @@ impl<'a> Message<'a> {
         let body_bytes = usize::try_from(head.body_bytes.get()).expect("u32 fits usize");
         let properties_bytes = usize::from(head.properties_bytes.get());
         if body_bytes + properties_bytes > MESSAGE_BYTES_MAX {
-            return Err(Malformed("a message is longer than the limit"));
+            return Err(MESSAGE_TOO_LONG);
         }
         let properties = reader.take(properties_bytes, "a message's properties are cut short")?;
         let body = reader.take(body_bytes, "a message's body is cut short")?;
