@@ -10,6 +10,7 @@ pub mod floor;
 pub mod integrity;
 pub mod latency;
 pub mod payload;
+pub mod random;
 pub mod report;
 pub mod run;
 pub mod schedule;

@@ -128,6 +128,8 @@ pub struct RunOptions {
     pub busy_poll: bool,
     pub preload_bytes: Option<u64>,
     pub rate_records_per_s: Option<u64>,
+    /// How records arrived, as `--rate` has it; null in a closed loop.
+    pub arrivals: Option<String>,
     pub partitioner: Option<String>,
     pub route: Option<String>,
     pub pin: Option<String>,

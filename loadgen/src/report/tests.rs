@@ -44,6 +44,7 @@ pub(crate) fn run() -> Run {
             busy_poll: true,
             preload_bytes: None,
             rate_records_per_s: None,
+            arrivals: None,
             partitioner: None,
             route: None,
             pin: None,

@@ -242,9 +242,9 @@ impl Cell<'_> {
             acks: Acks::from(args.acks),
             inflight: number(args.inflight),
             linger_ns: nanoseconds(args.linger),
-            load: match args.rate {
+            load: match &args.rate {
                 Rate::Max => Load::Closed,
-                Rate::PerSecond(rate) => Load::Open { rate },
+                Rate::Open(arrivals) => Load::Open(arrivals.clone()),
             },
             batch: args.batch,
             value_len: args.size,

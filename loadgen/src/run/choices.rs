@@ -6,6 +6,7 @@ use wire::Acks;
 use wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, TOPIC_PARTITIONS_MAX};
 
 use crate::payload::HEADER_LEN;
+use crate::schedule::{Arrivals, ParseArrivalsError};
 
 /// Most producers or consumers of one run, each a connection.
 const CONNECTIONS_MAX: u32 = 10_000;
@@ -35,12 +36,12 @@ impl std::str::FromStr for TargetChoice {
 }
 
 /// `--rate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Rate {
     /// Closed loop.
     Max,
-    /// Records per second over all producers.
-    PerSecond(u64),
+    /// Records arrive like this, over all producers.
+    Open(Arrivals),
 }
 
 impl std::str::FromStr for Rate {
@@ -49,10 +50,9 @@ impl std::str::FromStr for Rate {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "max" => Ok(Self::Max),
-            _ => match text.replace('_', "").parse() {
-                Ok(rate @ 1..=1_000_000_000) => Ok(Self::PerSecond(rate)),
-                _ => Err("expected `max` or records per second, from 1 to 10^9".to_owned()),
-            },
+            _ => {
+                text.parse().map(Self::Open).map_err(|error: ParseArrivalsError| error.to_string())
+            }
         }
     }
 }

@@ -19,8 +19,9 @@ pub struct RunArgs {
     /// The broker: `spawn` starts one for this run, or pelton://HOST:PORT
     #[arg(long, default_value = "spawn", value_name = "TARGET")]
     pub target: TargetChoice,
-    /// Records per second over all producers, or `max` for a closed loop
-    #[arg(long, default_value = "max", value_name = "N|max")]
+    /// Records per second over all producers: N (also 200k, 2M), poisson:N, burst:N@PERIOD,
+    /// ramp:FROM..TO, trace:FILE, or `max` for a closed loop
+    #[arg(long, default_value = "max", value_name = "RATE")]
     pub rate: Rate,
     /// When the broker answers
     #[arg(long, value_enum, default_value = "durable")]
@@ -169,6 +170,7 @@ impl RunArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::Arrivals;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -185,7 +187,7 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_contract() {
         let args = parse("").expect("no flag is required");
-        assert_eq!((args.rate, args.acks), (Rate::Max, AcksChoice::Durable));
+        assert_eq!((&args.rate, args.acks), (&Rate::Max, AcksChoice::Durable));
         assert_eq!((args.batch, args.inflight, args.size), (BatchSize::Bytes(65_536), 8, 100));
         assert_eq!((args.producers, args.consumers, args.partitions), (1, 0, 1));
         assert_eq!((args.duration.as_secs(), args.warmup.as_secs()), (10, 2));
@@ -196,7 +198,8 @@ mod tests {
     fn values_with_units() {
         let args = parse("--batch 1000rec --linger 1ms --preload 96MiB --rate 50_000 --size 1KiB")
             .expect("all are well-formed");
-        assert_eq!((args.batch, args.rate), (BatchSize::Records(1000), Rate::PerSecond(50_000)));
+        let rate = Rate::Open(Arrivals::Constant { rate: 50_000 });
+        assert_eq!((args.batch, args.rate), (BatchSize::Records(1000), rate));
         assert_eq!((args.preload, args.size), (Some(96 << 20), 1024));
         let target = parse("--target pelton://localhost:9600").expect("an address").target;
         assert_eq!(target, TargetChoice::Address("localhost:9600".to_owned()));

@@ -13,7 +13,7 @@ use super::template::BatchTemplate;
 use super::work::{Progress, Work};
 use crate::clock::monotonic_ns;
 use crate::payload::Header;
-use crate::schedule::{Load, Schedule};
+use crate::schedule::{Load, Member, Schedule};
 
 /// A refused producer rests this long, so that it does not hammer a broker that asks for mercy.
 const REFUSED_PAUSE_NS: u64 = 1_000_000;
@@ -43,6 +43,10 @@ pub(super) struct Producer {
     unanswered: u32,
     records_left: u64,
     paused_until_ns: u64,
+    /// When the next batch is full, if it may wait for that.
+    full_ns: u64,
+    /// Records sent so far that were due while measuring.
+    offered_records: u64,
 }
 
 enum Pacing {
@@ -112,9 +116,10 @@ impl Producer {
         index: u32,
         template: &BatchTemplate,
     ) -> Self {
-        let pacing = match work.load {
-            Load::Open { rate } => {
-                Pacing::Open(Schedule::new(window.start_ns, rate, work.producers, index))
+        let pacing = match &work.load {
+            Load::Open(arrivals) => {
+                let member = Member { index, of: work.producers };
+                Pacing::Open(Schedule::new(arrivals, window.span(), member, work.seed))
             }
             Load::Closed => Pacing::Closed((0..work.inflight).map(|_| window.start_ns).collect()),
         };
@@ -124,7 +129,7 @@ impl Producer {
             true => Scatter::records_max(template, work.partitioner, partitions),
             false => template.records_max(),
         };
-        Self {
+        let mut producer = Self {
             index,
             pacing,
             dealer,
@@ -134,6 +139,19 @@ impl Producer {
             unanswered: 0,
             records_left: work.records_per_producer_max.unwrap_or(u64::MAX),
             paused_until_ns: 0,
+            full_ns: u64::MAX,
+            offered_records: 0,
+        };
+        producer.look_ahead(work);
+        producer
+    }
+
+    /// Notes when the next batch is full. Without a linger it does not wait for that.
+    fn look_ahead(&mut self, work: &Work<'_>) {
+        if let Pacing::Open(schedule) = &self.pacing
+            && work.linger_ns > 0
+        {
+            self.full_ns = schedule.due_ns(u64::from(self.records_max) - 1);
         }
     }
 
@@ -176,6 +194,7 @@ impl Producer {
             let written = *outcome.as_ref().unwrap_or(&0);
             let id = write.sent(written);
             self.sent(bench, flight, id);
+            self.look_ahead(work);
             outcome.map_err(|source| ClientError::Lost { source: Some(source) })?;
             sent += 1;
         }
@@ -250,8 +269,10 @@ impl Producer {
             }
         }
         self.unanswered = 0;
+        tally.offered_records += std::mem::take(&mut self.offered_records);
         if let Pacing::Open(schedule) = &mut self.pacing {
-            while schedule.take_due(window.close_ns - 1).is_some() {
+            while let Some(due_ns) = schedule.take_due(window.close_ns - 1) {
+                tally.offered_records += u64::from(window.measures(due_ns));
                 tally.unsent_records += 1;
             }
         }
@@ -306,9 +327,8 @@ impl Producer {
 
     /// When the next batch is full, or has lingered long enough.
     fn batch_ready_at(&self, schedule: &Schedule, bench: &Bench<'_>) -> u64 {
-        let full_ns = schedule.due_ns(u64::from(self.records_max) - 1);
         // A batch that the end of the window leaves short waits no longer than that.
-        full_ns.min(schedule.next_ns().saturating_add(bench.work.linger_ns))
+        self.full_ns.min(schedule.next_ns().saturating_add(bench.work.linger_ns))
     }
 
     /// Fills the template with the next records.
@@ -324,8 +344,8 @@ impl Producer {
             intended_ns: 0,
         };
         let template = &mut *bench.template;
-        let until_ns = now_ns.min(bench.window.close_ns - 1);
-        let (due, count) = self.take_due(bench.work.acks, now_ns, until_ns, |index, due_ns| {
+        let window = bench.window;
+        let (due, count) = self.take_due(bench.work.acks, now_ns, &window, |index, due_ns| {
             header.intended_ns = due_ns;
             template.put(index, &header);
             header.sequence += 1;
@@ -340,8 +360,8 @@ impl Producer {
         let partitions = bench.work.routing.of_producer(self.index);
         let scatter = &mut *bench.scatter;
         scatter.clear();
-        let until_ns = now_ns.min(bench.window.close_ns - 1);
-        let (due, count) = self.take_due(bench.work.acks, now_ns, until_ns, |_, due_ns| {
+        let window = bench.window;
+        let (due, count) = self.take_due(bench.work.acks, now_ns, &window, |_, due_ns| {
             scatter.push(due_ns);
         });
         scatter.deal(|| partitions[self.dealer.next(partitions.len())]);
@@ -355,12 +375,13 @@ impl Producer {
         &mut self,
         acks: Acks,
         now_ns: u64,
-        until_ns: u64,
+        window: &Window,
         mut put: impl FnMut(u32, u64),
     ) -> (Due, u32) {
         let most = u64::from(self.records_max).min(self.records_left);
         let most = u32::try_from(most).expect("records_max is a u32");
-        let mut count = 0;
+        let (mut count, mut offered) = (0, 0);
+        let until_ns = now_ns.min(window.close_ns - 1);
         let due = match &mut self.pacing {
             Pacing::Open(schedule) => {
                 let before = schedule.clone();
@@ -369,6 +390,7 @@ impl Producer {
                 {
                     put(count, due_ns);
                     count += 1;
+                    offered += u64::from(window.measures(due_ns));
                 }
                 Due::Scheduled(before)
             }
@@ -383,6 +405,7 @@ impl Producer {
             }
         };
         self.records_left -= u64::from(count);
+        self.offered_records += offered;
         (due, count)
     }
 

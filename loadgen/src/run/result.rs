@@ -16,6 +16,7 @@ use crate::report::{
     Beside, Durability, Efficiency, FloorFigures, Integrity, LatencySet, Load, RUN_SCHEMA, Run,
     RunOptions, Tool, Validity,
 };
+use crate::schedule::Arrivals;
 use crate::validity::{
     CpuTimes, Reason, busy_host, client_limited, noisy_host, overloaded, starved_completion_worker,
 };
@@ -122,9 +123,11 @@ fn load(measured: &Measured<'_>) -> Load {
     let acked = produces.then_some(tally.acked_records);
     let consumed = consumes.then_some(tally.consumed_records);
     Load {
-        offered_records_per_s: match args.rate {
-            Rate::PerSecond(rate) if produces => Some(rate),
-            Rate::PerSecond(_) | Rate::Max => None,
+        offered_records_per_s: match &args.rate {
+            Rate::Open(Arrivals::Constant { rate }) if produces => Some(*rate),
+            // As many as the others happened to give.
+            Rate::Open(_) if produces => Some(per_s(tally.offered_records)),
+            Rate::Open(_) | Rate::Max => None,
         },
         achieved_records_per_s: acked.map(per_s),
         acked_records: acked,
@@ -253,8 +256,12 @@ fn options(args: &RunArgs, consumers: u32) -> RunOptions {
         warmup_ns: nanoseconds(args.warmup),
         busy_poll: args.busy_poll,
         preload_bytes: args.preload,
-        rate_records_per_s: match args.rate {
-            Rate::PerSecond(rate) => Some(rate),
+        rate_records_per_s: match &args.rate {
+            Rate::Open(arrivals) => Some(arrivals.rate(nanoseconds(args.duration))),
+            Rate::Max => None,
+        },
+        arrivals: match &args.rate {
+            Rate::Open(arrivals) => Some(arrivals.to_string()),
             Rate::Max => None,
         },
         partitioner: Some(name_of(&args.partitioner)),

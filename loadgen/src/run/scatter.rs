@@ -7,6 +7,7 @@ use super::choices::Partitioner;
 use super::producer::{Bench, Part};
 use super::template::BatchTemplate;
 use crate::payload::Header;
+use crate::random::mix;
 
 /// Bytes around one record in a batch of its own: batch header and the longest record framing.
 const BATCH_OF_ONE_BYTES: usize = 61 + 32;
@@ -152,10 +153,7 @@ impl Bench<'_> {
 
 /// Keys are numbers; their hash (splitmix64) is spread evenly, as that of many keys is.
 fn hash(key: u64) -> u64 {
-    let word = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    word ^ (word >> 31)
+    mix(key.wrapping_add(0x9E37_79B9_7F4A_7C15))
 }
 
 #[cfg(test)]

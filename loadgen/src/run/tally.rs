@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::clock::thread_cpu_ns;
 use crate::integrity::{Counts, Ledger};
 use crate::latency::Latencies;
+use crate::schedule::Span;
 
 /// The times of one load, in `CLOCK_MONOTONIC` nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,12 @@ impl Window {
         (self.open_ns..self.close_ns).contains(&time_ns)
     }
 
+    /// The times that schedules go by.
+    pub(super) fn span(&self) -> Span {
+        let Self { start_ns, open_ns, close_ns, .. } = *self;
+        Span { start_ns, open_ns, close_ns }
+    }
+
     /// Length of the measured window.
     pub(super) fn len_ns(&self) -> u64 {
         self.close_ns - self.open_ns
@@ -45,7 +52,9 @@ pub(super) struct Tally {
     pub(super) acked_records: u64,
     /// Records consumed within the window.
     pub(super) consumed_records: u64,
-    /// Records that were due within the window but never sent.
+    /// Records of an open loop that were due within the window.
+    pub(super) offered_records: u64,
+    /// Records that were due but never sent.
     pub(super) unsent_records: u64,
     /// Failed requests and connections, by code.
     pub(super) errors: BTreeMap<String, u64>,
@@ -73,6 +82,7 @@ impl Tally {
             e2e: Latencies::new(),
             acked_records: 0,
             consumed_records: 0,
+            offered_records: 0,
             unsent_records: 0,
             errors: BTreeMap::new(),
             ledger: Ledger::new(partitions, producers),
@@ -100,6 +110,7 @@ impl Tally {
         self.e2e.merge(&other.e2e);
         self.acked_records += other.acked_records;
         self.consumed_records += other.consumed_records;
+        self.offered_records += other.offered_records;
         self.unsent_records += other.unsent_records;
         for (code, count) in &other.errors {
             *self.errors.entry(code.clone()).or_default() += count;

@@ -16,7 +16,7 @@ type Assign = fn(&mut RunArgs, &RunArgs);
 /// Flags of `bench run` that can be varied.
 const KNOBS: [(&str, Assign); 22] = [
     ("target", |to, from| to.target.clone_from(&from.target)),
-    ("rate", |to, from| to.rate = from.rate),
+    ("rate", |to, from| to.rate.clone_from(&from.rate)),
     ("acks", |to, from| to.acks = from.acks),
     ("linger", |to, from| to.linger = from.linger),
     ("batch", |to, from| to.batch = from.batch),
