@@ -65,7 +65,11 @@ enum Target<'a> {
 impl Target<'_> {
     fn sync(&self) -> Result<(), Errno> {
         match self {
-            Target::Directory(path) => sync_directory(path),
+            // One that was left empty and removed since has no entry left to lose.
+            Target::Directory(path) => match sync_directory(path) {
+                Err(Errno::NOENT) => Ok(()),
+                synced => synced,
+            },
             Target::File(file) => rustix::fs::fsync(file),
         }
     }

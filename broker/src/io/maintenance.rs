@@ -276,3 +276,35 @@ impl Begun {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Jobs of one batch share their syncs. One batch once renamed the file of a deleted topic to
+    /// a spare and then removed the directory that this left empty: syncing it failed, and with
+    /// it everything else that was being created.
+    #[test]
+    fn a_directory_that_goes_with_its_last_file_fails_nobody() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::new(root.path().to_path_buf());
+        let segment = |topic| FilePath::Segment { topic: [topic; 16], partition: 0, sequence: 0 };
+        let spare = FilePath::Spare { number: 0 };
+        dir.create(&segment(1)).expect("created");
+        let open = |number, path, open| Job::Open { file: FileSlot(number), path, open };
+        let batch = [
+            open(0, spare.clone(), Open::Adopt { from: segment(1) }),
+            Job::Delete { tag: Tag(7), paths: vec![segment(1)] },
+            open(1, segment(2), Open::Create),
+        ];
+        let finished = perform(&dir, batch.into_iter());
+        let is_done = |finished: &Finished| match finished {
+            Finished::Opened { result, .. } => result.is_ok(),
+            Finished::Deleted { result, .. } | Finished::Extended { result, .. } => result.is_ok(),
+        };
+        assert!(finished.iter().all(is_done), "{finished:?}");
+        let left = dir.list().expect("listed");
+        let paths: Vec<&FilePath> = left.iter().map(|entry| &entry.path).collect();
+        assert_eq!(paths, [&spare, &segment(2)]);
+    }
+}
