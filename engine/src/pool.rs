@@ -60,14 +60,17 @@ impl Arena {
     /// backends that are not a kernel.
     pub fn copy_out(&self, slice: Slice, into: &mut [u8]) {
         assert_eq!(to_usize(slice.len), into.len(), "the target is as long as the slice");
-        let offset = self.checked(slice.offset, into.len());
-        // SAFETY: `checked` holds the range inside the arena; the op that names the slice is
-        // open, so by the contract of `port` nobody writes these bytes meanwhile; `into` is
-        // memory of its own, so they do not overlap.
-        unsafe {
-            let source = self.base.as_ptr().add(offset);
-            std::ptr::copy_nonoverlapping(source, into.as_mut_ptr(), into.len());
-        }
+        self.look_at(slice, |bytes| into.copy_from_slice(bytes));
+    }
+
+    /// What `look` makes of the slice's bytes. For backends that are not a kernel.
+    pub fn look_at<T>(&self, slice: Slice, look: impl FnOnce(&[u8]) -> T) -> T {
+        let len = to_usize(slice.len);
+        let offset = self.checked(slice.offset, len);
+        // SAFETY: `checked` holds the range inside the arena, which was zeroed when it was made;
+        // the op that names the slice is open, so by the contract of `port` nobody writes these
+        // bytes meanwhile, and what `look` gets does not outlive this call.
+        look(unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) })
     }
 
     /// Fills `buf` with `bytes` from its byte `at`. For backends that are not a kernel.

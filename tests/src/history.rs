@@ -18,7 +18,7 @@ use crate::world::{PowerLoss, World};
 /// Deaths in a row while booting, after which something else is wrong.
 const BOOTS_MAX: u32 = 8;
 /// Power losses that are tried out at moments of one life.
-const FORKS_MAX: u32 = 2;
+const FORKS_MAX: u32 = 24;
 /// Actions for each request that a life shall have, after which it ends without them: clients
 /// may be stuck behind a device that failed.
 const ACTIONS_PER_REQUEST_MAX: u64 = 4;
@@ -272,7 +272,7 @@ impl<'a> History<'a> {
         let planned = self.plan.operations;
         let is_early = self.rng.one_in(10);
         let requests = if is_early { self.rng.below(planned) } else { planned };
-        let requests = requests + self.rng.below(planned / 8 + 1);
+        let requests = requests + self.rng.below(planned / 2 + 1);
         let is_space_back = self.rng.one_in(2);
         self.forks_left = FORKS_MAX;
         let mut actions = 0;
@@ -344,7 +344,7 @@ impl<'a> History<'a> {
         if self.plan.canary == Some(Canary::ForgetfulModel) && self.rng.one_in(2) {
             self.model.forget_newest(news[0].0);
         }
-        if self.forks_left > 0 && requests >= self.plan.operations && self.rng.one_in(3) {
+        if self.forks_left > 0 && requests >= self.plan.operations {
             self.forks_left -= 1;
             self.fork(world, requests);
         }

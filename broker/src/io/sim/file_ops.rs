@@ -184,8 +184,9 @@ impl SimIo {
     pub(super) fn file_op_ended(&mut self, op: FileOp, dones: &mut Vec<Done>) {
         let done = match op {
             FileOp::Write { tag, number, slice } => {
-                self.read_slice(slice);
-                let is_same = self.disk.get().is_writing(number, &self.scratch);
+                let disk = self.disk.get();
+                let is_same = self.arena.look_at(slice, |bytes| disk.is_writing(number, bytes));
+                drop(disk);
                 assert!(is_same, "{slice:?} was changed while {tag:?} wrote it");
                 let written = |bytes| u32::try_from(bytes).expect("no longer than the slice");
                 Done::Wrote { tag, result: self.disk.get().complete(number).map(written) }
@@ -235,37 +236,26 @@ impl SimIo {
     }
 
     pub(super) fn slice_bytes(&self, slice: Slice) -> Vec<u8> {
-        let mut bytes = vec![0; usize::try_from(slice.len).expect("u32 fits usize")];
-        self.arena.copy_out(slice, &mut bytes);
-        bytes
-    }
-
-    /// The slice's bytes, into the scratch.
-    fn read_slice(&mut self, slice: Slice) {
-        self.scratch.resize(usize::try_from(slice.len).expect("u32 fits usize"), 0);
-        self.arena.copy_out(slice, &mut self.scratch);
+        self.arena.look_at(slice, <[u8]>::to_vec)
     }
 
     pub(super) fn slices_bytes(&self, slices: &[Slice]) -> Vec<u8> {
         let len = |slice: &Slice| usize::try_from(slice.len).expect("u32 fits usize");
-        let mut bytes = vec![0; slices.iter().map(len).sum()];
-        let mut rest = &mut bytes[..];
-        for slice in slices {
-            let (part, tail) = rest.split_at_mut(len(slice));
-            self.arena.copy_out(*slice, part);
-            rest = tail;
+        let mut bytes = Vec::with_capacity(slices.iter().map(len).sum());
+        for &slice in slices {
+            self.arena.look_at(slice, |part| bytes.extend_from_slice(part));
         }
         bytes
     }
 
     /// Whether the slices still hold these bytes.
-    pub(super) fn holds(&mut self, slices: &[Slice], bytes: &[u8]) -> bool {
+    pub(super) fn holds(&self, slices: &[Slice], bytes: &[u8]) -> bool {
         let mut rest = bytes;
         slices.iter().all(|&slice| {
-            self.read_slice(slice);
-            let (part, tail) = rest.split_at(self.scratch.len());
+            let len = usize::try_from(slice.len).expect("u32 fits usize");
+            let (part, tail) = rest.split_at(len);
             rest = tail;
-            part == self.scratch
+            self.arena.look_at(slice, |bytes| bytes == part)
         })
     }
 
