@@ -20,9 +20,10 @@ use clap::{Parser, Subcommand};
 
 /// A message broker for one machine, and the load generator that measures it.
 ///
-/// Exit codes: 0 success, 1 error, 2 wrong usage or a broker that cannot start, 4 records that are
-/// lost, repeated, out of order or damaged: by a load run, or in a data directory, 130 a sweep that
-/// was interrupted.
+/// Exit codes: 0 success, 1 error, 2 wrong usage or a broker that cannot start, 3 an objective was
+/// missed, 4 records that are lost, repeated, out of order or damaged: by a load run, or in a data
+/// directory, 5 a regression that --fail-on names, 6 a result that --strict does not trust, 130
+/// interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "pelton", version, max_term_width = 100)]
 struct Cli {

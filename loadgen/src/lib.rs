@@ -14,4 +14,7 @@ pub mod random;
 pub mod report;
 pub mod run;
 pub mod schedule;
+pub mod slo;
+pub mod statistics;
+pub mod timeline;
 pub mod validity;

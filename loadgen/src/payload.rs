@@ -3,8 +3,9 @@
 //! ```text
 //! offset  0  magic         u32   "PBEN"
 //!         4  run           u32   the run that produced it
-//!         8  producer      u32
-//!        12  partition     u32
+//!         8  producer      u16
+//!        10  partition     u16
+//!        12  delay         u32   from intended_ns to the beginning of its request, in 64 ns
 //!        16  sequence      u64   dense per (producer, partition), from 0
 //!        24  intended_ns   u64   CLOCK_MONOTONIC time at which the schedule wanted it sent
 //!        32  length        u32   bytes of the whole value
@@ -34,7 +35,13 @@ pub struct Header {
     pub sequence: u64,
     /// `CLOCK_MONOTONIC` nanoseconds at which the schedule wanted the record sent.
     pub intended_ns: u64,
+    /// When the request that carries it was begun, to the nearest 64 ns below; not before
+    /// `intended_ns`, and at most 274 s after it.
+    pub sent_ns: u64,
 }
+
+/// Unit of the delay.
+const DELAY_UNIT_NS: u64 = 64;
 
 /// Why a value is not a record of this load generator, or is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,8 +111,12 @@ impl Encoder {
             value.first_chunk_mut().expect("the value holds its header");
         value[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         value[4..8].copy_from_slice(&header.run.to_le_bytes());
-        value[8..12].copy_from_slice(&header.producer.to_le_bytes());
-        value[12..16].copy_from_slice(&header.partition.to_le_bytes());
+        let number = |number: u32| u16::try_from(number).expect("limits are far below 2^16");
+        value[8..10].copy_from_slice(&number(header.producer).to_le_bytes());
+        value[10..12].copy_from_slice(&number(header.partition).to_le_bytes());
+        let delay = header.sent_ns.saturating_sub(header.intended_ns) / DELAY_UNIT_NS;
+        let delay = u32::try_from(delay).unwrap_or(u32::MAX);
+        value[12..16].copy_from_slice(&delay.to_le_bytes());
         value[16..24].copy_from_slice(&header.sequence.to_le_bytes());
         value[24..32].copy_from_slice(&header.intended_ns.to_le_bytes());
         value[32..36].copy_from_slice(&self.len.to_le_bytes());
@@ -128,12 +139,14 @@ pub fn verify(value: &[u8]) -> Result<Header, PayloadError> {
     if crc != u32_at(head, CRC_AT) {
         return Err(PayloadError::BadCrc);
     }
+    let intended_ns = u64_at(head, 24);
     Ok(Header {
         run: u32_at(head, 4),
-        producer: u32_at(head, 8),
-        partition: u32_at(head, 12),
+        producer: u32_at(head, 8) & 0xFFFF,
+        partition: u32_at(head, 8) >> 16,
         sequence: u64_at(head, 16),
-        intended_ns: u64_at(head, 24),
+        intended_ns,
+        sent_ns: intended_ns.saturating_add(u64::from(u32_at(head, 12)) * DELAY_UNIT_NS),
     })
 }
 
@@ -208,10 +221,12 @@ mod tests {
     proptest! {
         #[test]
         fn round_trip_and_every_flip_is_seen(
-            len in 40u32..3000, run: u32, producer: u32, partition: u32, sequence: u64,
-            intended_ns: u64, flip: usize,
+            len in 40u32..3000, run: u32, producer: u16, partition: u16, sequence: u64,
+            intended_ns in 0u64..1 << 60, delay: u32, flip: usize,
         ) {
-            let header = Header { run, producer, partition, sequence, intended_ns };
+            let (producer, partition) = (u32::from(producer), u32::from(partition));
+            let sent_ns = intended_ns + u64::from(delay) * DELAY_UNIT_NS;
+            let header = Header { run, producer, partition, sequence, intended_ns, sent_ns };
             let mut value = encoded(len, &header);
             prop_assert_eq!(verify(&value), Ok(header));
             let bit = flip % (value.len() * 8);
@@ -227,7 +242,8 @@ mod tests {
 
     #[test]
     fn truncated_and_extended_values_are_refused() {
-        let header = Header { run: 1, producer: 2, partition: 3, sequence: 4, intended_ns: 5 };
+        let header =
+            Header { run: 1, producer: 2, partition: 3, sequence: 4, intended_ns: 5, sent_ns: 5 };
         let mut value = encoded(100, &header);
         assert_eq!(verify(&value[..39]), Err(PayloadError::TooShort));
         assert_eq!(verify(&value[..99]), Err(PayloadError::BadLength));

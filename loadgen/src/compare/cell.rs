@@ -51,6 +51,9 @@ fn settings(document: &Document, index: usize, run: &Run) -> BTreeMap<String, St
     if let Some(broker) = &run.target.broker_cores {
         settings.insert("broker_cores".to_owned(), cores(broker));
     }
+    if let Some(binary) = &run.target.broker_binary {
+        settings.insert("broker-binary".to_owned(), binary.clone());
+    }
     for flag in &run.target.broker_flags {
         let (key, value) = flag.split_once('=').unwrap_or((flag, ""));
         settings.insert(format!("broker.{key}"), value.to_owned());

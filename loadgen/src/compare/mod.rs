@@ -3,6 +3,7 @@
 //! Only files are read. Runs with equal settings are repeats of one cell; cells of the two files
 //! are paired by the settings that vary within either file.
 
+mod arms;
 mod cell;
 mod document;
 mod pair;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use arms::{Weighed, weigh};
 use cell::Cell;
 use document::Document;
 pub use document::DocumentError;

@@ -323,8 +323,12 @@ mod tests {
         };
         floor.slice(&budget);
         let first = floor.echo().map(Latencies::count);
-        floor.slice(&SliceBudget { disk_cells: CellChoice::Best(2), ..budget });
-        assert!(floor.echo().map(Latencies::count) > first || first.is_none());
+        // On a machine that is busy with other tests, a slice of 20 ms may see no round trip.
+        let added = (0..50).any(|_| {
+            floor.slice(&SliceBudget { disk_cells: CellChoice::Best(2), ..budget });
+            floor.echo().map(Latencies::count) > first || first.is_none()
+        });
+        assert!(added);
         let broken: Vec<_> = floor.problems().map(|(name, _)| name).collect();
         assert!(!broken.contains(&LOOPBACK), "{broken:?}");
         assert!(floor.loopback_bytes_per_s() > Some(0));

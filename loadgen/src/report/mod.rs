@@ -23,7 +23,9 @@ pub use terminal::{render_floor, render_run};
 
 use crate::integrity::{Counts, IntegrityVerdict};
 use crate::latency::Summary;
-use crate::validity::{Reason, ValidityVerdict, verdict};
+use crate::slo::SloOutcome;
+use crate::timeline::Series;
+use crate::validity::{Reason, ValidityVerdict, status, verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -67,6 +69,12 @@ pub struct Run {
     pub integrity: Integrity,
     /// How far to trust all this.
     pub validity: Validity,
+    /// What happened when.
+    #[serde(default)]
+    pub series: Option<Series>,
+    /// What became of the objectives, if there were any.
+    #[serde(default)]
+    pub slo: Vec<SloOutcome>,
 }
 
 /// The measuring program.
@@ -81,7 +89,7 @@ pub struct Tool {
 /// The measured broker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
-    /// "spawn" or the address that was given.
+    /// spawn, running, null or echo.
     pub kind: String,
     /// HOST:PORT.
     pub address: String,
@@ -95,6 +103,9 @@ pub struct Target {
     pub data_dir_file_system: Option<String>,
     /// Flags passed to a spawned broker.
     pub broker_flags: Vec<String>,
+    /// The program that was spawned; null for the one that measured.
+    #[serde(default)]
+    pub broker_binary: Option<String>,
 }
 
 /// What an acknowledgement of this run promised.
@@ -175,7 +186,7 @@ pub struct Beside {
     pub passes: u64,
 }
 
-/// The three latencies of a run, in nanoseconds.
+/// The latencies of a run, in nanoseconds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LatencySet {
     /// From the intended time to the acknowledgement.
@@ -184,6 +195,15 @@ pub struct LatencySet {
     pub service: Option<Summary>,
     /// From the intended time to the consumer.
     pub e2e: Option<Summary>,
+    /// From the beginning of the request to the consumer.
+    pub e2e_service: Option<Summary>,
+    /// From the intended time to the send; null (as the next two) in a closed loop.
+    pub schedule_delay: Option<Summary>,
+    /// Of the schedule's delay, what the load asked for: waiting for a full batch, a linger, a
+    /// free slot, a socket with room.
+    pub client_queue: Option<Summary>,
+    /// By request: how late the generator itself was.
+    pub generator_slip: Option<Summary>,
     /// Whether response equals service by definition.
     pub closed_loop: bool,
 }
@@ -337,8 +357,42 @@ impl Integrity {
 pub struct Validity {
     /// valid, doubtful or invalid.
     pub verdict: ValidityVerdict,
+    /// "ok", or the worst reason in a word: integrity_failed, starved, clock, errors,
+    /// client_limited, overloaded, noisy_host, unsteady, not_cold, floor_missing.
+    #[serde(default)]
+    pub status: String,
     /// A sentence each, beginning with its name and a colon.
     pub reasons: Vec<String>,
+    /// The figures that were looked at.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
+}
+
+/// What a verdict rests on. Null is unknown, or does not apply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Achieved rate of the offered one.
+    pub achieved_of_offered_basis_points: Option<u64>,
+    /// Records that were due and never sent.
+    pub unsent_records: Option<u64>,
+    /// Of the busiest generator thread: its share of a core, polling in vain left out.
+    pub generator_busy_percent: Option<u64>,
+    /// How late requests left, though nothing but the generator held them up.
+    pub generator_slip_p99_ns: Option<u64>,
+    /// Change of the rate from the beginning of the window to its end.
+    pub rate_drift_per_mille: Option<i64>,
+    /// The same of the median response time.
+    pub p50_drift_per_mille: Option<i64>,
+    /// The same of its 99th percentile.
+    pub p99_drift_per_mille: Option<i64>,
+    /// From here on the window was steady, where it was not from its beginning.
+    pub settled_after_ns: Option<u64>,
+    /// CPU time of the machine that the hypervisor stole.
+    pub steal_basis_points: Option<u64>,
+    /// CPU time of the machine that programs used, this one and the broker included.
+    pub programs_cpu_basis_points: Option<u64>,
+    /// Records that arrived before they were sent.
+    pub clock_backwards_records: u64,
 }
 
 impl Validity {
@@ -346,7 +400,8 @@ impl Validity {
     #[must_use]
     pub fn of(reasons: &[Reason]) -> Self {
         let sentences = reasons.iter().map(Reason::to_string).collect();
-        Self { verdict: verdict(reasons), reasons: sentences }
+        let status = status(reasons).to_owned();
+        Self { verdict: verdict(reasons), status, reasons: sentences, evidence: None }
     }
 }
 

@@ -29,6 +29,10 @@ pub fn render_run(run: &Run) -> String {
         ValidityVerdict::Doubtful => "doubtful",
         ValidityVerdict::Invalid => "INVALID",
     };
+    for outcome in &run.slo {
+        let missed = outcome.why.as_deref().map(|why| format!("MISSED {why}"));
+        line("objective", missed.unwrap_or_else(|| format!("met {}", outcome.expression)));
+    }
     line("validity", verdict.to_owned());
     for reason in &run.validity.reasons {
         line("", format!("- {reason}"));
@@ -46,6 +50,7 @@ fn latency_lines(latencies: &LatencySet, line: &mut impl FnMut(&str, String)) {
     for (name, summary) in [
         (response_name, &latencies.response),
         ("service", &latencies.service),
+        ("delay", &latencies.schedule_delay),
         ("end-to-end", &latencies.e2e),
     ] {
         if let Some(summary) = summary {

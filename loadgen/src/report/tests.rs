@@ -21,6 +21,7 @@ pub(crate) fn run() -> Run {
             data_dir: None,
             data_dir_file_system: None,
             broker_flags: Vec::new(),
+            broker_binary: None,
         },
         env: Environment::read(None),
         durability: Durability {
@@ -58,12 +59,18 @@ pub(crate) fn run() -> Run {
             response: Some(response.summary()),
             service: None,
             e2e: None,
+            e2e_service: None,
+            schedule_delay: None,
+            client_queue: None,
+            generator_slip: None,
             closed_loop: true,
         },
         floor: FloorFigures::default(),
         efficiency: Efficiency::default(),
         integrity: Integrity::not_checked("a test"),
         validity: Validity::of(&[Reason::Overloaded { percent: 50 }]),
+        series: None,
+        slo: Vec::new(),
     }
 }
 

@@ -30,9 +30,19 @@ const USER_TICK_NS: u64 = 10_000_000;
 /// A broker with a data directory of its own. Dropping it stops the process, then removes its data.
 pub(super) struct BrokerProcess {
     serving: Serving,
-    cores: Vec<usize>,
-    flags: Vec<String>,
+    program: Program,
     data_dir: TempDir,
+}
+
+/// What is spawned.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    /// Whose `serve` it is; none is this one.
+    pub(super) binary: Option<PathBuf>,
+    /// Where it may run.
+    pub(super) cores: Vec<usize>,
+    /// Flags of `serve`, without dashes.
+    pub(super) flags: Vec<String>,
 }
 
 /// The process. Dropping it stops it.
@@ -43,12 +53,11 @@ struct Serving {
 }
 
 impl BrokerProcess {
-    /// Starts `serve` of this executable on `cores`, with a fresh directory under `root` (or
-    /// where temporary data belongs), and waits until it listens.
+    /// Starts `program` with a fresh directory under `root` (or where temporary data belongs), and
+    /// waits until it listens.
     pub(super) fn start(
         root: Option<&Path>,
-        cores: &[usize],
-        flags: &[String],
+        program: Program,
         abort: &AtomicBool,
     ) -> Result<Self, RunError> {
         let root = root.map_or_else(default_root, Path::to_path_buf);
@@ -60,8 +69,8 @@ impl BrokerProcess {
                 ))
             },
         )?;
-        let serving = Serving::start(data_dir.path(), cores, flags, abort)?;
-        Ok(Self { serving, cores: cores.to_vec(), flags: flags.to_vec(), data_dir })
+        let serving = Serving::start(data_dir.path(), &program, abort)?;
+        Ok(Self { serving, program, data_dir })
     }
 
     /// Stops the process cleanly and starts it again on the same data, none of which the page
@@ -75,7 +84,7 @@ impl BrokerProcess {
             RunError::Setup(format!("the page cache keeps files of the broker: {error}"))
         };
         drop_page_cache(self.data_dir.path()).map_err(dropped)?;
-        self.serving = Serving::start(self.data_dir.path(), &self.cores, &self.flags, abort)?;
+        self.serving = Serving::start(self.data_dir.path(), &self.program, abort)?;
         // Recovery may have read some of them.
         drop_page_cache(self.data_dir.path()).map_err(dropped)
     }
@@ -109,29 +118,29 @@ enum Stopped {
 }
 
 impl Serving {
-    fn start(
-        data_dir: &Path,
-        cores: &[usize],
-        flags: &[String],
-        abort: &AtomicBool,
-    ) -> Result<Self, RunError> {
-        let executable = std::env::current_exe()
-            .map_err(|error| RunError::Setup(format!("own executable unknown: {error}")))?;
+    fn start(data_dir: &Path, program: &Program, abort: &AtomicBool) -> Result<Self, RunError> {
+        let executable = match &program.binary {
+            Some(binary) => binary.clone(),
+            None => std::env::current_exe()
+                .map_err(|error| RunError::Setup(format!("own executable unknown: {error}")))?,
+        };
+        let name = executable.display().to_string();
         let mut command = Command::new(executable);
         command
             .args(["serve", "--stop-with-stdin"])
             .arg("--data-dir")
             .arg(data_dir)
             .args(["--listen", "127.0.0.1:0"])
-            .args(flags.iter().map(|flag| format!("--{flag}")))
+            .args(program.flags.iter().map(|flag| format!("--{flag}")))
             // Held as long as this process lives: its end stops the broker, whatever ended us.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             // An interrupt from the terminal is for the run; the run then stops its broker.
             .process_group(0);
-        let mut child = spawn_on(cores, command)
-            .map_err(|error| RunError::Setup(format!("the broker did not start: {error}")))?;
+        let mut child = spawn_on(&program.cores, command).map_err(|error| {
+            RunError::Setup(format!("the broker {name} did not start: {error}"))
+        })?;
         let log = Arc::new(Mutex::new(VecDeque::new()));
         let stderr = child.stderr.take().expect("it is piped");
         let ready = follow(stderr, Arc::clone(&log));

@@ -19,18 +19,32 @@ pub enum TargetChoice {
     Spawn,
     /// A broker that runs already: HOST:PORT.
     Address(String),
+    /// Nothing: requests are built, proven and answered within the generator.
+    Null,
+    /// The same behind loopback sockets.
+    Echo,
+}
+
+impl TargetChoice {
+    /// Whether it keeps what it is sent.
+    pub(super) fn keeps_records(&self) -> bool {
+        match self {
+            Self::Spawn | Self::Address(_) => true,
+            Self::Null | Self::Echo => false,
+        }
+    }
 }
 
 impl std::str::FromStr for TargetChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "spawn" {
-            return Ok(Self::Spawn);
-        }
-        match text.strip_prefix("pelton://") {
-            Some(address) if address.contains(':') => Ok(Self::Address(address.to_owned())),
-            _ => Err("expected `spawn` or pelton://HOST:PORT".to_owned()),
+        match (text, text.strip_prefix("pelton://")) {
+            ("spawn", _) => Ok(Self::Spawn),
+            ("null", _) => Ok(Self::Null),
+            ("echo", _) => Ok(Self::Echo),
+            (_, Some(address)) if address.contains(':') => Ok(Self::Address(address.to_owned())),
+            _ => Err("expected spawn, pelton://HOST:PORT, null or echo".to_owned()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One consumer: reads its partitions from the beginning and proves every record.
 
+use client::transport::Transport;
 use client::{ClientError, Connection};
 use std::ops::Range;
 use wire::batch::{Batch, Batches};
@@ -81,7 +82,7 @@ impl Consumer {
     /// Asks for more, unless it waits for an answer already.
     pub(super) fn pump(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut Connection<impl Transport>,
         work: &Work<'_>,
         signals: &Signals<'_>,
     ) -> Result<(), ClientError> {
@@ -197,6 +198,9 @@ impl Consumer {
             }
             if proof.window.measures(now_ns) {
                 proof.tally.consumed_records += records;
+                if let Some(stretch) = proof.tally.timeline.at(now_ns) {
+                    stretch.consumed(records);
+                }
             }
             proof.progress.consumed(records);
             if arrival.ends_pass {
@@ -277,7 +281,9 @@ fn verify_batch(
             Some(Ok(header)) if header.partition == partition => {
                 pass.record(header.producer, header.sequence);
                 if measures_e2e && proof.window.measures(header.intended_ns) {
+                    proof.tally.clock_backwards += u64::from(now_ns < header.intended_ns);
                     proof.tally.e2e.record(now_ns.saturating_sub(header.intended_ns));
+                    proof.tally.e2e_service.record(now_ns.saturating_sub(header.sent_ns));
                 }
             }
             Some(Ok(_) | Err(_)) | None => pass.corrupt(),

@@ -1,25 +1,22 @@
 //! A generator thread: many connections, one loop.
 
 use client::session::Event;
-use client::transport::{Received, TcpTransport, Transport};
-use client::{ClientError, ConnectOptions, Connection};
-use rustix::event::epoll;
-use std::os::fd::OwnedFd;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use client::transport::{Received, Transport};
+use client::{ClientError, Connection};
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{io, mem};
 
 use super::consumer::{Consumer, Proof};
 use super::producer::{Answer, Bench, Producer};
 use super::scatter::Scatter;
 use super::tally::{EffortMeter, Tally, Window};
+use super::target::Target;
 use super::template::BatchTemplate;
 use super::work::{Replay, Signals, Waiting, Work};
-use crate::clock::monotonic_ns;
 use crate::integrity::{Coverage, Pass};
 
 /// The longest sleep, so that aborts and ends are noticed.
 const SLEEP_NS_MAX: u64 = 20_000_000;
-const EVENTS_MAX: usize = 256;
 
 /// Which producers and consumers a thread runs.
 #[derive(Clone, Debug, Default)]
@@ -36,8 +33,8 @@ pub(super) struct Yield {
 }
 
 /// One connection with its role.
-struct Lane {
-    connection: Connection<TcpTransport>,
+struct Lane<T: Transport> {
+    connection: Connection<T>,
     role: Role,
     /// The socket may have bytes: it was not seen empty since it last said so.
     readable: bool,
@@ -50,45 +47,35 @@ enum Role {
 }
 
 /// A connected thread that waits for its window.
-pub(super) struct Generator<'a> {
+pub(super) struct Generator<'a, T: Target> {
     work: &'a Work<'a>,
     signals: &'a Signals<'a>,
     share: Share,
-    connections: Vec<Connection<TcpTransport>>,
-    epoll: OwnedFd,
+    connections: Vec<Connection<T::Transport>>,
+    target: T,
 }
 
-impl<'a> Generator<'a> {
-    /// Connects everything of `share`.
+impl<'a, T: Target> Generator<'a, T> {
+    /// Connects everything of `share` to `target`.
     pub(super) fn connect(
         work: &'a Work<'a>,
         signals: &'a Signals<'a>,
         share: Share,
+        mut target: T,
     ) -> Result<Self, ClientError> {
-        let options = ConnectOptions {
-            client_name: "pelton-bench".to_owned(),
-            request_timeout: Duration::from_secs(10),
-            ..ConnectOptions::default()
-        };
-        let lost = |error: rustix::io::Errno| ClientError::Lost { source: Some(error.into()) };
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(lost)?;
         let count = share.producers.len() + share.consumers.len();
         let mut connections = Vec::with_capacity(count);
         for (index, &number) in share.producers.iter().chain(&share.consumers).enumerate() {
-            let mut connection = Connection::connect(work.routing.address(number), &options)?;
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::add(&epoll, connection.parts_mut().1, data, flags).map_err(lost)?;
-            connections.push(connection);
+            connections.push(target.connect(work, index, number)?);
         }
-        Ok(Self { work, signals, share, connections, epoll })
+        Ok(Self { work, signals, share, connections, target })
     }
 
     /// Runs the load from the window's start to its end and until all is answered and read.
     pub(super) fn run(self, window: Window) -> io::Result<Yield> {
         // Sleeps must end when a record is due, not up to 50 us later.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-        let Self { work, signals, share, connections, epoll } = self;
+        let Self { work, signals, share, connections, target } = self;
         let template = BatchTemplate::new(work.value_len, work.seed, work.batch);
         let producers = share
             .producers
@@ -108,20 +95,22 @@ impl<'a> Generator<'a> {
             lanes,
             template,
             scatter: Scatter::default(),
-            tally: Tally::new(work.partitions, work.producers),
-            wall_offset_ns: wall_offset_ns(),
+            tally: Tally::new(work.partitions, work.producers, &window),
+            wall_offset_ns: wall_offset_ns((work.clock)()),
             producing: true,
+            target,
         };
-        let effort = state.run(&epoll)?;
+        let effort = state.run()?;
         Ok(state.finish(effort))
     }
 }
 
-struct Loop<'a> {
+struct Loop<'a, T: Target> {
     work: &'a Work<'a>,
     signals: &'a Signals<'a>,
     window: Window,
-    lanes: Vec<Lane>,
+    target: T,
+    lanes: Vec<Lane<T::Transport>>,
     template: BatchTemplate,
     scatter: Scatter,
     tally: Tally,
@@ -129,14 +118,14 @@ struct Loop<'a> {
     producing: bool,
 }
 
-impl Loop<'_> {
-    fn run(&mut self, epoll: &OwnedFd) -> io::Result<EffortMeter> {
+impl<T: Target> Loop<'_, T> {
+    fn run(&mut self) -> io::Result<EffortMeter> {
+        let clock = self.work.clock;
         let mut meter = EffortMeter::default();
-        let mut events = Vec::with_capacity(EVENTS_MAX);
         // A single connection is asked directly: that saves a call per round.
         let direct = self.work.waiting == Waiting::BusyPoll && self.lanes.len() == 1;
         loop {
-            let begin_ns = monotonic_ns();
+            let begin_ns = clock();
             meter.at(begin_ns, &self.window);
             let mut moved = false;
             for index in 0..self.lanes.len() {
@@ -147,7 +136,7 @@ impl Loop<'_> {
                 return Ok(meter);
             }
             if moved {
-                meter.busy(begin_ns, monotonic_ns());
+                meter.busy(begin_ns, clock());
             }
             let timeout_ns = match (moved, self.work.waiting) {
                 (true, _) => 0,
@@ -158,7 +147,8 @@ impl Loop<'_> {
                 (false, Waiting::Park) => self.sleep_ns(begin_ns),
             };
             if !direct {
-                self.wait(epoll, &mut events, timeout_ns)?;
+                let Self { target, lanes, .. } = self;
+                target.wait(timeout_ns, &mut |index| lanes[index].readable = true)?;
             }
         }
     }
@@ -189,7 +179,7 @@ impl Loop<'_> {
             let received = receive(connection, readable)?;
             if received > 0 {
                 moved = true;
-                now_ns = monotonic_ns();
+                now_ns = (work.clock)();
             }
         }
         let progress = signals.progress;
@@ -286,32 +276,6 @@ impl Loop<'_> {
         (next - now_ns).min(SLEEP_NS_MAX)
     }
 
-    fn wait(
-        &mut self,
-        epoll: &OwnedFd,
-        events: &mut Vec<epoll::Event>,
-        timeout_ns: u64,
-    ) -> io::Result<()> {
-        let timeout = rustix::time::Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::try_from(timeout_ns).expect("at most SLEEP_NS_MAX"),
-        };
-        events.clear();
-        let spare = rustix::buffer::spare_capacity(events);
-        match epoll::wait(epoll, spare, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in events.iter() {
-            let index = usize::try_from(event.data.u64()).expect("an index of a lane");
-            let input = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-            // Copied first: the kernel's struct is packed.
-            let flags = event.flags;
-            self.lanes[index].readable |= flags.intersects(input);
-        }
-        Ok(())
-    }
-
     fn finish(mut self, meter: EffortMeter) -> Yield {
         self.tally.effort = meter.finish();
         let mut passes = Vec::new();
@@ -330,7 +294,7 @@ impl Loop<'_> {
 
 /// Receives once. A read that does not fill its space has emptied the socket.
 fn receive(
-    connection: &mut Connection<TcpTransport>,
+    connection: &mut Connection<impl Transport>,
     readable: &mut bool,
 ) -> Result<usize, ClientError> {
     let (session, transport) = connection.parts_mut();
@@ -352,7 +316,7 @@ fn receive(
 }
 
 fn handle_answers(
-    connection: &mut Connection<TcpTransport>,
+    connection: &mut Connection<impl Transport>,
     producer: &mut Producer,
     bench: &mut Bench<'_>,
     now_ns: u64,
@@ -369,7 +333,7 @@ fn handle_answers(
 }
 
 fn handle_batches(
-    connection: &mut Connection<TcpTransport>,
+    connection: &mut Connection<impl Transport>,
     consumer: &mut Consumer,
     work: &Work<'_>,
     signals: &Signals<'_>,
@@ -385,7 +349,7 @@ fn handle_batches(
     Ok(())
 }
 
-fn wall_offset_ns() -> u64 {
+fn wall_offset_ns(now_ns: u64) -> u64 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).saturating_sub(monotonic_ns())
+    u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX).saturating_sub(now_ns)
 }

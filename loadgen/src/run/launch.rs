@@ -8,7 +8,8 @@ use super::RunError;
 use super::choices::Pin;
 use super::generator::{Generator, Share, Yield};
 use super::tally::{Tally, Window};
-use super::work::{Progress, Signals, Work};
+use super::target::{Null, Sockets, Target};
+use super::work::{Progress, Reach, Signals, Work};
 use crate::clock::monotonic_ns;
 use crate::cores::pin_to;
 use crate::integrity::{Coverage, Pass};
@@ -113,7 +114,7 @@ impl Launch<'_> {
             let watched = watch(&window);
             let mut outcomes = Vec::new();
             for (work, threads) in crews {
-                let mut tally = Tally::new(work.partitions, work.producers);
+                let mut tally = Tally::new(work.partitions, work.producers, &window);
                 let mut passes = Vec::new();
                 for handle in threads {
                     let left = handle.join().expect("a generator thread does not panic")?;
@@ -157,10 +158,25 @@ fn generate(
     post: Post,
     ready: &Sender<Result<(), RunError>>,
 ) -> Result<Option<Yield>, RunError> {
-    let connected = post
-        .take()
-        .map_err(RunError::Io)
-        .and_then(|()| Generator::connect(work, signals, share).map_err(RunError::Client));
+    match &work.reach {
+        Reach::Sockets => generate_at(work, signals, share, post, ready, Sockets::new()),
+        Reach::Null(counters) => {
+            generate_at(work, signals, share, post, ready, Ok(Null::new(counters)))
+        }
+    }
+}
+
+fn generate_at<T: Target>(
+    work: &Work<'_>,
+    signals: &Signals<'_>,
+    share: Share,
+    post: Post,
+    ready: &Sender<Result<(), RunError>>,
+    target: std::io::Result<T>,
+) -> Result<Option<Yield>, RunError> {
+    let connected = post.take().and(target).map_err(RunError::Io).and_then(|target| {
+        Generator::connect(work, signals, share, target).map_err(RunError::Client)
+    });
     let report = "the launching thread waits for it";
     let generator = match connected {
         Ok(generator) => {

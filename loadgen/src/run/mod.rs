@@ -4,13 +4,17 @@
 //! its topic, loads it from generator threads that multiplex many connections each, and reads
 //! everything back to prove that nothing was lost.
 
+mod ab;
 mod broker_process;
 mod cell;
 mod choices;
 mod consumer;
+mod curve;
 mod efficiency;
+mod flight;
 mod generator;
 mod launch;
+mod max;
 mod options;
 mod producer;
 mod progress_line;
@@ -18,15 +22,22 @@ mod result;
 mod routing;
 mod scatter;
 mod set;
+#[cfg(test)]
+mod simulated;
 mod site;
 mod sweep;
 mod tally;
+mod target;
 mod template;
 mod topic;
+mod verdict;
 mod watch;
 mod work;
 
+pub use ab::{AB_SCHEMA, Ab, AbArgs};
 pub use choices::{AcksChoice, BatchSize, FetchPath, Partitioner, Pin, Rate, Route, TargetChoice};
+pub use curve::{CURVE_SCHEMA, Curve, CurveArgs};
+pub use max::{MAX_SCHEMA, Max, MaxArgs};
 pub use options::RunArgs;
 pub use set::SetArgs;
 pub use sweep::SweepArgs;
@@ -40,6 +51,7 @@ use std::{fmt, io};
 use crate::compare::CompareArgs;
 use crate::integrity::IntegrityVerdict;
 use crate::report::Run;
+use crate::validity::ValidityVerdict;
 use site::Site;
 
 /// Everything went as asked.
@@ -48,9 +60,15 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_ERROR: u8 = 1;
 /// The flags make no sense.
 pub const EXIT_USAGE: u8 = 2;
+/// An objective was missed.
+pub const EXIT_SLO: u8 = 3;
 /// Records were lost, duplicated, reordered or corrupted.
 pub const EXIT_INTEGRITY: u8 = 4;
 
+/// `--fail-on`: a figure of the second arm is certainly worse.
+pub const EXIT_REGRESSION: u8 = 5;
+/// `--strict`, and a result that cannot be trusted without reservation.
+pub const EXIT_INVALID: u8 = 6;
 /// SIGINT or SIGTERM came; what was measured before was kept.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
@@ -70,6 +88,14 @@ enum BenchCommand {
     Run(Box<RunArgs>),
     /// Measures a load over a grid of settings, each cell beside this machine's limits
     Sweep(Box<SweepArgs>),
+    /// Measures the floor of latency: single records, one at a time
+    Ping(Box<RunArgs>),
+    /// Finds the highest rate that meets an objective
+    Max(Box<MaxArgs>),
+    /// Measures latency against rate, from idle to beyond saturation
+    Curve(Box<CurveArgs>),
+    /// Runs two settings, or two binaries, in turn, and says which is better
+    Ab(Box<AbArgs>),
     /// Says what differs between two results, in settings and figures
     Compare(CompareArgs),
 }
@@ -127,14 +153,16 @@ impl From<client::ClientError> for RunError {
 #[must_use]
 pub fn bench(args: &BenchArgs, serve: &ServeFlags) -> u8 {
     let outcome = match &args.command {
-        Some(BenchCommand::Run(run)) => match run.invalid() {
-            Some(reason) => {
-                eprintln!("error: {reason}");
-                return EXIT_USAGE;
-            }
-            None => run_once(run),
-        },
+        Some(BenchCommand::Run(run)) => usable(run).and_then(|()| run_once(run)),
+        Some(BenchCommand::Ping(run)) => {
+            let single = BatchSize::Records(1);
+            let one = RunArgs { rate: Rate::Max, batch: single, inflight: 1, ..(**run).clone() };
+            usable(&one).and_then(|()| run_once(&one))
+        }
+        Some(BenchCommand::Max(max)) => usable(&max.run).and_then(|()| max::run(max)),
+        Some(BenchCommand::Curve(curve)) => usable(&curve.run).and_then(|()| curve::run(curve)),
         Some(BenchCommand::Sweep(sweep)) => sweep::run(sweep, serve),
+        Some(BenchCommand::Ab(arms)) => ab::run(arms, serve),
         Some(BenchCommand::Compare(files)) => compare(files),
         None => set::run(&args.set),
     };
@@ -145,6 +173,10 @@ pub fn bench(args: &BenchArgs, serve: &ServeFlags) -> u8 {
             _ => EXIT_ERROR,
         }
     })
+}
+
+fn usable(args: &RunArgs) -> Result<(), RunError> {
+    args.invalid().map_or(Ok(()), |reason| Err(RunError::Usage(reason)))
 }
 
 fn run_once(args: &RunArgs) -> Result<u8, RunError> {
@@ -159,7 +191,11 @@ fn run_once(args: &RunArgs) -> Result<u8, RunError> {
     if !args.quiet {
         print!("{}", crate::report::render_run(&run));
     }
-    Ok(exit_code(&run))
+    Ok(match exit_code(&run) {
+        EXIT_OK if run.slo.iter().any(|outcome| !outcome.met) => EXIT_SLO,
+        EXIT_OK if args.strict && run.validity.verdict != ValidityVerdict::Valid => EXIT_INVALID,
+        code => code,
+    })
 }
 
 fn compare(args: &CompareArgs) -> Result<u8, RunError> {

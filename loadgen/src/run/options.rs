@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use wire::limits::BATCH_BYTES_MAX;
 
+use crate::slo::Slo;
+
 use super::choices::{
     AcksChoice, BatchSize, FetchPath, INFLIGHT_MAX, Partitioner, Pin, Rate, Route, TargetChoice,
     broker_flag, bytes, connections, duration, partitions, record_size,
@@ -16,7 +18,8 @@ const PAIRS_MAX: i64 = 4_000_000;
 /// Measures one load against one broker.
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
-    /// The broker: `spawn` starts one for this run, or pelton://HOST:PORT
+    /// The broker: `spawn` starts one for this run, or pelton://HOST:PORT; `null` and `echo` show
+    /// what the generator itself can do, without and with sockets
     #[arg(long, default_value = "spawn", value_name = "TARGET")]
     pub target: TargetChoice,
     /// Records per second over all producers: N (also 200k, 2M), poisson:N, burst:N@PERIOD,
@@ -93,12 +96,22 @@ pub struct RunArgs {
     /// Directory (and so the disk) for a spawned broker's data
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// The program whose `serve` is spawned, instead of this one
+    #[arg(long, value_name = "FILE")]
+    pub broker_binary: Option<PathBuf>,
     /// A flag of `serve` for a spawned broker, without dashes; repeatable
     #[arg(long = "broker", value_name = "KEY=VALUE", value_parser = broker_flag)]
     pub broker_flags: Vec<String>,
     /// Write the result as JSON to this file (`-` for stdout)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// What the result has to meet, or end with exit code 3: p50, p90, p99, p99.9, p99.99, max or
+    /// mean of response (or service. or e2e.) times, and errors; e.g. p99<5ms,e2e.max<1s,errors=0
+    #[arg(long, value_name = "CONDITIONS")]
+    pub slo: Option<Slo>,
+    /// End with exit code 6 if the result is doubtful or invalid
+    #[arg(long)]
+    pub strict: bool,
     /// Print neither progress nor the result
     #[arg(short, long)]
     pub quiet: bool,
@@ -123,11 +136,19 @@ impl RunArgs {
     #[must_use]
     pub fn invalid(&self) -> Option<String> {
         let spawned = self.target == TargetChoice::Spawn;
-        if !spawned && (self.data_dir.is_some() || !self.broker_flags.is_empty()) {
-            return Some("--data-dir and --broker are for a spawned broker only".to_owned());
+        let of_spawned = self.data_dir.is_some() || self.broker_binary.is_some();
+        if !spawned && (of_spawned || !self.broker_flags.is_empty()) {
+            return Some(
+                "--data-dir, --broker-binary and --broker are for a spawned broker only".to_owned(),
+            );
         }
         if !spawned && (self.fetch_path.is_some() || self.cold) {
             return Some("--fetch-path and --cold are for a spawned broker only".to_owned());
+        }
+        if !self.target.keeps_records()
+            && (self.consumers > 0 || self.preload.is_some() || self.beside_reader.is_some())
+        {
+            return Some("null and echo keep no records: there is nothing to consume".to_owned());
         }
         if self.cold && self.preload.or(self.beside_reader).is_none() {
             return Some("--cold needs something to read: --preload or --beside-reader".to_owned());
@@ -239,6 +260,8 @@ mod tests {
         }
         for line in [
             "--target pelton://h:1 --data-dir /x",
+            "--target null --consumers 1",
+            "--target echo --preload 1MiB",
             "--producers 0",
             "--topic a/b",
             "--batch 1000rec --size 4KiB",

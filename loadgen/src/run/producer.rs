@@ -1,17 +1,17 @@
 //! One producer: decides what to send next, and notes what became of it.
 
 use client::session::{ProduceOptions, RequestId};
-use client::transport::{TcpTransport, Transport};
+use client::transport::Transport;
 use client::{ClientError, Connection};
 use std::collections::VecDeque;
 use wire::produce::ReplyEntry;
 use wire::{Acks, ErrorCode};
 
+use super::flight::{Due, Flight, Part, Parts, record_acked, record_latencies};
 use super::scatter::{Dealer, Scatter};
 use super::tally::{Tally, Window};
 use super::template::BatchTemplate;
 use super::work::{Progress, Work};
-use crate::clock::monotonic_ns;
 use crate::payload::Header;
 use crate::schedule::{Load, Member, Schedule};
 
@@ -43,6 +43,8 @@ pub(super) struct Producer {
     unanswered: u32,
     records_left: u64,
     paused_until_ns: u64,
+    /// When a slot became free, or the socket was last seen to take no more.
+    unblocked_ns: u64,
     /// When the next batch is full, if it may wait for that.
     full_ns: u64,
     /// Records sent so far that were due while measuring.
@@ -53,51 +55,6 @@ enum Pacing {
     Open(Schedule),
     /// When each free slot became free, oldest first.
     Closed(VecDeque<u64>),
-}
-
-/// A request that has no answer yet.
-struct Flight {
-    parts: Parts,
-    count: u32,
-    sent_ns: u64,
-    due: Due,
-}
-
-/// The records of one batch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Part {
-    pub(super) partition: u32,
-    pub(super) first: u64,
-    pub(super) count: u32,
-}
-
-/// The batches of a request.
-enum Parts {
-    One(Part),
-    Many(Vec<Part>),
-}
-
-impl Parts {
-    fn as_slice(&self) -> &[Part] {
-        match self {
-            Self::One(part) => std::slice::from_ref(part),
-            Self::Many(parts) => parts,
-        }
-    }
-}
-
-impl Part {
-    fn sequences(&self) -> std::ops::Range<u64> {
-        self.first..self.first + u64::from(self.count)
-    }
-}
-
-/// The intended times of a request's records.
-enum Due {
-    /// Those that this schedule gives next.
-    Scheduled(Schedule),
-    /// One for all.
-    At(u64),
 }
 
 /// What an answer said.
@@ -139,6 +96,7 @@ impl Producer {
             unanswered: 0,
             records_left: work.records_per_producer_max.unwrap_or(u64::MAX),
             paused_until_ns: 0,
+            unblocked_ns: 0,
             full_ns: u64::MAX,
             offered_records: 0,
         };
@@ -158,7 +116,7 @@ impl Producer {
     /// Sends what is due and has a free slot. Gives the number of batches.
     pub(super) fn pump(
         &mut self,
-        connection: &mut Connection<TcpTransport>,
+        connection: &mut Connection<impl Transport>,
         bench: &mut Bench<'_>,
         now_ns: u64,
     ) -> Result<u32, ClientError> {
@@ -171,21 +129,25 @@ impl Producer {
             if !session.outgoing().is_empty()
                 || !session.has_room(self.frame_bytes_max(bench.template))
             {
+                self.unblocked_ns = now_ns;
                 break;
             }
+            let ready_ns = self.ready_ns(bench);
+            let begin_ns = (work.clock)();
             let mut flight = match self.dealer.scatters() {
                 true => self.encode_scattered(bench, now_ns),
-                false => self.encode(bench, now_ns),
+                false => self.encode(bench, now_ns, begin_ns),
             };
-            flight.sent_ns = monotonic_ns();
-            let wall_ms = bench.wall_ms(flight.sent_ns);
+            flight.ready_ns = ready_ns;
+            flight.sent_ns = (work.clock)();
+            let wall_ms = bench.wall_ms(begin_ns);
             let write = match &mut flight.parts {
                 Parts::One(part) => {
                     let batch = bench.template.finish(flight.count, wall_ms);
                     session.produce_borrowed(&options, &work.topic_id, part.partition, batch)?
                 }
                 Parts::Many(parts) => {
-                    *parts = bench.build_scattered(self.index, &mut self.next_sequence, wall_ms);
+                    *parts = bench.build_scattered(self.index, &mut self.next_sequence, begin_ns);
                     let (entries, batches) = bench.scatter.request();
                     session.produce_many_borrowed(&options, entries, batches)?
                 }
@@ -210,6 +172,9 @@ impl Producer {
         now_ns: u64,
     ) {
         let Some(flight) = self.flights.get_mut(id.slot()).and_then(Option::take) else { return };
+        if self.unanswered == bench.work.inflight {
+            self.unblocked_ns = now_ns;
+        }
         self.unanswered -= 1;
         if let Pacing::Closed(free) = &mut self.pacing {
             free.push_back(now_ns);
@@ -325,6 +290,15 @@ impl Producer {
         }
     }
 
+    /// When the next request could have left at the earliest, as the load has it.
+    fn ready_ns(&self, bench: &Bench<'_>) -> u64 {
+        let full_ns = match &self.pacing {
+            Pacing::Open(schedule) => self.batch_ready_at(schedule, bench),
+            Pacing::Closed(_) => 0,
+        };
+        full_ns.max(self.unblocked_ns).max(self.paused_until_ns)
+    }
+
     /// When the next batch is full, or has lingered long enough.
     fn batch_ready_at(&self, schedule: &Schedule, bench: &Bench<'_>) -> u64 {
         // A batch that the end of the window leaves short waits no longer than that.
@@ -332,7 +306,7 @@ impl Producer {
     }
 
     /// Fills the template with the next records.
-    fn encode(&mut self, bench: &mut Bench<'_>, now_ns: u64) -> Flight {
+    fn encode(&mut self, bench: &mut Bench<'_>, now_ns: u64, sent_ns: u64) -> Flight {
         let partitions = bench.work.routing.of_producer(self.index);
         let partition = partitions[self.dealer.next(partitions.len())];
         let first = self.next_sequence[partition as usize];
@@ -342,6 +316,7 @@ impl Producer {
             partition,
             sequence: first,
             intended_ns: 0,
+            sent_ns,
         };
         let template = &mut *bench.template;
         let window = bench.window;
@@ -352,7 +327,7 @@ impl Producer {
         });
         self.next_sequence[partition as usize] = header.sequence;
         let parts = Parts::One(Part { partition, first, count });
-        Flight { parts, count, sent_ns: 0, due }
+        Flight { parts, count, ready_ns: 0, sent_ns: 0, due }
     }
 
     /// Deals the next records out to partitions.
@@ -366,7 +341,7 @@ impl Producer {
         });
         scatter.deal(|| partitions[self.dealer.next(partitions.len())]);
         // The parts are known once the batches are built.
-        Flight { parts: Parts::Many(Vec::new()), count, sent_ns: 0, due }
+        Flight { parts: Parts::Many(Vec::new()), count, ready_ns: 0, sent_ns: 0, due }
     }
 
     /// Takes the records that are due, at most a full request; gives their times, and how many
@@ -427,41 +402,8 @@ impl Producer {
 
 impl Bench<'_> {
     /// Milliseconds of the wall clock at a monotonic time.
-    fn wall_ms(&self, monotonic_ns: u64) -> i64 {
+    pub(super) fn wall_ms(&self, monotonic_ns: u64) -> i64 {
         let wall_ms = (monotonic_ns + self.wall_offset_ns) / 1_000_000;
         i64::try_from(wall_ms).expect("the clock is below year 292,000,000")
-    }
-}
-
-fn record_acked(bench: &mut Bench<'_>, count: u64, now_ns: u64) {
-    bench.progress.acked(count);
-    if bench.window.measures(now_ns) {
-        bench.tally.acked_records += count;
-    }
-}
-
-fn record_latencies(bench: &mut Bench<'_>, flight: Flight, now_ns: u64) {
-    let count = u64::from(flight.count);
-    let (tally, window) = (&mut *bench.tally, &bench.window);
-    match flight.due {
-        Due::At(due_ns) if window.measures(due_ns) => {
-            // A closed loop has one latency: the slot was free when the request could be sent.
-            tally.response.record_n(now_ns - due_ns, count);
-            tally.service.record_n(now_ns - due_ns, count);
-        }
-        Due::At(_) => {}
-        Due::Scheduled(mut schedule) => {
-            let mut measured = 0;
-            for _ in 0..flight.count {
-                let due_ns = schedule.take_due(u64::MAX).expect("everything is due by then");
-                if window.measures(due_ns) {
-                    tally.response.record(now_ns - due_ns);
-                    measured += 1;
-                }
-            }
-            if measured > 0 {
-                tally.service.record_n(now_ns - flight.sent_ns, measured);
-            }
-        }
     }
 }

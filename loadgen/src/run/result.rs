@@ -10,19 +10,14 @@ use super::efficiency;
 use super::options::RunArgs;
 use super::site::Site;
 use super::tally::Tally;
+use super::verdict;
 use crate::integrity::{Counts, IntegrityVerdict};
 use crate::latency::{Latencies, Summary};
 use crate::report::{
-    Beside, Durability, Efficiency, FloorFigures, Integrity, LatencySet, Load, RUN_SCHEMA, Run,
-    RunOptions, Tool, Validity,
+    Beside, Durability, Integrity, LatencySet, Load, RUN_SCHEMA, Run, RunOptions, Tool,
 };
 use crate::schedule::Arrivals;
-use crate::validity::{
-    CpuTimes, Reason, busy_host, client_limited, noisy_host, overloaded, starved_completion_worker,
-};
-
-/// Without a measured limit, a run that moves more than this is not starved of completions.
-const STARVED_BYTES_PER_S_MAX: u64 = 100_000_000;
+use crate::validity::CpuTimes;
 
 /// Everything a run has measured.
 pub(super) struct Measured<'a> {
@@ -82,8 +77,17 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
     let efficiency = efficiency::of(measured, &load);
     let integrity = integrity(measured);
     let floor = site.floor_figures();
-    let reasons = reasons(measured, &load, &efficiency, &integrity, &floor);
-    Run {
+    let series = tally.timeline.series();
+    let judged = verdict::Judged {
+        measured,
+        load: &load,
+        efficiency: &efficiency,
+        integrity: integrity.verdict,
+        floor: &floor,
+        series: series.as_ref(),
+    };
+    let validity = judged.validity();
+    let mut run = Run {
         schema: RUN_SCHEMA.to_owned(),
         tool: Tool {
             name: "pelton bench".to_owned(),
@@ -102,13 +106,21 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
             response: summary(&tally.response),
             service: summary(&tally.service),
             e2e: summary(&tally.e2e),
+            e2e_service: summary(&tally.e2e_service),
+            schedule_delay: summary(&tally.schedule_delay),
+            client_queue: summary(&tally.client_queue),
+            generator_slip: summary(&tally.slip),
             closed_loop,
         },
         floor,
         efficiency,
         integrity,
-        validity: Validity::of(&reasons),
-    }
+        validity,
+        series,
+        slo: Vec::new(),
+    };
+    run.slo = args.slo.as_ref().map_or_else(Vec::new, |slo| slo.outcomes(&run));
+    run
 }
 
 fn summary(latencies: &Latencies) -> Option<Summary> {
@@ -159,56 +171,6 @@ fn integrity(measured: &Measured<'_>) -> Integrity {
     let mut integrity = Integrity::checked(&checked.counts, checked.in_doubt, checked.records);
     integrity.passes_cut_short = Some(checked.passes_cut_short);
     integrity
-}
-
-fn reasons(
-    measured: &Measured<'_>,
-    load: &Load,
-    efficiency: &Efficiency,
-    integrity: &Integrity,
-    floor: &FloorFigures,
-) -> Vec<Reason> {
-    let Measured { args, tally, window_ns, .. } = measured;
-    let mut reasons = Vec::new();
-    if integrity.verdict == IntegrityVerdict::Failed {
-        reasons.push(Reason::IntegrityFailed);
-    }
-    let errors = |tally: &Tally| tally.errors.values().sum::<u64>();
-    let failures = errors(tally) + measured.beside.map_or(0, errors) + measured.checked.read_errors;
-    let again = measured.beside.unwrap_or(tally).passes_finished;
-    if args.cold && again > 0 {
-        reasons.push(Reason::NotCold { passes: again });
-    }
-    if failures > 0 {
-        reasons.push(Reason::Errors { count: failures });
-    }
-    let waits_for_disk = matches!(args.acks, AcksChoice::Durable);
-    let fast_enough =
-        floor.disk_durable_write_bytes_per_s.map_or(STARVED_BYTES_PER_S_MAX, |limit| limit / 4);
-    // Large batches in a deep window honestly take as long as a tick.
-    if waits_for_disk && load.bytes_per_s.unwrap_or(0) < fast_enough {
-        reasons.extend(starved_completion_worker(
-            &tally.service,
-            crate::clock::tick_ns(),
-            floor.durable_write_p50_ns(),
-        ));
-    }
-    if let (Some(offered), Some(achieved)) =
-        (load.offered_records_per_s, load.achieved_records_per_s)
-    {
-        reasons.extend(overloaded(achieved, offered));
-        let effort = &tally.effort;
-        let busy_ns = if args.busy_poll { effort.busy_ns_max } else { effort.cpu_ns_max };
-        reasons.extend(client_limited(busy_ns, *window_ns));
-    }
-    if let [Some(before), Some(after)] = measured.cpu {
-        reasons.extend(noisy_host(before, after));
-        if let Some(broker_ns) = efficiency.broker_cpu_ns_total {
-            let own_ns = broker_ns + efficiency.generator_cpu_ns_total.unwrap_or(0);
-            reasons.extend(busy_host(before, after, own_ns));
-        }
-    }
-    reasons
 }
 
 fn durability(acks: AcksChoice, memory_file_system: Option<bool>) -> Durability {

@@ -4,7 +4,8 @@ use wire::limits::{BATCH_BYTES_MAX, REQUEST_PARTITIONS_MAX};
 use wire::produce::RequestEntry;
 
 use super::choices::Partitioner;
-use super::producer::{Bench, Part};
+use super::flight::Part;
+use super::producer::Bench;
 use super::template::BatchTemplate;
 use crate::payload::Header;
 use crate::random::mix;
@@ -111,8 +112,9 @@ impl Bench<'_> {
         &mut self,
         producer: u32,
         next_sequence: &mut [u64],
-        wall_ms: i64,
+        sent_ns: u64,
     ) -> Vec<Part> {
+        let wall_ms = self.wall_ms(sent_ns);
         let Self { work, template, scatter, .. } = self;
         let Scatter { records, order, entries, batches } = &mut **scatter;
         order.clear();
@@ -133,6 +135,7 @@ impl Bench<'_> {
                     partition,
                     sequence: *sequence,
                     intended_ns: records[index as usize].1,
+                    sent_ns,
                 };
                 template.put(at, &header);
                 *sequence += 1;

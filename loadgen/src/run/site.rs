@@ -8,9 +8,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::RunError;
-use super::broker_process::{BrokerProcess, Usage};
+use super::broker_process::{BrokerProcess, Program, Usage};
 use super::choices::{Pin, TargetChoice};
 use super::options::RunArgs;
+use super::target::{EchoServer, SinkCounters};
+use super::work::Reach;
 use crate::cores::{CoreSplit, pin_to};
 use crate::floor::{CellChoice, Floor, IdleMode, Neighbour, Setting, SliceBudget};
 use crate::report::{Environment, FloorFigures, Run, Target, Validity};
@@ -40,6 +42,15 @@ const BROKER_IDLE_AFTER: Duration = Duration::from_millis(20);
 enum Broker {
     Spawned(BrokerProcess),
     Running(String),
+    /// Answers questions for `null`, and everything for `echo`.
+    Sink(EchoServer, SinkKind),
+}
+
+/// Where requests to a sink go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SinkKind {
+    Null,
+    Echo,
 }
 
 /// A broker to measure, with a connection of its own for questions.
@@ -51,6 +62,7 @@ pub(super) struct Site {
     pub(super) pin: Pin,
     floor: Option<Floor>,
     flags: Vec<String>,
+    binary: Option<PathBuf>,
     broker: Broker,
     /// What this thread might use before.
     allowed: Vec<usize>,
@@ -68,13 +80,15 @@ impl Site {
         let flags = args.serve_flags();
         raise_descriptor_limit();
         let broker = match &args.target {
-            TargetChoice::Spawn => Broker::Spawned(BrokerProcess::start(
-                args.data_dir.as_deref(),
-                &cores.broker,
-                &flags,
-                &abort,
-            )?),
+            TargetChoice::Spawn => {
+                let binary = args.broker_binary.clone();
+                let program = Program { binary, cores: cores.broker.clone(), flags: flags.clone() };
+                let data_dir = args.data_dir.as_deref();
+                Broker::Spawned(BrokerProcess::start(data_dir, program, &abort)?)
+            }
             TargetChoice::Address(address) => Broker::Running(address.clone()),
+            TargetChoice::Null => Broker::Sink(EchoServer::start(&cores.broker)?, SinkKind::Null),
+            TargetChoice::Echo => Broker::Sink(EchoServer::start(&cores.broker)?, SinkKind::Echo),
         };
         // Before this thread gives up the broker's cores: it counts those that are allowed.
         let environment = Environment::read(broker.data_dir().as_deref());
@@ -89,7 +103,8 @@ impl Site {
         }
         let floor = args.floor.then(|| Floor::new(setting(args, &split, &broker)));
         let pin = args.pin;
-        Ok(Self { control, cores, abort, environment, pin, floor, flags, broker, allowed })
+        let binary = args.broker_binary.clone();
+        Ok(Self { control, cores, abort, environment, pin, floor, flags, binary, broker, allowed })
     }
 
     /// Starts a spawned broker again, with none of its data in memory.
@@ -106,11 +121,27 @@ impl Site {
         self.broker.address()
     }
 
+    /// Where the requests of generator threads go.
+    pub(super) fn reach(&self) -> Reach {
+        match &self.broker {
+            Broker::Sink(server, SinkKind::Null) => Reach::Null(Arc::clone(server.counters())),
+            Broker::Spawned(_) | Broker::Running(_) | Broker::Sink(..) => Reach::Sockets,
+        }
+    }
+
+    /// What a target that keeps nothing has taken; none of a broker.
+    pub(super) fn sink_counters(&self) -> Option<&SinkCounters> {
+        match &self.broker {
+            Broker::Sink(server, _) => Some(server.counters()),
+            Broker::Spawned(_) | Broker::Running(_) => None,
+        }
+    }
+
     /// What the broker has used so far, where it is a child.
     pub(super) fn usage(&self) -> Usage {
         match &self.broker {
             Broker::Spawned(process) => process.usage(),
-            Broker::Running(_) => Usage::default(),
+            Broker::Running(_) | Broker::Sink(..) => Usage::default(),
         }
     }
 
@@ -141,6 +172,9 @@ impl Site {
             .map(|(name, error)| Reason::FloorMissing { what: format!("{name}: {error}") });
         let missing = Validity::of(&missing.collect::<Vec<_>>());
         run.validity.verdict = run.validity.verdict.max(missing.verdict);
+        if run.validity.status == "ok" {
+            run.validity.status = missing.status;
+        }
         run.validity.reasons.extend(missing.reasons);
     }
 
@@ -149,13 +183,14 @@ impl Site {
         let spawned = matches!(self.broker, Broker::Spawned(_));
         let data_dir = self.broker.data_dir().map(|dir| dir.display().to_string());
         Target {
-            kind: if spawned { "spawn".to_owned() } else { "running".to_owned() },
+            kind: self.broker.kind().to_owned(),
             address: self.address().to_owned(),
             broker_cores: spawned.then(|| self.cores.broker.clone()),
             generator_cores: self.cores.generator.clone(),
             data_dir,
             data_dir_file_system: self.environment.file_system.clone(),
             broker_flags: self.flags.clone(),
+            broker_binary: self.binary.as_ref().map(|path| path.display().to_string()),
         }
     }
 }
@@ -177,24 +212,35 @@ impl Broker {
             .map_err(|error| RunError::Setup(format!("{error}{}", self.log())))
     }
 
+    /// As results have it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Spawned(_) => "spawn",
+            Self::Running(_) => "running",
+            Self::Sink(_, SinkKind::Null) => "null",
+            Self::Sink(_, SinkKind::Echo) => "echo",
+        }
+    }
+
     fn address(&self) -> &str {
         match self {
             Self::Spawned(process) => process.address(),
             Self::Running(address) => address,
+            Self::Sink(server, _) => server.address(),
         }
     }
 
     fn data_dir(&self) -> Option<PathBuf> {
         match self {
             Self::Spawned(process) => Some(process.data_dir().to_path_buf()),
-            Self::Running(_) => None,
+            Self::Running(_) | Self::Sink(..) => None,
         }
     }
 
     fn log(&self) -> String {
         match self {
             Self::Spawned(process) => process.log(),
-            Self::Running(_) => String::new(),
+            Self::Running(_) | Self::Sink(..) => String::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::clock::thread_cpu_ns;
 use crate::integrity::{Counts, Ledger};
 use crate::latency::Latencies;
 use crate::schedule::Span;
+use crate::timeline::Timeline;
 
 /// The times of one load, in `CLOCK_MONOTONIC` nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,14 @@ pub(super) struct Tally {
     pub(super) service: Latencies,
     /// From the intended time to the consumer.
     pub(super) e2e: Latencies,
+    /// From the beginning of the request to the consumer.
+    pub(super) e2e_service: Latencies,
+    /// From the intended time to the send.
+    pub(super) schedule_delay: Latencies,
+    /// Of that, what the load asked for: waiting for a batch, a linger, a free slot, a socket.
+    pub(super) client_queue: Latencies,
+    /// The rest: how late the generator itself was, by request.
+    pub(super) slip: Latencies,
     /// Records acknowledged (sent, where no acknowledgement is asked for) within the window.
     pub(super) acked_records: u64,
     /// Records consumed within the window.
@@ -72,14 +81,22 @@ pub(super) struct Tally {
     pub(super) passes_cut_short: u64,
     /// CPU and busy time of the window.
     pub(super) effort: Effort,
+    /// What happened when.
+    pub(super) timeline: Timeline,
+    /// Records that arrived before they were due.
+    pub(super) clock_backwards: u64,
 }
 
 impl Tally {
-    pub(super) fn new(partitions: u32, producers: u32) -> Self {
+    pub(super) fn new(partitions: u32, producers: u32, window: &Window) -> Self {
         Self {
             response: Latencies::new(),
             service: Latencies::new(),
             e2e: Latencies::new(),
+            e2e_service: Latencies::new(),
+            schedule_delay: Latencies::new(),
+            client_queue: Latencies::new(),
+            slip: Latencies::new(),
             acked_records: 0,
             consumed_records: 0,
             offered_records: 0,
@@ -92,6 +109,8 @@ impl Tally {
             passes_finished: 0,
             passes_cut_short: 0,
             effort: Effort::default(),
+            timeline: Timeline::new(window.open_ns, window.close_ns),
+            clock_backwards: 0,
         }
     }
 
@@ -108,6 +127,10 @@ impl Tally {
         self.response.merge(&other.response);
         self.service.merge(&other.service);
         self.e2e.merge(&other.e2e);
+        self.e2e_service.merge(&other.e2e_service);
+        self.schedule_delay.merge(&other.schedule_delay);
+        self.client_queue.merge(&other.client_queue);
+        self.slip.merge(&other.slip);
         self.acked_records += other.acked_records;
         self.consumed_records += other.consumed_records;
         self.offered_records += other.offered_records;
@@ -124,6 +147,8 @@ impl Tally {
         self.passes_finished += other.passes_finished;
         self.passes_cut_short += other.passes_cut_short;
         self.effort.merge(&other.effort);
+        self.timeline.merge(&other.timeline);
+        self.clock_backwards += other.clock_backwards;
     }
 }
 

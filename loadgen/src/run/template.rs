@@ -103,8 +103,9 @@ mod tests {
         for (round, count) in [1000u32, 1, 63, 64, 65, 999, 1000].into_iter().enumerate() {
             for index in 0..count {
                 let sequence = round as u64 * 1000 + u64::from(index);
+                let (intended_ns, sent_ns) = (sequence, sequence);
                 let header =
-                    Header { run: 9, producer: 1, partition: 2, sequence, intended_ns: sequence };
+                    Header { run: 9, producer: 1, partition: 2, sequence, intended_ns, sent_ns };
                 template.put(index, &header);
             }
             let bytes = template.finish(count, 1_700_000_000_000);

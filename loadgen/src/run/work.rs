@@ -1,12 +1,13 @@
 //! What the generator threads of one load share: the task, and how they tell each other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use wire::{Acks, TopicId};
 
 use super::choices::{BatchSize, Partitioner};
 use super::routing::Routing;
 use super::tally::Window;
+use super::target::SinkCounters;
 use crate::integrity::Ledger;
 use crate::schedule::Load;
 
@@ -37,8 +38,21 @@ pub(super) enum Replay<'a> {
     Repeat(&'a Ledger),
 }
 
+/// Where requests go.
+#[derive(Clone)]
+pub(super) enum Reach {
+    /// To the addresses of the routing.
+    Sockets,
+    /// Nowhere: they are counted here.
+    Null(Arc<SinkCounters>),
+}
+
 /// The task of one load.
 pub(super) struct Work<'a> {
+    /// Where its requests go.
+    pub(super) reach: Reach,
+    /// What tells the time.
+    pub(super) clock: fn() -> u64,
     /// Where the partitions are.
     pub(super) routing: &'a Routing,
     /// Id of the run, in every header.

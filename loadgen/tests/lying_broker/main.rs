@@ -5,7 +5,7 @@ mod broker;
 
 use broker::{Lie, LyingBroker};
 use clap::Parser;
-use pelton_loadgen::run::{BenchArgs, EXIT_INTEGRITY, EXIT_OK, ServeFlags, bench};
+use pelton_loadgen::run::{BenchArgs, EXIT_INTEGRITY, EXIT_INVALID, EXIT_OK, ServeFlags, bench};
 use serde_json::Value;
 
 #[derive(Parser)]
@@ -55,9 +55,18 @@ fn an_honest_broker_is_ok_in_every_mode() {
         assert!(number(&json, "/load/acked_records") > 0, "{flags}");
         assert!(number(&json, "/integrity/checked_records") > 0, "{flags}");
         assert!(broker.topic_deleted(), "{flags}");
+        // Response is delay and service, of each record.
+        if flags.contains("rate") && !flags.contains("one-each") {
+            let count = |name| number(&json, &format!("/latency_ns/{name}/count"));
+            assert_eq!(count("schedule_delay"), count("response"), "{flags}: {json:#}");
+            assert_eq!(count("client_queue"), count("response"), "{flags}: {json:#}");
+        }
         let none = flags.contains("acks none");
         assert_eq!(json["latency_ns"]["response"].is_null(), none, "{flags}");
-        assert_eq!(json["latency_ns"]["e2e"].is_null(), !flags.contains("consumers"), "{flags}");
+        for name in ["e2e", "e2e_service"] {
+            let is_null = json["latency_ns"][name].is_null();
+            assert_eq!(is_null, !flags.contains("consumers"), "{flags}: {name}");
+        }
     }
 }
 
@@ -73,6 +82,25 @@ fn an_open_loop_keeps_its_rate() {
 }
 
 #[test]
+fn echo_proves_what_it_takes() {
+    for flags in ["--batch 100rec --producers 3 --partitions 2", "--rate poisson:20k --busy-poll"] {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let json = file.path().display();
+        let line = format!(
+            "bench run -q --target echo --duration 80ms --warmup 20ms --json {json} {flags}"
+        );
+        let args = Line::try_parse_from(line.split_whitespace()).expect("valid flags");
+        let code = bench(&args.bench, &ServeFlags { names: Vec::new(), check: |_| Ok(()) });
+        let json: Value =
+            serde_json::from_slice(&std::fs::read(file.path()).expect("written")).expect("JSON");
+        assert_eq!((code, &json["integrity"]["verdict"]), (EXIT_OK, &"ok".into()), "{json:#}");
+        let (acked, checked) =
+            (number(&json, "/load/acked_records"), number(&json, "/integrity/checked_records"));
+        assert!(0 < acked && acked <= checked, "{json:#}");
+    }
+}
+
+#[test]
 fn preloaded_records_are_read_again_and_again() {
     let broker = LyingBroker::start(Lie::None);
     let (code, json) = run(&broker, "--preload 1MiB --batch 500rec --partitions 2 --busy-poll");
@@ -85,11 +113,11 @@ fn preloaded_records_are_read_again_and_again() {
 
 #[test]
 fn each_lie_is_named() {
-    for (lie, field) in [
-        (Lie::Lose, "lost"),
-        (Lie::Duplicate, "duplicated"),
-        (Lie::Reorder, "reordered"),
-        (Lie::Corrupt, "corrupted"),
+    for (lie, field, exactly) in [
+        (Lie::Lose, "lost", 10),
+        (Lie::Duplicate, "duplicated", 10),
+        (Lie::Reorder, "reordered", 10),
+        (Lie::Corrupt, "corrupted", 1),
     ] {
         for flags in
             ["--batch 10rec", "--batch 10rec --consumers 1", "--preload 100KB --batch 10rec"]
@@ -99,7 +127,12 @@ fn each_lie_is_named() {
             assert_eq!(code, EXIT_INTEGRITY, "{lie:?} {flags}: {json:#}");
             assert_eq!(json["integrity"]["verdict"], "failed", "{lie:?} {flags}");
             assert_eq!(json["validity"]["verdict"], "invalid", "{lie:?} {flags}");
-            assert!(number(&json, &format!("/integrity/{field}")) > 0, "{lie:?} {flags}: {json:#}");
+            let found = number(&json, &format!("/integrity/{field}"));
+            assert!(found > 0, "{lie:?} {flags}: {json:#}");
+            if !flags.contains("preload") {
+                // The victim is a batch of ten; of a damaged one nothing is believed.
+                assert_eq!(found, exactly, "{lie:?} {flags}: {json:#}");
+            }
         }
     }
 }
@@ -109,6 +142,10 @@ fn refusals_and_lost_connections_are_no_loss() {
     let broker = LyingBroker::start(Lie::Refuse);
     let (code, json) = run(&broker, "--batch 10rec");
     assert_eq!((code, number(&json, "/load/errors/overloaded")), (EXIT_OK, 1), "{json:#}");
+    let broker = LyingBroker::start(Lie::Refuse);
+    let (code, json) = run(&broker, "--batch 10rec --strict");
+    assert_eq!((code, &json["validity"]["status"]), (EXIT_INVALID, &"errors".into()), "{json:#}");
+    assert!(json["validity"]["evidence"]["generator_busy_percent"].is_u64(), "{json:#}");
     let broker = LyingBroker::start(Lie::HangUp);
     let (_, json) = run(&broker, "--batch 10rec --inflight 1 --producers 2");
     assert_eq!(json["integrity"]["verdict"], "ok", "{json:#}");

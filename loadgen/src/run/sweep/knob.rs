@@ -2,8 +2,8 @@
 
 use clap::{Args, Command, FromArgMatches};
 
-use super::super::ServeFlags;
-use super::super::options::RunArgs;
+use crate::run::ServeFlags;
+use crate::run::options::RunArgs;
 
 /// A name is suggested for a misspelt one if it is at least this like it, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.7;
@@ -14,7 +14,7 @@ const BROKER: &str = "broker.";
 type Assign = fn(&mut RunArgs, &RunArgs);
 
 /// Flags of `bench run` that can be varied.
-const KNOBS: [(&str, Assign); 22] = [
+const KNOBS: [(&str, Assign); 23] = [
     ("target", |to, from| to.target.clone_from(&from.target)),
     ("rate", |to, from| to.rate.clone_from(&from.rate)),
     ("acks", |to, from| to.acks = from.acks),
@@ -37,14 +37,15 @@ const KNOBS: [(&str, Assign); 22] = [
     ("cold", |to, from| to.cold = from.cold),
     ("fetch-path", |to, from| to.fetch_path = from.fetch_path),
     ("data-dir", |to, from| to.data_dir.clone_from(&from.data_dir)),
+    ("broker-binary", |to, from| to.broker_binary.clone_from(&from.broker_binary)),
 ];
 
 /// Flags of `bench run` that are no knobs.
 #[cfg(test)]
-const OTHERS: [&str; 6] = ["broker", "floor", "json", "keep", "quiet", "topic"];
+const OTHERS: [&str; 8] = ["broker", "floor", "json", "keep", "quiet", "slo", "strict", "topic"];
 
 /// Sets the knob `key` of `args` to `value`, or says why not, with the nearest name.
-pub(super) fn set(
+pub(in crate::run) fn set(
     args: &mut RunArgs,
     key: &str,
     value: &str,
@@ -155,6 +156,7 @@ mod tests {
             ("cold", "true"),
             ("fetch-path", "sendfile"),
             ("data-dir", "there"),
+            ("broker-binary", "./pelton"),
         ] {
             let (before, after) = (RunArgs::defaults(), set_one(key, value).expect(key));
             assert_ne!(format!("{before:?}"), format!("{after:?}"), "{key}");

@@ -1,7 +1,7 @@
 //! `pelton bench sweep`: the same load over a grid of settings, in random order, several times.
 
 mod csv;
-mod knob;
+pub(super) mod knob;
 mod plan;
 mod table;
 
@@ -131,7 +131,7 @@ fn drive(plan: &Plan, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunEr
         };
         let outcome = match abort.load(Ordering::Relaxed) {
             true => Err(RunError::Interrupted),
-            false => one(&cell.args, &label, abort),
+            false => measure_apart(&cell.args, &label, abort),
         };
         let attempt = Attempt { cell: number, round, run: None, error: None };
         let attempt = match outcome {
@@ -158,7 +158,11 @@ fn drive(plan: &Plan, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunEr
 }
 
 /// A run with its limits, on a broker of its own.
-fn one(args: &RunArgs, label: &Label, abort: &Arc<AtomicBool>) -> Result<Run, RunError> {
+pub(super) fn measure_apart(
+    args: &RunArgs,
+    label: &Label,
+    abort: &Arc<AtomicBool>,
+) -> Result<Run, RunError> {
     let mut site = Site::open(args, Arc::clone(abort))?;
     site.floor_slice(&BEFORE);
     let mut run = cell::measure(&mut site, args, label)?;

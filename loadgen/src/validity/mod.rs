@@ -1,5 +1,9 @@
 //! Whether a run measured the broker, or something else.
 
+mod steadiness;
+
+pub use steadiness::{Steadiness, steadiness};
+
 use crate::latency::Latencies;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -42,6 +46,29 @@ pub enum Reason {
     ClientLimited {
         /// CPU share of the busiest generator thread.
         percent: u64,
+    },
+    /// The generator sent later than it could have, by more than the broker takes to answer.
+    GeneratorLate {
+        /// 99th percentile of its lateness.
+        slip_p99_ns: u64,
+        /// Median of the service time.
+        service_p50_ns: u64,
+    },
+    /// The figures changed while they were measured.
+    Unsteady {
+        /// Which one.
+        what: &'static str,
+        /// Or falling.
+        rising: bool,
+        /// By how much over the window.
+        percent: u64,
+        /// From when on they did not, if they settled.
+        settled_after_ns: Option<u64>,
+    },
+    /// Records arrived before they were sent.
+    Clock {
+        /// How many.
+        records: u64,
     },
     /// The offered rate was not achieved.
     Overloaded {
@@ -91,6 +118,29 @@ impl fmt::Display for Reason {
                 "client_limited: a generator thread used {percent} % of its core; the broker may \
                  be faster than shown"
             ),
+            Self::GeneratorLate { slip_p99_ns, service_p50_ns } => write!(
+                f,
+                "client_limited: the generator was late by {} us (p99), longer than half of the \
+                 answers took ({} us): latencies are its own",
+                slip_p99_ns / 1_000,
+                service_p50_ns / 1_000
+            ),
+            Self::Unsteady { what, rising, percent, settled_after_ns } => {
+                let moved = if *rising { "rose" } else { "fell" };
+                write!(f, "unsteady: the {what} {moved} by {percent} % within the window")?;
+                match settled_after_ns {
+                    Some(ns) => write!(
+                        f,
+                        "; it had settled after {}.{} s: pass a longer --warmup",
+                        ns / 1_000_000_000,
+                        ns / 100_000_000 % 10
+                    ),
+                    None => f.write_str(" and did not settle: measure for longer"),
+                }
+            }
+            Self::Clock { records } => {
+                write!(f, "clock: {records} records arrived before they were sent")
+            }
             Self::Overloaded { percent } => {
                 write!(f, "overloaded: {percent} % of the offered rate was achieved")
             }
@@ -125,6 +175,9 @@ impl Reason {
                 ValidityVerdict::Invalid
             }
             Self::ClientLimited { .. }
+            | Self::GeneratorLate { .. }
+            | Self::Unsteady { .. }
+            | Self::Clock { .. }
             | Self::Overloaded { .. }
             | Self::NoisyHost { .. }
             | Self::BusyHost { .. }
@@ -133,6 +186,47 @@ impl Reason {
             | Self::FloorMissing { .. } => ValidityVerdict::Doubtful,
         }
     }
+}
+
+impl Reason {
+    /// The state of a run whose worst reason this is, in a word.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::StarvedCompletionWorker { .. } => "starved",
+            Self::ClientLimited { .. } | Self::GeneratorLate { .. } => "client_limited",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Unsteady { .. } => "unsteady",
+            Self::NoisyHost { .. } | Self::BusyHost { .. } => "noisy_host",
+            Self::Clock { .. } => "clock",
+            Self::IntegrityFailed => "integrity_failed",
+            Self::Errors { .. } => "errors",
+            Self::NotCold { .. } => "not_cold",
+            Self::FloorMissing { .. } => "floor_missing",
+        }
+    }
+
+    /// Which of several reasons names the run: the lowest.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::IntegrityFailed => 0,
+            Self::StarvedCompletionWorker { .. } => 1,
+            Self::Clock { .. } => 2,
+            Self::Errors { .. } => 3,
+            // Whoever is too slow himself cannot say that the broker is.
+            Self::ClientLimited { .. } | Self::GeneratorLate { .. } => 4,
+            Self::Overloaded { .. } => 5,
+            Self::NoisyHost { .. } | Self::BusyHost { .. } => 6,
+            Self::Unsteady { .. } => 7,
+            Self::NotCold { .. } | Self::FloorMissing { .. } => 8,
+        }
+    }
+}
+
+/// The state of a run in a word: "ok", or its worst reason.
+#[must_use]
+pub fn status(reasons: &[Reason]) -> &'static str {
+    reasons.iter().min_by_key(|reason| reason.rank()).map_or("ok", Reason::status)
 }
 
 /// How far a run's figures can be trusted.
@@ -195,6 +289,19 @@ pub fn client_limited(busy_ns: u64, wall_ns: u64) -> Option<Reason> {
     (percent > CLIENT_CPU_PERCENT_MAX).then_some(Reason::ClientLimited { percent })
 }
 
+/// Whether the generator was later than the broker was slow.
+#[must_use]
+pub fn generator_late(slip: &Latencies, service: &Latencies) -> Option<Reason> {
+    let (slip_p99_ns, service_p50_ns) = (slip.p99()?, service.p50()?);
+    (slip_p99_ns > service_p50_ns).then_some(Reason::GeneratorLate { slip_p99_ns, service_p50_ns })
+}
+
+/// Whether more records than a stray few arrived before they were sent.
+#[must_use]
+pub fn clock(backwards: u64, records: u64) -> Option<Reason> {
+    (backwards * 10_000 > records).then_some(Reason::Clock { records: backwards })
+}
+
 /// Whether the achieved rate fell short of the offered one.
 #[must_use]
 pub fn overloaded(achieved: u64, offered: u64) -> Option<Reason> {
@@ -225,6 +332,28 @@ impl CpuTimes {
             line.split_whitespace().skip(1).take(8).map_while(|field| field.parse().ok()).collect();
         let steal = *fields.get(7)?;
         Some(Self { total: fields.iter().sum(), programs: fields.iter().take(3).sum(), steal })
+    }
+}
+
+/// What CPU time went to between two readings, of all that there was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuShares {
+    /// Stolen by the hypervisor.
+    pub steal_basis_points: u64,
+    /// Used by programs.
+    pub programs_basis_points: u64,
+}
+
+impl CpuTimes {
+    /// The shares since this reading.
+    #[must_use]
+    pub fn shares_until(self, after: Self) -> CpuShares {
+        let total = after.total.saturating_sub(self.total).max(1);
+        let share = |before: u64, after: u64| after.saturating_sub(before) * 10_000 / total;
+        CpuShares {
+            steal_basis_points: share(self.steal, after.steal),
+            programs_basis_points: share(self.programs, after.programs),
+        }
     }
 }
 
@@ -287,6 +416,25 @@ mod tests {
         assert_eq!(starved_completion_worker(&millisecond, 1_000_000, None), None);
         assert_eq!(starved_completion_worker(&millisecond, 1_000_000, Some(600_000)), None);
         assert!(starved_completion_worker(&millisecond, 1_000_000, Some(100_000)).is_some());
+    }
+
+    #[test]
+    fn a_late_generator_is_told_from_a_slow_broker() {
+        let (late, slow) = (latencies([50_000; 2_000]), latencies([200_000; 2_000]));
+        assert_eq!(generator_late(&late, &slow), None);
+        let reason = generator_late(&slow, &late).expect("late");
+        assert!(reason.to_string().contains("late by 200 us"), "{reason}");
+        assert_eq!(generator_late(&latencies([]), &slow), None);
+        assert_eq!((clock(0, 0), clock(1, 20_000)), (None, None));
+        assert_eq!(clock(3, 20_000), Some(Reason::Clock { records: 3 }));
+    }
+
+    #[test]
+    fn the_worst_reason_names_the_run() {
+        assert_eq!(status(&[]), "ok");
+        let reasons = [Reason::Overloaded { percent: 50 }, Reason::ClientLimited { percent: 99 }];
+        assert_eq!(status(&reasons), "client_limited");
+        assert_eq!(status(&[reasons[0].clone(), Reason::IntegrityFailed]), "integrity_failed");
     }
 
     #[test]

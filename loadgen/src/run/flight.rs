@@ -1,0 +1,100 @@
+//! A request on its way: what it carries, and what is recorded when its answer comes.
+
+use super::producer::Bench;
+use crate::schedule::Schedule;
+
+/// A request that has no answer yet.
+pub(super) struct Flight {
+    pub(super) parts: Parts,
+    pub(super) count: u32,
+    /// When it could have left at the earliest.
+    pub(super) ready_ns: u64,
+    pub(super) sent_ns: u64,
+    pub(super) due: Due,
+}
+
+/// The records of one batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) partition: u32,
+    pub(super) first: u64,
+    pub(super) count: u32,
+}
+
+/// The batches of a request.
+pub(super) enum Parts {
+    One(Part),
+    Many(Vec<Part>),
+}
+
+impl Parts {
+    pub(super) fn as_slice(&self) -> &[Part] {
+        match self {
+            Self::One(part) => std::slice::from_ref(part),
+            Self::Many(parts) => parts,
+        }
+    }
+}
+
+impl Part {
+    pub(super) fn sequences(&self) -> std::ops::Range<u64> {
+        self.first..self.first + u64::from(self.count)
+    }
+}
+
+/// The intended times of a request's records.
+pub(super) enum Due {
+    /// Those that this schedule gives next.
+    Scheduled(Schedule),
+    /// One for all.
+    At(u64),
+}
+
+/// Counts records that the broker has answered for.
+pub(super) fn record_acked(bench: &mut Bench<'_>, count: u64, now_ns: u64) {
+    bench.progress.acked(count);
+    if bench.window.measures(now_ns) {
+        bench.tally.acked_records += count;
+        if let Some(stretch) = bench.tally.timeline.at(now_ns) {
+            stretch.acked(count);
+        }
+    }
+}
+
+/// Notes how long the records of an answered request took, those that were due while measuring.
+pub(super) fn record_latencies(bench: &mut Bench<'_>, flight: Flight, now_ns: u64) {
+    let count = u64::from(flight.count);
+    let (tally, window) = (&mut *bench.tally, &bench.window);
+    let mut stretch = tally.timeline.at(now_ns);
+    match flight.due {
+        Due::At(due_ns) if window.measures(due_ns) => {
+            if let Some(stretch) = stretch {
+                stretch.response(now_ns - due_ns, flight.count);
+            }
+            // A closed loop has one latency: the slot was free when the request could be sent.
+            tally.response.record_n(now_ns - due_ns, count);
+            tally.service.record_n(now_ns - due_ns, count);
+        }
+        Due::At(_) => {}
+        Due::Scheduled(mut schedule) => {
+            let mut measured = 0;
+            for _ in 0..flight.count {
+                let due_ns = schedule.take_due(u64::MAX).expect("everything is due by then");
+                if window.measures(due_ns) {
+                    tally.response.record(now_ns - due_ns);
+                    if let Some(stretch) = &mut stretch {
+                        stretch.response(now_ns - due_ns, 1);
+                    }
+                    tally.schedule_delay.record(flight.sent_ns - due_ns);
+                    // Later records of a late request waited for the generator alone.
+                    tally.client_queue.record(flight.ready_ns.saturating_sub(due_ns));
+                    measured += 1;
+                }
+            }
+            if measured > 0 {
+                tally.service.record_n(now_ns - flight.sent_ns, measured);
+                tally.slip.record(flight.sent_ns.saturating_sub(flight.ready_ns));
+            }
+        }
+    }
+}

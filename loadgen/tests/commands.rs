@@ -1,0 +1,102 @@
+//! The commands that make many runs, against targets within the generator: what is measured means
+//! nothing here, but everything happens.
+
+use clap::Parser;
+use pelton_loadgen::run::{
+    Ab, BenchArgs, Curve, EXIT_OK, EXIT_REGRESSION, EXIT_SLO, EXIT_USAGE, Max, ServeFlags, bench,
+};
+use pelton_loadgen::statistics::Verdict;
+use serde::de::DeserializeOwned;
+
+/// Loads that short measure nothing worth knowing.
+const SHORT: &str = "-q --duration 60ms --warmup 10ms --pin none";
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    bench: BenchArgs,
+}
+
+fn code_of(line: &str) -> u8 {
+    let args = Line::try_parse_from(line.split_whitespace()).expect("valid flags");
+    bench(&args.bench, &ServeFlags { names: Vec::new(), check: |_| Ok(()) })
+}
+
+/// Runs a command; gives its exit code and result.
+fn run<T: DeserializeOwned>(command: &str, flags: &str) -> (u8, T) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let code =
+        code_of(&format!("bench {command} {SHORT} --json {} {flags}", file.path().display()));
+    let json = std::fs::read(file.path()).expect("written");
+    (code, serde_json::from_slice(&json).expect("the whole result"))
+}
+
+#[test]
+fn arms_run_in_turn_and_are_weighed() {
+    let flags = "--target null --a batch=1000rec --b batch=1rec --repeat 3 --order-seed 4 \
+                 --fail-on records_per_s<-30%,e2e_p99_ns>5%";
+    let (code, ab): (_, Ab) = run("ab", flags);
+    assert_eq!((ab.runs_a.len(), ab.runs_b.len(), ab.interrupted), (3, 3, false));
+    assert_eq!((ab.order.len(), &ab.order[..4]), (6, order_of_four(&ab.order)));
+    let rate = ab.figures.iter().find(|row| row.name == "records_per_s").expect("measured");
+    // Single records cost a checksum, a frame and an answer each: they are far slower. Three runs
+    // are too few for a permutation test to say so.
+    assert!(rate.ratio_ppm < Some(700_000), "{rate:?}");
+    assert_eq!(rate.p_ppm.map(|p| p >= 100_000), Some(true), "{rate:?}");
+    assert_eq!((rate.verdict, code), (Verdict::Inconclusive, EXIT_OK));
+    assert_eq!((ab.gates[0].measured, ab.gates[1].measured), (true, false));
+
+    let flags = "--target null --a batch=1000rec --b batch=1rec --repeat 6 --fail-on \
+                 records_per_s<-30%";
+    let (code, ab): (_, Ab) = run("ab", flags);
+    let rate = ab.figures.iter().find(|row| row.name == "records_per_s").expect("measured");
+    assert_eq!((rate.verdict, code), (Verdict::Worse, EXIT_REGRESSION), "{rate:?}");
+}
+
+/// ABBA or BAAB.
+fn order_of_four(order: &str) -> &'static str {
+    if order.starts_with('a') { "abba" } else { "baab" }
+}
+
+#[test]
+fn wrong_arms_are_refused_before_anything_runs() {
+    for flags in ["--b batc=1rec", "--b batch=0rec", "--a batch", "--b producers=0"] {
+        assert_eq!(code_of(&format!("bench ab -q --target null {flags}")), EXIT_USAGE, "{flags}");
+    }
+}
+
+#[test]
+fn a_rate_is_searched_and_held() {
+    // Nothing keeps up with 10^9 records per second, and everybody with a few.
+    let flags = "--target echo --slo max<10s --batch 100rec --from 2000 --probe 50ms";
+    let (code, max): (_, Max) = run("max", flags);
+    let capacity = max.capacity_records_per_s;
+    assert!(code == EXIT_OK && capacity >= Some(1), "{code}: {:#?}", max.probes);
+    assert_eq!((max.probes.len(), max.slo.as_str()), (max.runs.len(), "max<10s"));
+    let last = max.probes.last().expect("at least one");
+    assert!(last.hold && last.passed && last.offered_records_per_s == capacity.expect("held"));
+    assert!(max.fails_at_records_per_s > capacity, "{:#?}", max.probes);
+    assert!(max.limited_by.is_some());
+
+    let flags = "--target null --slo max<1ns --from 4 --probe 20ms";
+    let (code, max): (_, Max) = run("max", flags);
+    assert_eq!((code, max.capacity_records_per_s), (EXIT_SLO, None), "{:#?}", max.probes);
+}
+
+#[test]
+fn a_curve_has_a_point_for_each_rate() {
+    let (code, curve): (_, Curve) = run("curve", "--target null --rates 20k,poisson:10k,5k");
+    let rates: Vec<_> = curve.runs.iter().map(|run| run.options.rate_records_per_s).collect();
+    assert_eq!((code, rates), (EXIT_OK, [5_000, 10_000, 20_000].map(Some).to_vec()));
+    let (_, curve): (_, Curve) = run("curve", "--target null --batch 100rec");
+    assert_eq!((curve.runs.len(), curve.closed_loop_records_per_s.is_some()), (11, true));
+}
+
+#[test]
+fn objectives_decide_the_exit_code() {
+    let line = format!("bench run {SHORT} --target null --rate 10k --slo");
+    assert_eq!(code_of(&format!("{line} p50<5s,errors=0")), EXIT_OK);
+    assert_eq!(code_of(&format!("{line} p50<1ns")), EXIT_SLO);
+    assert_eq!(code_of(&format!("{line} e2e.p50<1s")), EXIT_SLO, "what is not measured is missed");
+    assert_eq!(code_of(&format!("bench ping {SHORT} --target echo")), EXIT_OK);
+}
