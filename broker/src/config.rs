@@ -57,8 +57,6 @@ pub struct Config {
     pub commits_in_flight: u32,
     /// What a partition gathers at this size or more is written straight to its segment.
     pub direct_run_bytes_min: u64,
-    /// Most completions handled in one turn of the loop; the rest waits for the next.
-    pub turn_dones_max: usize,
     /// Knobs of the fetch path and the ring.
     pub tuning: Tuning,
 }
@@ -84,7 +82,6 @@ impl Default for Config {
             connections_max: 16_384,
             commits_in_flight: 4,
             direct_run_bytes_min: 48 * KIB,
-            turn_dones_max: 1024,
             tuning: Tuning::default(),
         }
     }
@@ -131,7 +128,6 @@ impl Config {
             ("connections-max", u64::from(self.connections_max), 1, 1 << 20),
             ("commits-in-flight", u64::from(self.commits_in_flight), 1, 64),
             ("direct-run-bytes-min", self.direct_run_bytes_min, 4 * KIB, 448 * KIB),
-            ("turn-dones-max", u64::try_from(self.turn_dones_max).unwrap_or(u64::MAX), 1, 65_536),
         ];
         let mut bounds = bounds.into_iter().chain(self.tuning.bounds());
         let outside = bounds.find(|(_, value, min, max)| value < min || value > max);
@@ -197,7 +193,6 @@ impl Config {
                 ("journal-bytes", config.journal_bytes.to_string()),
                 ("commits-in-flight", config.commits_in_flight.to_string()),
                 ("direct-run-bytes-min", config.direct_run_bytes_min.to_string()),
-                ("turn-dones-max", config.turn_dones_max.to_string()),
             ];
             own.into_iter().chain(config.tuning.rows()).collect::<Vec<_>>()
         };

@@ -26,7 +26,7 @@ use crate::io::uring::{self, Endpoints, SyncMethod, Uring, Ways};
 use crate::listen::Listening;
 use crate::mesh::{Mesh, MeshEnd};
 use crate::notices;
-use crate::run::Pace;
+use crate::run::{Pace, TURN_DONES_MAX};
 use crate::spares;
 use crate::threads::{self, Prepared};
 
@@ -140,10 +140,8 @@ fn prepare(
     let endpoints = listening.endpoints(config.advertised_host.as_deref().unwrap_or_default());
     // What was zeroed before there were shards is told by the first.
     let mut bytes_zeroed = spares.bytes_zeroed + disk.bytes_zeroed();
-    let pace = Pace {
-        spin_ns: config.spin_us.saturating_mul(1000),
-        turn_dones_max: config.turn_dones_max,
-    };
+    let pace =
+        Pace { spin_ns: config.spin_us.saturating_mul(1000), turn_dones_max: TURN_DONES_MAX };
     let mut ends = mesh_ends(&shards).into_iter();
     let mut stops = stop_signals(shards.len())
         .map_err(|error| ServeError::Failed(format!("no signal handlers: {error}")))?

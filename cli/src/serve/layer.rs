@@ -91,9 +91,6 @@ pub struct Layer {
         value_parser = size::bytes
     )]
     direct_run_bytes_min: Option<u64>,
-    /// Most completions handled in one turn of the loop [default: 1024]
-    #[arg(long, env = "PELTON_TURN_DONES_MAX", value_name = "N")]
-    turn_dones_max: Option<usize>,
     #[command(flatten)]
     tuning: TuningLayer,
 }
@@ -108,7 +105,7 @@ impl Layer {
         Layer::OWN_KEYS.into_iter().chain(TuningLayer::KEYS)
     }
 
-    const OWN_KEYS: [&'static str; 19] = [
+    const OWN_KEYS: [&'static str; 18] = [
         "data_dir",
         "listen",
         "advertised_host",
@@ -127,7 +124,6 @@ impl Layer {
         "connections_max",
         "commits_in_flight",
         "direct_run_bytes_min",
-        "turn_dones_max",
     ];
 
     /// Sets one of [`Layer::keys`] from text, by the same rules as its flag.
@@ -151,7 +147,6 @@ impl Layer {
             "connections_max" => self.connections_max = Some(parsed(text, "a number")?),
             "commits_in_flight" => self.commits_in_flight = Some(parsed(text, "a number")?),
             "direct_run_bytes_min" => self.direct_run_bytes_min = Some(size::bytes(text)?),
-            "turn_dones_max" => self.turn_dones_max = Some(parsed(text, "a number")?),
             _ => self.tuning.set(key, text)?,
         }
         Ok(())
@@ -177,7 +172,6 @@ impl Layer {
         put(&mut config.connections_max, self.connections_max);
         put(&mut config.commits_in_flight, self.commits_in_flight);
         put(&mut config.direct_run_bytes_min, self.direct_run_bytes_min);
-        put(&mut config.turn_dones_max, self.turn_dones_max);
         self.tuning.apply(&mut config.tuning);
     }
 }
