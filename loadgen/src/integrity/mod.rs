@@ -7,6 +7,7 @@
 mod intervals;
 #[cfg(test)]
 mod model_tests;
+pub mod queue;
 
 pub use intervals::IntervalSet;
 use serde::{Deserialize, Serialize};
@@ -184,6 +185,8 @@ pub struct Counts {
     pub unexpected: u64,
     /// Batches whose offsets did not rise.
     pub offsets_back: u64,
+    /// Deliveries of messages of a queue that had been acknowledged.
+    pub delivered_after_ack: u64,
 }
 
 impl Counts {
@@ -196,6 +199,7 @@ impl Counts {
         self.in_doubt_found += other.in_doubt_found;
         self.unexpected += other.unexpected;
         self.offsets_back += other.offsets_back;
+        self.delivered_after_ack += other.delivered_after_ack;
     }
 
     /// Whether any promise was broken.
@@ -206,7 +210,8 @@ impl Counts {
             + self.reordered
             + self.corrupted
             + self.unexpected
-            + self.offsets_back;
+            + self.offsets_back
+            + self.delivered_after_ack;
         if broken == 0 { IntegrityVerdict::Ok } else { IntegrityVerdict::Failed }
     }
 }

@@ -7,6 +7,7 @@ mod environment;
 mod figures;
 mod floor;
 mod limit;
+mod queue;
 mod set;
 mod spread;
 mod table;
@@ -16,6 +17,7 @@ pub use environment::Environment;
 pub use figures::{FIGURES, Figure, Unit};
 pub use floor::{DiskCell, FloorFigures, Percentiles};
 pub use limit::Limit;
+pub use queue::{QueueFigures, QueueOptions};
 pub use set::{Attempt, Knob, Set, Sweep};
 pub use spread::{SPREAD_REPEATS_MIN, Spread, ratio_hundredths};
 pub use table::render_set;
@@ -67,6 +69,8 @@ pub struct Run {
     pub efficiency: Efficiency,
     /// What became of the records.
     pub integrity: Integrity,
+    /// What became of messages of queues; null where partitions of a topic were loaded.
+    pub queue: Option<QueueFigures>,
     /// How far to trust all this.
     pub validity: Validity,
     /// What happened when.
@@ -150,6 +154,8 @@ pub struct RunOptions {
     #[serde(default)]
     pub cold: bool,
     pub beside_reader_bytes: Option<u64>,
+    /// What only queues have; null where partitions of a topic were loaded.
+    pub queue: Option<QueueOptions>,
 }
 
 /// Throughput in the measured window.

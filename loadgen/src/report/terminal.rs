@@ -21,6 +21,9 @@ pub fn render_run(run: &Run) -> String {
         line("consumed", format!("{rate} records/s"));
     }
     latency_lines(&run.latency_ns, &mut line);
+    if let Some(text) = queue_line(run) {
+        line("queue", text);
+    }
     floor_lines(&run.floor, &mut line);
     line("broker", broker_line(run));
     line("integrity", integrity_line(run));
@@ -157,6 +160,20 @@ fn broker_line(run: &Run) -> String {
     )
 }
 
+fn queue_line(run: &Run) -> Option<String> {
+    let (queue, options) = (run.queue.as_ref()?, run.options.queue.as_ref()?);
+    Some(format!(
+        "prefetch {}, acks {}, {} redelivered, {} dead letters, {} messages at the start, {} at \
+         the end",
+        grouped(options.prefetch.into()),
+        options.ack_mode,
+        grouped(queue.redelivered),
+        grouped(queue.dead_lettered),
+        count(queue.messages_at_start),
+        count(queue.messages_at_close),
+    ))
+}
+
 fn integrity_line(run: &Run) -> String {
     let integrity = &run.integrity;
     match integrity.verdict {
@@ -174,12 +191,16 @@ fn integrity_line(run: &Run) -> String {
             count(integrity.in_doubt)
         ),
         IntegrityVerdict::Failed => format!(
-            "FAILED: {} lost, {} duplicated, {} reordered, {} corrupted, {} unexpected",
+            "FAILED: {} lost, {} duplicated, {} reordered, {} corrupted, {} unexpected{}",
             count(integrity.lost),
             count(integrity.duplicated),
             count(integrity.reordered),
             count(integrity.corrupted),
-            count(integrity.unexpected)
+            count(integrity.unexpected),
+            match &run.queue {
+                Some(queue) => format!(", {} after their ack", queue.delivered_after_ack),
+                None => String::new(),
+            }
         ),
     }
 }

@@ -9,6 +9,7 @@ use super::choices::{BatchSize, Partitioner, Rate};
 use super::launch::{Crew, Launch, Outcome, Urgency};
 use super::options::RunArgs;
 use super::progress_line::{ProgressLine, Visibility};
+use super::queue::{self, Mode};
 use super::result::{self, Checked, Measured};
 use super::routing::Routing;
 use super::site::Site;
@@ -48,6 +49,9 @@ pub(super) struct Label {
 
 /// Runs one load as `args` say, and checks what became of its records.
 pub(super) fn measure(site: &mut Site, args: &RunArgs, label: &Label) -> Result<Run, RunError> {
+    if args.queue.mode == Mode::Queue {
+        return queue::measure(site, args, label);
+    }
     let run = run_id();
     let name = args.topic.clone().unwrap_or_else(|| format!("bench-{run:08x}"));
     // Without producers of its own, a run reads what others have put there.
@@ -400,7 +404,7 @@ fn check_passes(ledger: &Ledger, outcome: &Outcome) -> Checked {
 }
 
 /// An id that two runs at the same time do not share.
-fn run_id() -> u32 {
+pub(super) fn run_id() -> u32 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mixed = (wall.as_secs() << 30 | u64::from(wall.subsec_nanos()))
         .wrapping_add(u64::from(std::process::id()) << 40)
@@ -412,6 +416,6 @@ fn number(flag: i64) -> u32 {
     u32::try_from(flag).expect("the flag's range is checked when it is parsed")
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -18,6 +18,7 @@ mod max;
 mod options;
 mod producer;
 mod progress_line;
+mod queue;
 mod result;
 mod routing;
 mod scatter;
@@ -39,6 +40,7 @@ pub use choices::{AcksChoice, BatchSize, FetchPath, Partitioner, Pin, Rate, Rout
 pub use curve::{CURVE_SCHEMA, Curve, CurveArgs};
 pub use max::{MAX_SCHEMA, Max, MaxArgs};
 pub use options::RunArgs;
+pub use queue::{AckMode, Mode, QueueFlags, Share};
 pub use set::SetArgs;
 pub use sweep::SweepArgs;
 

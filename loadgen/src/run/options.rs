@@ -11,6 +11,7 @@ use super::choices::{
     AcksChoice, BatchSize, FetchPath, INFLIGHT_MAX, Partitioner, Pin, Rate, Route, TargetChoice,
     broker_flag, bytes, connections, duration, partitions, record_size,
 };
+use super::queue::QueueFlags;
 
 /// Most pairs of partition and producer: what became of the records of each is noted.
 const PAIRS_MAX: i64 = 4_000_000;
@@ -74,6 +75,9 @@ pub struct RunArgs {
     /// Measure this machine's limits before and after
     #[arg(long)]
     pub floor: bool,
+    /// What only queues have
+    #[command(flatten)]
+    pub queue: QueueFlags,
     /// Produce this much first, then measure consuming alone
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub preload: Option<u64>,
@@ -176,7 +180,7 @@ impl RunArgs {
         if records * (u64::from(self.size) + 16) + 64 > BATCH_BYTES_MAX as u64 {
             return Some(format!("--batch: so many records do not fit {BATCH_BYTES_MAX} bytes"));
         }
-        None
+        self.queue.invalid(self)
     }
 
     /// The flags of a spawned broker.

@@ -115,6 +115,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         floor,
         efficiency,
         integrity,
+        queue: None,
         validity,
         series,
         slo: Vec::new(),
@@ -232,5 +233,6 @@ fn options(args: &RunArgs, consumers: u32) -> RunOptions {
         fetch_path: args.fetch_path.map(|path| path.to_string()),
         cold: args.cold,
         beside_reader_bytes: args.beside_reader,
+        queue: args.queue.options(),
     }
 }

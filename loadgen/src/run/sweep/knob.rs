@@ -14,7 +14,7 @@ const BROKER: &str = "broker.";
 type Assign = fn(&mut RunArgs, &RunArgs);
 
 /// Flags of `bench run` that can be varied.
-const KNOBS: [(&str, Assign); 23] = [
+const KNOBS: [(&str, Assign); 30] = [
     ("target", |to, from| to.target.clone_from(&from.target)),
     ("rate", |to, from| to.rate.clone_from(&from.rate)),
     ("acks", |to, from| to.acks = from.acks),
@@ -36,6 +36,13 @@ const KNOBS: [(&str, Assign); 23] = [
     ("beside-reader", |to, from| to.beside_reader = from.beside_reader),
     ("cold", |to, from| to.cold = from.cold),
     ("fetch-path", |to, from| to.fetch_path = from.fetch_path),
+    ("mode", |to, from| to.queue.mode = from.queue.mode),
+    ("prefetch", |to, from| to.queue.prefetch = from.queue.prefetch),
+    ("ack-mode", |to, from| to.queue.ack_mode = from.queue.ack_mode),
+    ("nack-share", |to, from| to.queue.nack_share = from.queue.nack_share),
+    ("persistent-share", |to, from| to.queue.persistent_share = from.queue.persistent_share),
+    ("delivery-limit", |to, from| to.queue.delivery_limit = from.queue.delivery_limit),
+    ("backlog", |to, from| to.queue.backlog = from.queue.backlog),
     ("data-dir", |to, from| to.data_dir.clone_from(&from.data_dir)),
     ("broker-binary", |to, from| to.broker_binary.clone_from(&from.broker_binary)),
 ];
@@ -155,6 +162,13 @@ mod tests {
             ("beside-reader", "1MiB"),
             ("cold", "true"),
             ("fetch-path", "sendfile"),
+            ("mode", "queue"),
+            ("prefetch", "5"),
+            ("ack-mode", "each"),
+            ("nack-share", "0.5"),
+            ("persistent-share", "0"),
+            ("delivery-limit", "3"),
+            ("backlog", "1000"),
             ("data-dir", "there"),
             ("broker-binary", "./pelton"),
         ] {

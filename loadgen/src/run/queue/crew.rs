@@ -1,0 +1,430 @@
+//! The threads of one load of queues: many connections each, one loop each.
+
+use client::session::{Event, QueueEvent};
+use client::transport::{Received, TcpTransport, Transport};
+use client::{ClientError, ConnectOptions, Connection};
+use rustix::event::epoll;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::super::RunError;
+use super::super::choices::Pin;
+use super::super::site::Site;
+use super::super::tally::{EffortMeter, Tally, Window};
+use super::super::work::Waiting;
+use super::consumer::{Consumer, Proof};
+use super::publisher::{Bench, Publisher};
+use super::task::{Signals, Task};
+use super::template::MessageTemplate;
+use crate::clock::monotonic_ns;
+use crate::cores::pin_to;
+
+/// From all threads being connected to the first message.
+const START_DELAY_NS: u64 = 2_000_000;
+/// The longest sleep, so that aborts and ends are noticed.
+const SLEEP_NS_MAX: u64 = 20_000_000;
+const EVENTS_MAX: usize = 256;
+
+/// Which publishers and consumers a thread runs.
+#[derive(Clone, Debug, Default)]
+struct Share {
+    publishers: Vec<u32>,
+    consumers: Vec<u32>,
+}
+
+/// Where the threads of loads run.
+pub(super) struct Crew {
+    cores: Vec<usize>,
+    pin: Pin,
+    /// Set from outside: end at once.
+    pub(super) abort: Arc<AtomicBool>,
+}
+
+impl Crew {
+    /// Threads on the generator's cores.
+    pub(super) fn of(site: &Site) -> Self {
+        let (cores, abort) = (site.cores.generator.clone(), Arc::clone(&site.abort));
+        Self { cores, pin: site.pin, abort }
+    }
+
+    /// How many threads a load has.
+    pub(super) fn threads(&self, task: &Task<'_>) -> usize {
+        shares(task, self.cores.len()).len()
+    }
+
+    /// Whether the load came to its end.
+    pub(super) fn check_abort(&self) -> Result<(), RunError> {
+        match self.abort.load(Ordering::Relaxed) {
+            true => Err(RunError::Interrupted),
+            false => Ok(()),
+        }
+    }
+
+    /// Runs a load in one window; `watch` runs on the calling thread meanwhile, and says when all
+    /// is drained.
+    pub(super) fn run<T>(
+        &self,
+        task: &Task<'_>,
+        signals: &Signals<'_>,
+        window_of: impl FnOnce(u64) -> Window,
+        watch: impl FnOnce(&Window) -> T,
+    ) -> Result<(Tally, Window, T), RunError> {
+        thread::scope(|scope| {
+            let (ready, connected) = channel();
+            let mut threads = Vec::new();
+            for (share, &core) in shares(task, self.cores.len()).into_iter().zip(&self.cores) {
+                let ready = ready.clone();
+                let core = (self.pin == Pin::Split).then_some(core);
+                threads.push(scope.spawn(move || generate(task, signals, &share, core, &ready)));
+            }
+            let mut failure = None;
+            for _ in &threads {
+                let word: Result<(), RunError> =
+                    connected.recv().expect("each thread reports once");
+                failure = failure.or(word.err());
+            }
+            if let Some(failure) = failure {
+                signals.window.set(None).expect("set only once");
+                return Err(failure);
+            }
+            let window = window_of(monotonic_ns() + START_DELAY_NS);
+            signals.window.set(Some(window)).expect("set only once");
+            let watched = watch(&window);
+            let mut tally = Tally::new(0, 0, &window);
+            for handle in threads {
+                if let Some(left) = handle.join().expect("a generator thread does not panic")? {
+                    tally.merge(&left);
+                }
+            }
+            Ok((tally, window, watched))
+        })
+    }
+}
+
+/// Deals publishers and consumers out to at most `threads` threads, none of them idle.
+fn shares(task: &Task<'_>, threads: usize) -> Vec<Share> {
+    let connections = (task.publishers + task.consumers) as usize;
+    let threads = threads.min(connections).max(1);
+    let mut shares = vec![Share::default(); threads];
+    for index in 0..task.publishers {
+        shares[index as usize % threads].publishers.push(index);
+    }
+    for index in 0..task.consumers {
+        // Counted from the other end, so that both kinds spread over the threads.
+        shares[threads - 1 - index as usize % threads].consumers.push(index);
+    }
+    shares
+}
+
+fn generate(
+    task: &Task<'_>,
+    signals: &Signals<'_>,
+    share: &Share,
+    core: Option<usize>,
+    ready: &Sender<Result<(), RunError>>,
+) -> Result<Option<Tally>, RunError> {
+    let pinned = core.map_or(Ok(()), |core| pin_to(&[core])).map_err(RunError::Io);
+    let connected = pinned.and_then(|()| connect(task, share).map_err(RunError::Client));
+    let report = "the launching thread waits for it";
+    let (lanes, epoll) = match connected {
+        Ok(connected) => {
+            ready.send(Ok(())).expect(report);
+            connected
+        }
+        Err(error) => {
+            ready.send(Err(error)).expect(report);
+            return Ok(None);
+        }
+    };
+    let Some(window) = signals.window.wait() else { return Ok(None) };
+    let template = MessageTemplate::new(task.body_bytes, task.seed, task.batch);
+    let frame_max = template.count_max();
+    let publishers = share.publishers.iter();
+    let publishers =
+        publishers.map(|&index| Role::Publisher(Publisher::new(task, window, index, frame_max)));
+    let consumers = share.consumers.iter().map(|&index| Role::Consumer(Consumer::new(index)));
+    let lanes = lanes.into_iter().zip(publishers.chain(consumers));
+    let lanes = lanes
+        .map(|(connection, role)| Lane { connection, role, readable: true, alive: true })
+        .collect();
+    let tally = Tally::new(0, 0, window);
+    let state =
+        Loop { task, signals, window: *window, lanes, template, tally, is_publishing: true };
+    Ok(Some(state.run(&epoll)?))
+}
+
+fn connect(
+    task: &Task<'_>,
+    share: &Share,
+) -> Result<(Vec<Connection<TcpTransport>>, OwnedFd), ClientError> {
+    let options = ConnectOptions {
+        client_name: "pelton-bench".to_owned(),
+        request_timeout: Duration::from_secs(10),
+        ..ConnectOptions::default()
+    };
+    let lost = |error: rustix::io::Errno| ClientError::Lost { source: Some(error.into()) };
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(lost)?;
+    let mut connections = Vec::new();
+    for (index, &number) in share.publishers.iter().chain(&share.consumers).enumerate() {
+        let mut connection = Connection::connect(&task.place(number).address, &options)?;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(&epoll, connection.parts_mut().1, data, flags).map_err(lost)?;
+        connections.push(connection);
+    }
+    Ok((connections, epoll))
+}
+
+/// One connection with its role.
+struct Lane {
+    connection: Connection<TcpTransport>,
+    role: Role,
+    /// The socket may have bytes: it was not seen empty since it last said so.
+    readable: bool,
+    alive: bool,
+}
+
+enum Role {
+    Publisher(Publisher),
+    Consumer(Consumer),
+}
+
+struct Loop<'a> {
+    task: &'a Task<'a>,
+    signals: &'a Signals<'a>,
+    window: Window,
+    lanes: Vec<Lane>,
+    template: MessageTemplate,
+    tally: Tally,
+    is_publishing: bool,
+}
+
+impl Loop<'_> {
+    fn run(mut self, epoll: &OwnedFd) -> io::Result<Tally> {
+        // Sleeps must end when a message is due, not up to 50 us later.
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        let mut meter = EffortMeter::default();
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        (0..self.lanes.len()).for_each(|index| self.begin(index));
+        loop {
+            let begin_ns = monotonic_ns();
+            meter.at(begin_ns, &self.window);
+            let mut moved = false;
+            for index in 0..self.lanes.len() {
+                moved |= self.step(index, begin_ns);
+            }
+            if self.is_finished(begin_ns) || self.signals.aborted() {
+                break;
+            }
+            if moved {
+                meter.busy(begin_ns, monotonic_ns());
+            }
+            let timeout_ns = match (moved, self.task.waiting) {
+                (true, _) => 0,
+                (false, Waiting::BusyPoll) => {
+                    rustix::thread::sched_yield();
+                    0
+                }
+                (false, Waiting::Park) => self.sleep_ns(begin_ns),
+            };
+            self.wait(epoll, &mut events, timeout_ns)?;
+        }
+        self.tally.effort = meter.finish();
+        for lane in &mut self.lanes {
+            if let Role::Publisher(publisher) = &mut lane.role {
+                publisher.give_up(self.task, &mut self.tally, &self.window);
+            }
+        }
+        if self.is_publishing {
+            self.signals.publishing_ended();
+        }
+        Ok(self.tally)
+    }
+
+    fn begin(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        if let Role::Consumer(consumer) = &lane.role {
+            let asked = consumer.subscribe(lane.connection.session_mut(), self.task);
+            if let Err(error) = asked {
+                self.bury(index, &error);
+            }
+        }
+    }
+
+    /// Receives, handles and sends on one connection. True if anything moved.
+    fn step(&mut self, index: usize, now_ns: u64) -> bool {
+        if !self.lanes[index].alive {
+            return false;
+        }
+        self.try_step(index, now_ns).unwrap_or_else(|error| {
+            self.bury(index, &error);
+            true
+        })
+    }
+
+    fn try_step(&mut self, index: usize, mut now_ns: u64) -> Result<bool, ClientError> {
+        let Self { task, signals, window, lanes, template, tally, .. } = self;
+        let Lane { connection, role, readable, .. } = &mut lanes[index];
+        let mut moved = false;
+        if *readable && receive(connection, readable)? > 0 {
+            moved = true;
+            now_ns = monotonic_ns();
+        }
+        let (window, progress) = (*window, signals.progress);
+        match role {
+            Role::Publisher(publisher) => {
+                let mut bench = Bench { task, window, template, tally, progress };
+                if moved {
+                    handle_confirms(connection, publisher, &mut bench, now_ns)?;
+                }
+                connection.send_now()?;
+                moved |= publisher.pump(connection, &mut bench, now_ns)? > 0;
+            }
+            Role::Consumer(consumer) => {
+                if moved {
+                    let mut proof = Proof { task, window, tally, progress };
+                    handle_deliveries(connection, consumer, &mut proof, now_ns)?;
+                }
+                consumer.pump(connection, task, signals)?;
+            }
+        }
+        Ok(moved)
+    }
+
+    fn bury(&mut self, index: usize, error: &ClientError) {
+        self.tally.error(error.error_code().map_or("connection_lost", |code| code.name()));
+        let lane = &mut self.lanes[index];
+        lane.alive = false;
+        if let Role::Publisher(publisher) = &mut lane.role {
+            publisher.give_up(self.task, &mut self.tally, &self.window);
+        }
+    }
+
+    fn is_finished(&mut self, now_ns: u64) -> bool {
+        let time_is_up = now_ns >= self.window.drain_ns;
+        if self.is_publishing && (time_is_up || self.publishers_done(now_ns)) {
+            self.is_publishing = false;
+            self.signals.publishing_ended();
+        }
+        let consumers_done = self.lanes.iter().all(|lane| match &lane.role {
+            Role::Consumer(consumer) => !lane.alive || consumer.is_done(),
+            Role::Publisher(_) => true,
+        });
+        time_is_up || !self.is_publishing && consumers_done
+    }
+
+    fn publishers_done(&self, now_ns: u64) -> bool {
+        self.lanes.iter().all(|lane| match &lane.role {
+            Role::Publisher(publisher) => !lane.alive || publisher.is_done(&self.window, now_ns),
+            Role::Consumer(_) => true,
+        })
+    }
+
+    /// How long nothing can happen but an event.
+    fn sleep_ns(&mut self, now_ns: u64) -> u64 {
+        let Self { task, signals, window, lanes, template, tally, .. } = self;
+        let bench = Bench { task, window: *window, template, tally, progress: signals.progress };
+        let wakes = lanes.iter().filter(|lane| lane.alive).map(|lane| match &lane.role {
+            // A socket that takes no more bytes says so when it does again.
+            Role::Publisher(publisher) => publisher.wakes_at(&bench),
+            Role::Consumer(_) => u64::MAX,
+        });
+        // Who was due already and could not send waits for an answer or for room: for an event.
+        let next = wakes.filter(|&wake_ns| wake_ns > now_ns).min().unwrap_or(u64::MAX);
+        (next - now_ns).min(SLEEP_NS_MAX)
+    }
+
+    fn wait(
+        &mut self,
+        epoll: &OwnedFd,
+        events: &mut Vec<epoll::Event>,
+        timeout_ns: u64,
+    ) -> io::Result<()> {
+        let timeout = rustix::time::Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::try_from(timeout_ns).expect("at most SLEEP_NS_MAX"),
+        };
+        events.clear();
+        match epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in events.iter() {
+            let index = usize::try_from(event.data.u64()).expect("an index of a lane");
+            let input = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
+            // Copied first: the kernel's struct is packed.
+            let flags = event.flags;
+            self.lanes[index].readable |= flags.intersects(input);
+        }
+        Ok(())
+    }
+}
+
+/// Receives once. A read that does not fill its space has emptied the socket.
+fn receive(
+    connection: &mut Connection<TcpTransport>,
+    readable: &mut bool,
+) -> Result<usize, ClientError> {
+    let (session, transport) = connection.parts_mut();
+    let space = session.receive_space();
+    let room = space.len();
+    let received = transport.receive(space);
+    match received.map_err(|source| ClientError::Lost { source: Some(source) })? {
+        Received::Closed => Err(ClientError::Lost { source: None }),
+        Received::Nothing => {
+            *readable = false;
+            Ok(0)
+        }
+        Received::Bytes(count) => {
+            session.received(count);
+            *readable = count == room;
+            Ok(count)
+        }
+    }
+}
+
+fn handle_confirms(
+    connection: &mut Connection<TcpTransport>,
+    publisher: &mut Publisher,
+    bench: &mut Bench<'_>,
+    now_ns: u64,
+) -> Result<(), ClientError> {
+    while let Some(event) = connection.session_mut().next_event()? {
+        match event {
+            Event::Queue(id, QueueEvent::Published(_)) => publisher.confirmed(bench, id, now_ns),
+            Event::Refused(id, refusal) => publisher.refused(bench, id, refusal.code, now_ns),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn handle_deliveries(
+    connection: &mut Connection<TcpTransport>,
+    consumer: &mut Consumer,
+    proof: &mut Proof<'_>,
+    now_ns: u64,
+) -> Result<(), ClientError> {
+    while let Some(event) = connection.session_mut().next_event()? {
+        match event {
+            Event::Queue(_, QueueEvent::Delivered(deliver)) => {
+                consumer.take(&deliver, proof, now_ns);
+            }
+            Event::Queue(_, QueueEvent::Consuming(reply)) => {
+                consumer.subscribed(reply.consumer.get());
+            }
+            Event::Pong(id) => consumer.answered(id),
+            Event::Refused(_, refusal) => {
+                let code = refusal.error_code().map_or("unknown", |code| code.name());
+                proof.tally.error(code);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,316 @@
+//! `--mode queue`: messages through queues, measured, and the proof of what became of each.
+
+mod consumer;
+mod crew;
+mod flags;
+mod places;
+mod publisher;
+mod task;
+mod template;
+
+pub use flags::{AckMode, Mode, QueueFlags, Share};
+
+use std::time::Duration;
+use wire::Acks;
+
+use super::RunError;
+use super::cell::{self, Label};
+use super::choices::{BatchSize, Rate};
+use super::options::RunArgs;
+use super::progress_line::{ProgressLine, Visibility};
+use super::result::{self, Checked, Measured};
+use super::site::Site;
+use super::tally::{Tally, Window};
+use super::watch::{Watched, counters, settle, watch};
+use super::work::{Progress, Waiting};
+use crate::clock::monotonic_ns;
+use crate::integrity::queue::{QueueCounts, QueueLedger};
+use crate::report::{QueueFigures, Run};
+use crate::schedule::Load;
+use crew::Crew;
+use places::Places;
+use task::{Purpose, Signals, Task};
+
+/// What is not confirmed or consumed this long after the window is given up.
+const DRAIN_NS: u64 = 10_000_000_000;
+/// Publishing a backlog may take this long.
+const PRELOAD_NS_MAX: u64 = 300_000_000_000;
+/// Emptying the queues may take this long, unless a cell says less.
+const READ_BACK_NS_MAX: u64 = 300_000_000_000;
+/// How often the broker is asked whether the queues are empty.
+const POLL: Duration = Duration::from_millis(10);
+/// Messages of empty queues that have not come after this long do not come.
+const MISSING_AFTER_NS: u64 = 1_000_000_000;
+/// Unconfirmed messages, and messages of a frame, where nothing is measured.
+const UNMEASURED_INFLIGHT: u32 = 4096;
+const UNMEASURED_BATCH_BYTES: u32 = 64 << 10;
+
+/// Runs one load of queues as `args` say, and proves what became of its messages.
+pub(super) fn measure(site: &mut Site, args: &RunArgs, label: &Label) -> Result<Run, RunError> {
+    let run = cell::run_id();
+    let places = Places::open(site, args, run)?;
+    let ledger = QueueLedger::new();
+    let cell = Cell { site, args, label, run, places: &places, ledger: &ledger };
+    let result = cell.measure();
+    let removed = match args.keep {
+        true => Ok(()),
+        false => places.remove(site),
+    };
+    let result = result.map_err(|error| match (error, site.log()) {
+        (error @ (RunError::Interrupted | RunError::Usage(_)), _) => error,
+        (error, log) if log.is_empty() => error,
+        (error, log) => RunError::Setup(format!("{error}; the end of the broker's log:{log}")),
+    })?;
+    removed?;
+    Ok(result)
+}
+
+struct Cell<'a> {
+    site: &'a mut Site,
+    args: &'a RunArgs,
+    label: &'a Label,
+    run: u32,
+    places: &'a Places,
+    ledger: &'a QueueLedger,
+}
+
+/// What the window has seen.
+struct Outcome {
+    tally: Tally,
+    window: Window,
+    watched: Watched,
+    messages: [u64; 2],
+}
+
+impl<'a> Cell<'a> {
+    fn measure(mut self) -> Result<Run, RunError> {
+        let started = jiff::Timestamp::now();
+        let visibility = if self.args.quiet { Visibility::Hidden } else { Visibility::Shown };
+        let mut line = ProgressLine::new(visibility, &self.label.text);
+        let mut task = self.task();
+        let bodies = self.args.preload.map(|bytes| bytes.div_ceil(u64::from(task.body_bytes)));
+        if let Some(messages) = bodies.or(self.args.queue.backlog) {
+            line.say("publishing the backlog");
+            self.publish_before(&task, messages)?;
+        }
+        if self.args.preload.is_some() {
+            task.publishers = 0;
+        }
+        let before = counters(self.site)?;
+        let outcome = self.run_measured(&task, &mut line)?;
+        let settled = match task.publishers {
+            0 => None,
+            _ => Some([before, settle(self.site)?]),
+        };
+        line.say("emptying the queues");
+        let read_errors = self.empty(&task)?;
+        let left = self.places.messages(self.site)?;
+        let found = self.ledger.audit(left);
+        drop(line);
+        let window_ns = self.window_ns(&outcome);
+        let measured = Measured {
+            args: self.args,
+            started,
+            consumers: task.consumers,
+            window_ns,
+            tally: &outcome.tally,
+            beside: None,
+            usage: outcome.watched.usage,
+            counters: outcome.watched.counters,
+            cpu: outcome.watched.cpu,
+            settled,
+            checked: checked(&found, read_errors),
+        };
+        let mut run = result::build(self.site, &measured);
+        run.queue = Some(QueueFigures {
+            confirm_ns: run.latency_ns.response.clone(),
+            deliver_ns: run.latency_ns.e2e.clone(),
+            redelivered: found.redelivered,
+            dead_lettered: found.dead_lettered,
+            delivered_after_ack: found.counts.delivered_after_ack,
+            messages_at_start: Some(outcome.messages[0]),
+            messages_at_close: Some(outcome.messages[1]),
+        });
+        Ok(run)
+    }
+
+    fn task(&self) -> Task<'a> {
+        let args = self.args;
+        Task {
+            places: &self.places.all,
+            run: self.run,
+            ledger: self.ledger,
+            publishers: number(args.producers),
+            consumers: number(args.consumers),
+            acks: Acks::from(args.acks),
+            inflight: number(args.inflight),
+            linger_ns: cell::nanoseconds(args.linger),
+            load: match &args.rate {
+                Rate::Max => Load::Closed,
+                Rate::Open(arrivals) => Load::Open(arrivals.clone()),
+            },
+            batch: args.batch,
+            body_bytes: args.size,
+            seed: args.seed,
+            messages_per_publisher_max: None,
+            persistent_millionths: args.queue.persistent_millionths(),
+            prefetch: args.queue.prefetch(),
+            ack_mode: args.queue.ack_mode(),
+            nack_millionths: args.queue.nack_millionths(),
+            purpose: Purpose::Settle,
+            waiting: if args.busy_poll { Waiting::BusyPoll } else { Waiting::Park },
+        }
+    }
+
+    /// Publishes so many messages that nobody consumes yet.
+    fn publish_before(&mut self, task: &Task<'_>, messages: u64) -> Result<(), RunError> {
+        let each = messages.div_ceil(u64::from(task.publishers));
+        let task = Task {
+            consumers: 0,
+            load: Load::Closed,
+            inflight: UNMEASURED_INFLIGHT,
+            batch: BatchSize::Bytes(UNMEASURED_BATCH_BYTES.max(task.body_bytes)),
+            messages_per_publisher_max: Some(each),
+            ..task.clone()
+        };
+        let tally = self.unmeasured(&task, PRELOAD_NS_MAX)?;
+        match tally.errors.first_key_value() {
+            Some((code, count)) => {
+                Err(RunError::Setup(format!("the backlog was refused: {count} x {code}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Runs the load while this thread watches.
+    fn run_measured(
+        &mut self,
+        task: &Task<'_>,
+        line: &mut ProgressLine,
+    ) -> Result<Outcome, RunError> {
+        let progress = Progress::default();
+        let crew = Crew::of(self.site);
+        let signals = Signals::new(crew.threads(task), &crew.abort, &progress);
+        let warmup_ns = cell::nanoseconds(self.args.warmup);
+        let duration_ns = cell::nanoseconds(self.args.duration);
+        let window_of = |start_ns| {
+            let open_ns = start_ns + warmup_ns;
+            let close_ns = open_ns + duration_ns;
+            Window { start_ns, open_ns, close_ns, drain_ns: close_ns + DRAIN_NS }
+        };
+        let at_start = self.places.messages(self.site)?;
+        let (tally, window, watched) = crew.run(task, &signals, window_of, |window| {
+            let watched = watch(self.site, window, &progress, line);
+            let at_close = self.places.messages(self.site);
+            let emptied = match task.consumers {
+                0 => Ok(()),
+                _ => await_empty(self.site, task, &signals, window.drain_ns),
+            };
+            signals.drained();
+            emptied.and_then(|()| Ok((watched?, at_close?)))
+        })?;
+        crew.check_abort()?;
+        let (watched, at_close) = watched?;
+        Ok(Outcome { tally, window, watched, messages: [at_start, at_close] })
+    }
+
+    /// Consumes what is left, and then the dead letters. Gives how many failures there were.
+    fn empty(&mut self, task: &Task<'a>) -> Result<u64, RunError> {
+        let mut errors = 0;
+        let places = self.places;
+        for (places, purpose) in [(&places.all, Purpose::Settle), (&places.dead, Purpose::Bury)] {
+            if places::messages(self.site, places)? == 0 {
+                continue;
+            }
+            let readers = u32::try_from(self.site.cores.generator.len()).unwrap_or(u32::MAX);
+            let queues = u32::try_from(places.len()).expect("as many as publishers at most");
+            let task = Task {
+                places,
+                publishers: 0,
+                consumers: readers.max(queues),
+                prefetch: 0,
+                ack_mode: AckMode::Auto,
+                nack_millionths: 0,
+                purpose,
+                ..task.clone()
+            };
+            let limit_ns = self.label.read_back_max.map_or(READ_BACK_NS_MAX, cell::nanoseconds);
+            errors += self.unmeasured(&task, limit_ns)?.errors.values().sum::<u64>();
+        }
+        Ok(errors)
+    }
+
+    /// Runs a load whose window measures nothing, until its queues are empty if it consumes.
+    fn unmeasured(&mut self, task: &Task<'_>, limit_ns: u64) -> Result<Tally, RunError> {
+        let progress = Progress::default();
+        let crew = Crew::of(self.site);
+        let signals = Signals::new(crew.threads(task), &crew.abort, &progress);
+        let never = u64::MAX;
+        let window_of = |start_ns: u64| {
+            let drain_ns = start_ns.saturating_add(limit_ns);
+            Window { start_ns, open_ns: never, close_ns: never, drain_ns }
+        };
+        let (tally, _, emptied) = crew.run(task, &signals, window_of, |window| {
+            let emptied = match task.consumers {
+                0 => Ok(()),
+                _ => await_empty(self.site, task, &signals, window.drain_ns),
+            };
+            signals.drained();
+            emptied
+        })?;
+        crew.check_abort()?;
+        emptied?;
+        Ok(tally)
+    }
+
+    /// Length of the measured window: where consuming alone came to the end, up to there.
+    fn window_ns(&self, outcome: &Outcome) -> u64 {
+        let Window { open_ns, close_ns, .. } = outcome.window;
+        let last_ns = self.ledger.last_ns();
+        let is_short = self.args.preload.is_some() && outcome.messages[1] == 0;
+        match is_short && (open_ns..close_ns).contains(&last_ns) {
+            true => (last_ns - open_ns).max(1),
+            false => close_ns - open_ns,
+        }
+    }
+}
+
+/// Waits until nobody publishes, and everything that was confirmed has come.
+fn await_empty(
+    site: &mut Site,
+    task: &Task<'_>,
+    signals: &Signals<'_>,
+    until_ns: u64,
+) -> Result<(), RunError> {
+    let ledger = task.ledger;
+    let (mut settled, mut since_ns) = (ledger.settled(), monotonic_ns());
+    while monotonic_ns() < until_ns && !signals.aborted() {
+        std::thread::sleep(POLL);
+        if settled != ledger.settled() {
+            (settled, since_ns) = (ledger.settled(), monotonic_ns());
+        }
+        if !signals.is_published() || places::messages(site, task.places)? > 0 {
+            continue;
+        }
+        // A queue that says it is empty may still hide what is confirmed but not yet durable.
+        let is_missed = monotonic_ns() - since_ns > MISSING_AFTER_NS;
+        if settled >= ledger.to_settle() || task.purpose == Purpose::Bury || is_missed {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn checked(found: &QueueCounts, read_errors: u64) -> Checked {
+    Checked {
+        counts: found.counts.clone(),
+        records: found.deliveries,
+        in_doubt: found.in_doubt,
+        passes_cut_short: u64::from(found.left > 0),
+        read_errors,
+    }
+}
+
+fn number(flag: i64) -> u32 {
+    u32::try_from(flag).expect("the flag's range is checked when it is parsed")
+}
