@@ -1,8 +1,13 @@
 //! Nanosecond histograms, and summaries that print a percentile only when the sample supports it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
+use schemars::JsonSchema;
 use serde::Serialize;
-use std::fmt;
+use std::fmt::{self, Write};
+use std::time::Duration;
 
 /// Above this (100 s) a latency is recorded as this.
 const LATENCY_NS_MAX: u64 = 100_000_000_000;
@@ -86,6 +91,73 @@ impl Latencies {
         self.0.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value()))
     }
 
+    /// All of it, in HdrHistogram's compressed format (V2) and base64.
+    #[must_use]
+    pub fn encoded(&self) -> String {
+        let mut bytes = Vec::new();
+        V2DeflateSerializer::new()
+            .serialize(&self.0, &mut bytes)
+            .expect("a histogram in memory is written to memory");
+        STANDARD.encode(bytes)
+    }
+
+    /// What [`Self::encoded`] gave, or another program that writes this format with three digits.
+    #[must_use]
+    pub fn decode(text: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(text).ok()?;
+        Deserializer::new().deserialize(&mut &bytes[..]).ok().map(Self)
+    }
+
+    /// (share, latency in ns) by rising share: that share of the samples does not exceed it. Finer
+    /// towards the end, as far as ten samples lie beyond.
+    #[must_use]
+    pub fn quantiles(&self) -> Vec<(f64, u64)> {
+        #[allow(clippy::cast_precision_loss, reason = "far fewer samples than 2^53")]
+        let (count, beyond) = (self.count() as f64, SAMPLES_BEYOND_MIN as f64);
+        let steps = self.0.iter_quantiles(5);
+        let points = steps.map(|step| (step.quantile_iterated_to(), step.value_iterated_to()));
+        points.take_while(|(share, _)| count * (1.0 - share) >= beyond).collect()
+    }
+
+    /// The text that HdrHistogram's plotters read (`.hgrm`), in milliseconds.
+    #[must_use]
+    pub fn hgrm(&self) -> String {
+        let milliseconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64() * 1e3;
+        let mut text = format!(
+            "{:>12} {:>14} {:>10} {:>14}\n\n",
+            "Value", "Percentile", "TotalCount", "1/(1-Percentile)"
+        );
+        let mut count = 0;
+        for step in self.0.iter_quantiles(5) {
+            let (value, share) =
+                (milliseconds(step.value_iterated_to()), step.quantile_iterated_to());
+            count += step.count_since_last_iteration();
+            write!(text, "{value:12.6} {share:2.12} {count:10}").expect("strings take all");
+            if share < 1.0 {
+                write!(text, " {:14.2}", 1.0 / (1.0 - share)).expect("strings take all");
+            }
+            text.push('\n');
+        }
+        let (mean, deviation) = (self.0.mean() / 1e6, self.0.stdev() / 1e6);
+        writeln!(
+            text,
+            "#[Mean    = {mean:12.6}, StdDeviation   = {deviation:12.6}]\n\
+             #[Max     = {:12.6}, Total count    = {:12}]\n\
+             #[Buckets = {:12}, SubBuckets     = {:12}]",
+            milliseconds(self.0.max()),
+            self.count(),
+            self.0.buckets(),
+            2_048,
+        )
+        .expect("strings take all");
+        text
+    }
+
+    /// The histogram itself.
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
     /// The summary that goes into results.
     #[must_use]
     pub fn summary(&self) -> Summary {
@@ -105,7 +177,7 @@ impl Latencies {
 }
 
 /// A latency distribution in nanoseconds; what the sample does not support is absent (null).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are named after what they hold")]
 pub struct Summary {
     pub count: u64,
@@ -163,6 +235,39 @@ mod tests {
         latencies.record(u64::MAX);
         let max = latencies.summary().max.expect("there are samples");
         assert!((LATENCY_NS_MAX..LATENCY_NS_MAX * 2).contains(&max));
+    }
+
+    #[test]
+    fn encoding_keeps_every_sample() {
+        let mut latencies = Latencies::new();
+        (0..50_000u64).for_each(|at| latencies.record(1_000 + at * at % 9_000_000));
+        let back = Latencies::decode(&latencies.encoded()).expect("what was encoded");
+        assert_eq!(back.samples().collect::<Vec<_>>(), latencies.samples().collect::<Vec<_>>());
+        assert_eq!(back.summary(), latencies.summary());
+        assert!(Latencies::decode("AAAA").is_none() && Latencies::decode("!").is_none());
+        let points = latencies.quantiles();
+        assert!(points.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1));
+        let (last, _) = points.last().expect("many samples");
+        assert!((0.999..1.0).contains(last), "{last}");
+        assert!(Latencies::new().quantiles().is_empty());
+    }
+
+    #[test]
+    fn hgrm_is_what_plotters_read() {
+        let mut latencies = Latencies::new();
+        (1..=1_000u64).for_each(|at| latencies.record(at * 1_000_000));
+        let text = latencies.hgrm();
+        let rows: Vec<Vec<f64>> = text
+            .lines()
+            .skip(2)
+            .take_while(|line| !line.starts_with('#'))
+            .map(|line| line.split_whitespace().map(|f| f.parse().expect("numbers")).collect())
+            .collect();
+        let median = rows.iter().find(|row| (row[1] - 0.5).abs() < 1e-9).expect("a row");
+        assert!((median[0] - 500.0).abs() < 1.0 && (median[3] - 2.0).abs() < 0.01, "{median:?}");
+        let last = rows.last().expect("rows");
+        assert!(last.len() == 3 && (last[2] - 1_000.0).abs() < 0.5, "{last:?}");
+        assert!(text.contains("#[Max     =  1000."), "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `--slo`: what latencies and errors a load may have at most.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -44,7 +45,7 @@ enum Percentile {
 }
 
 /// What became of one condition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SloOutcome {
     /// As it was asked for.
     pub expression: String,

@@ -4,6 +4,7 @@
 //! timeline keeps a coarse histogram per stretch (16 buckets for each doubling: 4 %), in memory
 //! that is taken before the window opens.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most stretches of a window.
@@ -66,10 +67,10 @@ impl Timeline {
         }
     }
 
-    /// As results have it; none of an empty window.
+    /// As results have it; none of a window in which nothing was noted.
     #[must_use]
     pub fn series(&self) -> Option<Series> {
-        if self.stretches.is_empty() {
+        if self.stretches.iter().all(|stretch| stretch.acked + stretch.consumed == 0) {
             return None;
         }
         let each = |of: fn(&Stretch) -> Option<u64>| self.stretches.iter().map(of).collect();
@@ -156,7 +157,7 @@ fn lower_end(bucket: u32, per_doubling: u32) -> u64 {
 }
 
 /// The stretches of a run, in order. Each list has an element per stretch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
     /// Length of each stretch; the first begins with the window.
     pub interval_ns: u64,
@@ -236,7 +237,10 @@ mod tests {
         let total: u64 = series.heatmap[19].iter().map(|(_, records)| records).sum();
         assert_eq!((total, series.heatmap[0].len()), (4_000, 0));
         assert!(Timeline::new(5, 5).series().is_none());
-        let long = Timeline::new(0, 3_600 * SECOND).series().expect("a window");
+        assert!(Timeline::new(0, SECOND).series().is_none(), "nothing was noted");
+        let mut long = Timeline::new(0, 3_600 * SECOND);
+        long.at(0).expect("in the window").consumed(1);
+        let long = long.series().expect("a window");
         assert_eq!((long.interval_ns, long.max_ns.len()), (30 * SECOND, 120));
     }
 }

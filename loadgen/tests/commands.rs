@@ -3,10 +3,12 @@
 
 use clap::Parser;
 use pelton_loadgen::run::{
-    Ab, BenchArgs, Curve, EXIT_OK, EXIT_REGRESSION, EXIT_SLO, EXIT_USAGE, Max, ServeFlags, bench,
+    Ab, BenchArgs, Curve, EXIT_ERROR, EXIT_OK, EXIT_REGRESSION, EXIT_SLO, EXIT_USAGE, Max,
+    ServeFlags, bench, schemas,
 };
 use pelton_loadgen::statistics::Verdict;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Loads that short measure nothing worth knowing.
 const SHORT: &str = "-q --duration 60ms --warmup 10ms --pin none";
@@ -28,6 +30,7 @@ fn run<T: DeserializeOwned>(command: &str, flags: &str) -> (u8, T) {
     let code =
         code_of(&format!("bench {command} {SHORT} --json {} {flags}", file.path().display()));
     let json = std::fs::read(file.path()).expect("written");
+    fits_its_schema(&json);
     (code, serde_json::from_slice(&json).expect("the whole result"))
 }
 
@@ -90,6 +93,49 @@ fn a_curve_has_a_point_for_each_rate() {
     assert_eq!((code, rates), (EXIT_OK, [5_000, 10_000, 20_000].map(Some).to_vec()));
     let (_, curve): (_, Curve) = run("curve", "--target null --batch 100rec");
     assert_eq!((curve.runs.len(), curve.closed_loop_records_per_s.is_some()), (11, true));
+}
+
+/// Whether a result is what its schema says; each result of these tests is asked.
+fn fits_its_schema(json: &[u8]) {
+    let result: Value = serde_json::from_slice(json).expect("JSON");
+    let name = result["schema"].as_str().expect("it names its schema");
+    let schemas = schemas();
+    let (_, schema) = schemas.iter().find(|(known, _)| *known == name).expect("published");
+    let validator = jsonschema::validator_for(schema).expect("a schema");
+    let errors: Vec<String> = validator
+        .iter_errors(&result)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{name}: {errors:#?}");
+    // A schema that takes everything proves nothing.
+    let mut broken = result.clone();
+    broken.as_object_mut().expect("an object").remove("schema");
+    assert!(!validator.is_valid(&broken));
+}
+
+#[test]
+fn pages_and_exports_are_written_and_schemas_are_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let json = path("run.json");
+    let line = format!("bench run {SHORT} --target echo --rate 20k --batch 10rec --json {json}");
+    assert_eq!(code_of(&line), EXIT_OK);
+    fits_its_schema(&std::fs::read(&json).expect("written"));
+    assert_eq!(code_of(&format!("bench report {json}")), EXIT_OK);
+    let page = std::fs::read_to_string(path("run.html")).expect("beside the result");
+    assert!(page.len() < 400 << 10 && page.matches("<svg").count() >= 4, "{}", page.len());
+    let exports = format!(
+        "bench report {json} --csv {} --hgrm {} --hlog {}",
+        path("run.csv"),
+        path("run.hgrm"),
+        path("run.hlog")
+    );
+    assert_eq!(code_of(&exports), EXIT_OK);
+    let text = |name: &str| std::fs::read_to_string(path(name)).expect("written");
+    assert_eq!(text("run.csv").lines().count(), 2);
+    assert!(text("run.hgrm").contains("#[Mean") && text("run.hlog").contains("Tag=response"));
+    assert_eq!(code_of(&format!("bench report {}", path("gone.json"))), EXIT_ERROR);
+    assert_eq!(code_of("bench schema ab"), EXIT_OK);
 }
 
 #[test]

@@ -14,6 +14,10 @@ use tempfile::{TempDir, tempdir};
 const SHORT: &str = "--duration=60ms --warmup=10ms --batch=10rec --without-floor \
                      --broker=journal-bytes=8MiB --broker=memory-bytes=64MiB";
 
+/// The same for two arms.
+const SHORT_AB: &str = "--duration=250ms --warmup=10ms --batch=10rec --anatomy \
+                        --broker=journal-bytes=8MiB --broker=memory-bytes=64MiB";
+
 fn sweep(dir: &TempDir, flags: &str) -> Finished {
     let json = dir.path().join("set.json");
     let line = format!("bench sweep {SHORT} --json={} {flags}", json.display());
@@ -136,6 +140,44 @@ fn an_interrupt_keeps_what_was_measured() {
 }
 
 #[test]
+fn an_interrupted_run_keeps_its_window() {
+    let dir = tempdir().expect("a folder");
+    let path = dir.path().join("run.json");
+    let line =
+        format!("bench run --target echo --duration 1h --warmup 0s --json={}", path.display());
+    let mut command = program::command(&line.split_whitespace().collect::<Vec<_>>());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("it starts");
+    // The window is open once so much work was done.
+    let patience = std::time::Instant::now() + PATIENCE;
+    while cpu_ticks(child.id()) < 30 {
+        assert!(std::time::Instant::now() < patience, "it does nothing");
+        std::thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let status = program::wait(&mut child, PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(130));
+    let result = json(&path);
+    assert_eq!(result["interrupted"], true);
+    assert_eq!(result["integrity"]["verdict"], "ok", "the target proves what it takes");
+    let window_ns = result["load"]["window_ns"].as_u64().expect("measured");
+    assert!((1_000_000..60_000_000_000).contains(&window_ns), "{window_ns}");
+    assert!(result["load"]["acked_records"].as_u64() > Some(0));
+}
+
+/// User and system time of a process, in hundredths of a second.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let (_, fields) = stat.rsplit_once(')').expect("the name is in brackets");
+    fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum()
+}
+
+#[test]
 fn cold_reads_and_readers_beside_a_load_are_measured() {
     let dir = tempdir().expect("a folder");
     let file = dir.path().join("run.json");
@@ -166,4 +208,33 @@ fn cold_reads_and_readers_beside_a_load_are_measured() {
     assert_eq!(spread["integrity"]["verdict"], "ok", "{spread:#}");
     assert_eq!(spread["options"]["partitioner"], "one-each");
     assert!(fs::read_dir(dir.path()).expect("readable").count() <= 1, "only the result stays");
+}
+
+#[test]
+fn a_result_is_run_again_and_two_binaries_are_weighed() {
+    let dir = tempdir().expect("a folder");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let bench = |line: &str| program::run(&line.split_whitespace().collect::<Vec<_>>(), b"");
+    let (old, new) = (path("old.json"), path("new.json"));
+    let flags = "--target null --duration 60ms --warmup 10ms --batch 7rec --rate poisson:20k";
+    bench(&format!("bench run -q {flags} --json {old}")).expect_success();
+    let again = bench(&format!("bench rerun {old} --json {new}"));
+    assert!(again.stderr.contains("--batch 7rec --rate poisson:20k"), "{}", again.stderr);
+    again.expect_success();
+    let (old, new) = (json(Path::new(&old)), json(Path::new(&new)));
+    assert_eq!(old["options"], new["options"]);
+    assert_eq!(old["seed"], new["seed"]);
+
+    let (binary, weighed) = (program::pelton().display().to_string(), path("ab.json"));
+    let finished = bench(&format!(
+        "bench ab {SHORT_AB} --b broker-binary={binary} --repeat 2 --data-dir {} --json {weighed}",
+        dir.path().display()
+    ));
+    let text = finished.expect_success();
+    assert!(text.contains("broker-binary=") && text.contains("inconclusive"), "{text}");
+    let result = json(Path::new(&weighed));
+    assert_eq!(result["runs_b"][0]["target"]["broker_binary"], binary);
+    assert_eq!((count(&result["runs_a"]), count(&result["runs_b"])), (2, 2));
+    assert!(result["runs_a"][0]["host"]["broker_per_s"]["kernel_entries"].is_array());
+    assert!(result["runs_a"][0]["anatomy_ns"]["commit"]["p50"].as_u64() > Some(0));
 }

@@ -1,5 +1,6 @@
 //! Two arms of runs: what chance leaves of their differences.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::report::{Figure, Run, Spread, Unit};
@@ -20,7 +21,7 @@ const HEADLINES: [(&str, Better); 8] = [
 ];
 
 /// One figure of both arms.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Weighed {
     /// Its name.
     pub name: String,

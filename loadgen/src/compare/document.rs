@@ -94,7 +94,7 @@ fn parse(text: &str) -> Result<Set, String> {
 }
 
 /// Leaves of a JSON value by name; what is null is left out.
-pub(super) fn flatten(name: &str, value: &Value, into: &mut BTreeMap<String, String>) {
+pub(crate) fn flatten(name: &str, value: &Value, into: &mut BTreeMap<String, String>) {
     match value {
         Value::Null => {}
         Value::Object(fields) => fields.iter().for_each(|(key, value)| {

@@ -18,6 +18,7 @@ pub use arms::{Weighed, weigh};
 use cell::Cell;
 use document::Document;
 pub use document::DocumentError;
+pub(crate) use document::flatten;
 use pair::Pair;
 pub use render::render;
 

@@ -10,6 +10,7 @@ mod model_tests;
 pub mod queue;
 
 pub use intervals::IntervalSet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -217,7 +218,7 @@ impl Counts {
 }
 
 /// The outcome of the integrity check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IntegrityVerdict {
     /// Everything acknowledged was there once, in order and intact.

@@ -1,11 +1,12 @@
 //! The fingerprint of the machine that measured.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::Path;
 
 /// What a figure depends on besides the code. Null is unknown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Environment {
     /// Kernel release.
     pub kernel: Option<String>,

@@ -1,5 +1,6 @@
 //! The figures of a run that tables, CSV files and comparisons show, each under one name.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::limit::{Limit, ratio_text};
@@ -7,7 +8,7 @@ use super::terminal::{bandwidth, count, duration};
 use super::{Percentile, Run};
 
 /// What a figure counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Things per second.

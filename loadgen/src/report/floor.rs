@@ -1,12 +1,13 @@
 //! The machine's limits as they stand in results.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::floor::{DiskOperation, Floor};
 use crate::latency::Latencies;
 
 /// Two percentiles of a limit.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are named after what they hold")]
 pub struct Percentiles {
     pub p50: Option<u64>,
@@ -15,7 +16,7 @@ pub struct Percentiles {
 }
 
 /// The best cell of a disk operation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DiskCell {
     /// Bytes of each operation.
     pub size_bytes: u64,
@@ -24,7 +25,7 @@ pub struct DiskCell {
 }
 
 /// The limits of the machine. All null where they were not asked for or could not be measured.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct FloorFigures {
     /// 4 KiB `RWF_DSYNC` write at depth 1.
     pub durable_write_ns: Option<Percentiles>,

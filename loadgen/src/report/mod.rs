@@ -7,6 +7,7 @@ mod environment;
 mod figures;
 mod floor;
 mod limit;
+mod pareto;
 mod queue;
 mod set;
 mod spread;
@@ -17,6 +18,7 @@ pub use environment::Environment;
 pub use figures::{FIGURES, Figure, Unit};
 pub use floor::{DiskCell, FloorFigures, Percentiles};
 pub use limit::Limit;
+pub use pareto::pareto_front;
 pub use queue::{QueueFigures, QueueOptions};
 pub use set::{Attempt, Knob, Set, Sweep};
 pub use spread::{SPREAD_REPEATS_MIN, Spread, ratio_hundredths};
@@ -25,9 +27,11 @@ pub use terminal::{render_floor, render_run};
 
 use crate::integrity::{Counts, IntegrityVerdict};
 use crate::latency::Summary;
+use crate::sampler::HostSeries;
 use crate::slo::SloOutcome;
 use crate::timeline::Series;
 use crate::validity::{Reason, ValidityVerdict, status, verdict};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -37,7 +41,7 @@ pub const RUN_SCHEMA: &str = "pelton.bench.run/1";
 pub const SET_SCHEMA: &str = "pelton.bench.set/1";
 
 /// The result of one run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Run {
     /// [`RUN_SCHEMA`].
     pub schema: String,
@@ -45,6 +49,9 @@ pub struct Run {
     pub tool: Tool,
     /// The arguments of the process.
     pub command: Vec<String>,
+    /// Whether a signal ended it: the window is as long as it got, and nothing was read back.
+    #[serde(default)]
+    pub interrupted: bool,
     /// When the run began: UTC, RFC 3339.
     pub started_utc: Option<String>,
     /// Seed of the filler and of the run's id.
@@ -76,13 +83,23 @@ pub struct Run {
     /// What happened when.
     #[serde(default)]
     pub series: Option<Series>,
+    /// What the machine did meanwhile.
+    #[serde(default)]
+    pub host: Option<HostSeries>,
+    /// Where the time of requests went, with `--anatomy`.
+    #[serde(default)]
+    pub anatomy_ns: Option<Anatomy>,
+    /// Latencies in full, by the names of `latency_ns`: HdrHistogram's compressed format (V2) in
+    /// base64. Empty in runs of a sweep.
+    #[serde(default)]
+    pub histograms: BTreeMap<String, String>,
     /// What became of the objectives, if there were any.
     #[serde(default)]
     pub slo: Vec<SloOutcome>,
 }
 
 /// The measuring program.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     /// "pelton bench".
     pub name: String,
@@ -91,7 +108,7 @@ pub struct Tool {
 }
 
 /// The measured broker.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Target {
     /// spawn, running, null or echo.
     pub kind: String,
@@ -113,7 +130,7 @@ pub struct Target {
 }
 
 /// What an acknowledgement of this run promised.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Durability {
     /// none, memory, written or durable.
     pub acks: String,
@@ -126,7 +143,7 @@ pub struct Durability {
 }
 
 /// The knobs of the run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are named after the flags, with units")]
 pub struct RunOptions {
     pub closed_loop: bool,
@@ -159,7 +176,7 @@ pub struct RunOptions {
 }
 
 /// Throughput in the measured window.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Load {
     /// Null in a closed loop.
     pub offered_records_per_s: Option<u64>,
@@ -180,7 +197,7 @@ pub struct Load {
 }
 
 /// The full-speed reader of another topic beside the load, within the measured window.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Beside {
     /// Records it consumed.
     pub consumed_records: u64,
@@ -193,7 +210,7 @@ pub struct Beside {
 }
 
 /// The latencies of a run, in nanoseconds.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LatencySet {
     /// From the intended time to the acknowledgement.
     pub response: Option<Summary>,
@@ -214,8 +231,25 @@ pub struct LatencySet {
     pub closed_loop: bool,
 }
 
+/// Where the time of requests went, from the time a record was due to its acknowledgement. Of each
+/// part its own distribution, weighed by records.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Anatomy {
+    /// In the client, as the load has it: waiting for a full batch, a linger, a free slot. Null in
+    /// a closed loop.
+    pub client_queue: Option<Summary>,
+    /// Sockets and the reply's way: the service time without the parts below.
+    pub network: Option<Summary>,
+    /// In the broker, until a shard took the request.
+    pub shard_queue: Option<Summary>,
+    /// Until its commit was submitted.
+    pub append: Option<Summary>,
+    /// Until the commit was complete and the reply was written.
+    pub commit: Option<Summary>,
+}
+
 /// What the run cost the broker, over the measured window.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Efficiency {
     /// CPU time of the broker per acknowledged (or consumed) record, empty spin rounds left out.
     pub broker_cpu_ns_per_record: Option<u64>,
@@ -228,6 +262,12 @@ pub struct Efficiency {
     pub broker_cpu_ns_total: Option<u64>,
     /// Entries of the broker's rings into the kernel, per million records.
     pub kernel_entries_per_million_records: Option<u64>,
+    /// Context switches of the broker's threads, per million records.
+    #[serde(default)]
+    pub context_switches_per_million_records: Option<u64>,
+    /// Durable writes and flushes, per million records.
+    #[serde(default)]
+    pub durable_writes_per_million_records: Option<u64>,
     /// Durable writes and flushes per second of the window.
     pub durable_writes_per_s: Option<u64>,
     /// Bytes of journal, direct and background writes for each byte of record batches appended,
@@ -290,7 +330,7 @@ impl Percentile {
 }
 
 /// What became of the records.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Integrity {
     /// ok, failed or not_checked.
     pub verdict: IntegrityVerdict,
@@ -359,7 +399,7 @@ impl Integrity {
 }
 
 /// How far to trust the run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Validity {
     /// valid, doubtful or invalid.
     pub verdict: ValidityVerdict,
@@ -375,7 +415,7 @@ pub struct Validity {
 }
 
 /// What a verdict rests on. Null is unknown, or does not apply.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// Achieved rate of the offered one.
     pub achieved_of_offered_basis_points: Option<u64>,

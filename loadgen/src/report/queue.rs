@@ -1,10 +1,11 @@
 //! What only runs over queues have.
 
 use crate::latency::Summary;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The knobs of a load of queues.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the fields are named after the flags, with units")]
 pub struct QueueOptions {
     /// 0 where messages are settled by being sent.
@@ -18,7 +19,7 @@ pub struct QueueOptions {
 }
 
 /// What became of the messages of a run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueFigures {
     /// From the intended time of a message to its confirm.
     pub confirm_ns: Option<Summary>,

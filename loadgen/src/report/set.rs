@@ -1,12 +1,13 @@
 //! Several runs of one invocation, and how a sweep came to them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use super::{Run, SET_SCHEMA};
 
 /// Several runs of one invocation.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Set {
     /// [`SET_SCHEMA`].
     pub schema: String,
@@ -17,7 +18,7 @@ pub struct Set {
 }
 
 /// The plan of a sweep, and what became of each part of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Sweep {
     /// What was varied.
     pub vary: Vec<Knob>,
@@ -34,7 +35,7 @@ pub struct Sweep {
 }
 
 /// A knob and its values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Knob {
     /// A flag of `bench run`, or `broker.KEY` for a flag of `serve`.
     pub key: String,
@@ -43,7 +44,7 @@ pub struct Knob {
 }
 
 /// One run of a sweep.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     /// Index in [`Sweep::cells`].
     pub cell: usize,

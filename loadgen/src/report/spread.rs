@@ -1,12 +1,13 @@
 //! Several measurements of one thing: their median, and how far they lie apart.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// With fewer repeats than this, nothing is said about their spread.
 pub const SPREAD_REPEATS_MIN: usize = 3;
 
 /// The median of some measurements, and the lowest and highest of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Spread {
     /// The middle one; of an even number, the mean of the two in the middle.
     pub median: u64,

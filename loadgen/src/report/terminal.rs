@@ -1,6 +1,6 @@
 //! One run as a person reads it.
 
-use super::{FloorFigures, LatencySet, Run};
+use super::{Anatomy, FloorFigures, LatencySet, Run};
 use crate::integrity::IntegrityVerdict;
 use crate::latency::Summary;
 use crate::validity::ValidityVerdict;
@@ -23,6 +23,9 @@ pub fn render_run(run: &Run) -> String {
     latency_lines(&run.latency_ns, &mut line);
     if let Some(text) = queue_line(run) {
         line("queue", text);
+    }
+    if let Some(anatomy) = &run.anatomy_ns {
+        line("where", anatomy_line(anatomy));
     }
     floor_lines(&run.floor, &mut line);
     line("broker", broker_line(run));
@@ -63,6 +66,20 @@ fn latency_lines(latencies: &LatencySet, line: &mut impl FnMut(&str, String)) {
     if latencies.closed_loop {
         line("", "* closed loop: waiting for a free slot does not count".to_owned());
     }
+}
+
+/// Medians and 99th percentiles of the parts.
+fn anatomy_line(anatomy: &Anatomy) -> String {
+    let parts = [
+        ("client", &anatomy.client_queue),
+        ("network", &anatomy.network),
+        ("shard queue", &anatomy.shard_queue),
+        ("append", &anatomy.append),
+        ("commit", &anatomy.commit),
+    ];
+    let known = parts.iter().filter_map(|(name, summary)| Some((name, summary.as_ref()?)));
+    let texts = known.map(|(name, s)| format!("{name} {} / {}", duration(s.p50), duration(s.p99)));
+    texts.collect::<Vec<_>>().join(", ") + " (p50 / p99)"
 }
 
 /// The machine's limits in two lines.

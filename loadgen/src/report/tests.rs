@@ -11,6 +11,7 @@ pub(crate) fn run() -> Run {
         schema: RUN_SCHEMA.to_owned(),
         tool: Tool { name: "pelton bench".to_owned(), version: "0".to_owned() },
         command: vec!["pelton".to_owned()],
+        interrupted: false,
         started_utc: None,
         seed: 1,
         target: Target {
@@ -30,30 +31,7 @@ pub(crate) fn run() -> Run {
             lost_by: "nothing".to_owned(),
             memory_file_system: None,
         },
-        options: RunOptions {
-            closed_loop: true,
-            linger_ns: 0,
-            batch_bytes: None,
-            batch_records: Some(1),
-            inflight: 1,
-            record_bytes: 100,
-            producers: 1,
-            consumers: 0,
-            partitions: 1,
-            duration_ns: 1,
-            warmup_ns: 0,
-            busy_poll: true,
-            preload_bytes: None,
-            rate_records_per_s: None,
-            arrivals: None,
-            partitioner: None,
-            route: None,
-            pin: None,
-            fetch_path: None,
-            cold: false,
-            beside_reader_bytes: None,
-            queue: None,
-        },
+        options: options(),
         load: Load::default(),
         beside: None,
         latency_ns: LatencySet {
@@ -67,7 +45,38 @@ pub(crate) fn run() -> Run {
         queue: None,
         validity: Validity::of(&[Reason::Overloaded { percent: 50 }]),
         series: None,
+        host: None,
+        anatomy_ns: None,
+        histograms: BTreeMap::new(),
         slo: Vec::new(),
+    }
+}
+
+/// What was asked for.
+fn options() -> RunOptions {
+    RunOptions {
+        closed_loop: true,
+        linger_ns: 0,
+        batch_bytes: None,
+        batch_records: Some(1),
+        inflight: 1,
+        record_bytes: 100,
+        producers: 1,
+        consumers: 0,
+        partitions: 1,
+        duration_ns: 1,
+        warmup_ns: 0,
+        busy_poll: true,
+        preload_bytes: None,
+        rate_records_per_s: None,
+        arrivals: None,
+        partitioner: None,
+        route: None,
+        pin: None,
+        fetch_path: None,
+        cold: false,
+        beside_reader_bytes: None,
+        queue: None,
     }
 }
 

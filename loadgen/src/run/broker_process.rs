@@ -285,6 +285,8 @@ pub(super) struct Usage {
     pub(super) rss_bytes_max: Option<u64>,
     /// Bytes sent to storage.
     pub(super) disk_bytes_written: Option<u64>,
+    /// Context switches of all its threads, wanted or not.
+    pub(super) context_switches: Option<u64>,
 }
 
 impl Usage {
@@ -298,8 +300,20 @@ impl Usage {
             disk_bytes_written: read("io")
                 .as_deref()
                 .and_then(|io| number_after(io, "write_bytes:")),
+            context_switches: context_switches(pid),
         }
     }
+}
+
+fn context_switches(pid: u32) -> Option<u64> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let of_thread = |path: PathBuf| {
+        let status = std::fs::read_to_string(path.join("status")).ok()?;
+        let wanted = number_after(&status, "voluntary_ctxt_switches:")?;
+        Some(wanted + number_after(&status, "nonvoluntary_ctxt_switches:")?)
+    };
+    // A thread that has just ended is not counted any more.
+    Some(threads.flatten().filter_map(|thread| of_thread(thread.path())).sum())
 }
 
 /// User and system time of `/proc/PID/stat`, whose second field may hold anything in brackets.
@@ -324,6 +338,7 @@ mod tests {
     fn usage_of_this_process_is_known() {
         let usage = Usage::of(std::process::id());
         assert!(usage.cpu_ns.is_some() && usage.rss_bytes_max > Some(1 << 16));
+        assert!(usage.context_switches > Some(0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One measured run: topic, preload, warm-up, window, drain, read-back, verdicts.
 
+use client::session::ServerTiming;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wire::Acks;
@@ -45,6 +46,18 @@ pub(super) struct Label {
     pub(super) text: String,
     /// Reading back stops after this long; what was read by then is checked.
     pub(super) read_back_max: Option<Duration>,
+    /// What becomes of a run that a signal ends within its window.
+    pub(super) partial: Partial,
+}
+
+/// What becomes of a run that was not finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Partial {
+    /// It is as if it had not begun.
+    #[default]
+    Drop,
+    /// What was measured until then is the result.
+    Keep,
 }
 
 /// Runs one load as `args` say, and checks what became of its records.
@@ -126,6 +139,7 @@ impl Cell<'_> {
             Producing::Before => None,
         };
         let outcome = outcomes.remove(0);
+        let interrupted = self.site.abort.load(Ordering::Relaxed);
         let beside = outcomes.pop();
         let consumers = work.consumers;
         let mut checked = match &loaded {
@@ -134,6 +148,7 @@ impl Cell<'_> {
                 Checked { passes_cut_short: 0, ..check_passes(ledger, &outcome) }
             }
             None if self.site.sink_counters().is_some() => self.proven_by_sink(&outcome),
+            None if interrupted => Checked::nothing(),
             None if consumers > 0 => check_passes(&outcome.tally.ledger, &outcome),
             None => {
                 line.say("reading back");
@@ -156,6 +171,8 @@ impl Cell<'_> {
             cpu: watched.cpu,
             settled,
             checked,
+            host: watched.host,
+            interrupted,
         };
         Ok(result::build(self.site, &measured))
     }
@@ -220,10 +237,16 @@ impl Cell<'_> {
             let close_ns = open_ns + duration_ns;
             Window { start_ns, open_ns, close_ns, drain_ns: close_ns + DRAIN_NS }
         };
-        let (outcomes, watched) =
+        let (mut outcomes, watched) =
             launch.run(window_of, |window| watch(self.site, window, &progress, line))?;
         if abort.load(Ordering::Relaxed) {
-            return Err(RunError::Interrupted);
+            let ended_ns = monotonic_ns();
+            for Outcome { window, .. } in &mut outcomes {
+                if self.label.partial == Partial::Drop || ended_ns <= window.open_ns {
+                    return Err(RunError::Interrupted);
+                }
+                window.close_ns = window.close_ns.min(ended_ns);
+            }
         }
         Ok((outcomes, watched?))
     }
@@ -248,6 +271,7 @@ impl Cell<'_> {
             consumers: number(args.consumers),
             partitioner: args.partitioner,
             acks: Acks::from(args.acks),
+            timing: if args.anatomy { ServerTiming::Ask } else { ServerTiming::Omit },
             inflight: number(args.inflight),
             linger_ns: nanoseconds(args.linger),
             load: match &args.rate {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -40,7 +41,7 @@ pub struct CurveArgs {
 }
 
 /// A curve.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Curve {
     /// [`CURVE_SCHEMA`].
     pub schema: String,
@@ -84,7 +85,8 @@ pub(super) fn run(args: &CurveArgs) -> Result<u8, RunError> {
 
 fn measure(args: &CurveArgs, curve: &mut Curve) -> Result<(), RunError> {
     let mut site = Site::open(&args.run, abort_on_signals()?)?;
-    let label = |text: String| Label { text, read_back_max: Some(READ_BACK_MAX) };
+    let label =
+        |text: String| Label { text, read_back_max: Some(READ_BACK_MAX), ..Label::default() };
     let mut rates = args.rates.clone();
     if rates.is_empty() {
         let closed = RunArgs { rate: Rate::Max, ..args.run.clone() };

@@ -41,6 +41,11 @@ pub(super) fn of(measured: &Measured<'_>, load: &Load) -> Efficiency {
         _ => None,
     };
     let entries = counters.get("kernel_entries").copied();
+    let per_million = |figure: Option<u64>| {
+        figure.zip(records).and_then(|(figure, records)| scaled(figure, 1_000_000, records))
+    };
+    let switches = difference(before.context_switches, after.context_switches);
+    let durable = counters.get("durable_writes").zip(counters.get("flushes"));
     let amplification = measured.settled.as_ref().and_then(write_amplification);
     let last = measured.settled.as_ref().map(|[_, after]| after);
     Efficiency {
@@ -50,12 +55,14 @@ pub(super) fn of(measured: &Measured<'_>, load: &Load) -> Efficiency {
             .zip(consumed_bytes)
             .and_then(|(ns, bytes)| scaled(ns, 1_000, bytes)),
         broker_cpu_ns_total: cpu_ns,
-        kernel_entries_per_million_records: entries
-            .zip(records)
-            .and_then(|(entries, records)| scaled(entries, 1_000_000, records)),
-        durable_writes_per_s: counters.get("durable_writes").zip(counters.get("flushes")).and_then(
-            |(writes, flushes)| scaled(writes + flushes, 1_000_000_000, measured.window_ns),
+        kernel_entries_per_million_records: per_million(entries),
+        context_switches_per_million_records: per_million(switches),
+        durable_writes_per_million_records: per_million(
+            durable.map(|(writes, flushes)| writes + flushes),
         ),
+        durable_writes_per_s: durable.and_then(|(writes, flushes)| {
+            scaled(writes + flushes, 1_000_000_000, measured.window_ns)
+        }),
         write_amplification_thousandths: amplification,
         unstored_bytes: last.and_then(|last| last.get("unstored_bytes").copied()),
         broker_rss_bytes_max: after.rss_bytes_max,

@@ -2,6 +2,7 @@
 
 use super::producer::Bench;
 use crate::schedule::Schedule;
+use wire::produce::Timing;
 
 /// A request that has no answer yet.
 pub(super) struct Flight {
@@ -59,6 +60,21 @@ pub(super) fn record_acked(bench: &mut Bench<'_>, count: u64, now_ns: u64) {
             stretch.acked(count);
         }
     }
+}
+
+/// Notes where the time of an answered request went, if it was sent while measuring.
+pub(super) fn record_anatomy(bench: &mut Bench<'_>, flight: &Flight, timing: &Timing, now_ns: u64) {
+    if !bench.window.measures(flight.sent_ns) {
+        return;
+    }
+    let (count, anatomy) = (u64::from(flight.count), &mut bench.tally.anatomy);
+    let [queue, append, commit] =
+        [timing.queue_ns, timing.append_ns, timing.commit_ns].map(|ns| ns.get());
+    let elsewhere = (now_ns - flight.sent_ns).saturating_sub(queue + append + commit);
+    anatomy.queue.record_n(queue, count);
+    anatomy.append.record_n(append, count);
+    anatomy.commit.record_n(commit, count);
+    anatomy.network.record_n(elsewhere, count);
 }
 
 /// Notes how long the records of an answered request took, those that were due while measuring.

@@ -323,7 +323,7 @@ fn handle_answers(
 ) -> Result<(), ClientError> {
     while let Some(event) = connection.session_mut().next_event()? {
         let (id, answer) = match event {
-            Event::Produced(id, reply) => (id, Answer::Entries(reply.entries)),
+            Event::Produced(id, reply) => (id, Answer::Entries(reply.entries, reply.timing)),
             Event::Refused(id, refusal) => (id, Answer::Refused(refusal.code)),
             _ => continue,
         };

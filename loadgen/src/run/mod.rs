@@ -11,6 +11,7 @@ mod choices;
 mod consumer;
 mod curve;
 mod efficiency;
+mod files;
 mod flight;
 mod generator;
 mod launch;
@@ -22,6 +23,7 @@ mod queue;
 mod result;
 mod routing;
 mod scatter;
+mod scenario;
 mod set;
 #[cfg(test)]
 mod simulated;
@@ -38,6 +40,7 @@ mod work;
 pub use ab::{AB_SCHEMA, Ab, AbArgs};
 pub use choices::{AcksChoice, BatchSize, FetchPath, Partitioner, Pin, Rate, Route, TargetChoice};
 pub use curve::{CURVE_SCHEMA, Curve, CurveArgs};
+pub use files::schemas;
 pub use max::{MAX_SCHEMA, Max, MaxArgs};
 pub use options::RunArgs;
 pub use queue::{AckMode, Mode, QueueFlags, Share};
@@ -98,8 +101,35 @@ enum BenchCommand {
     Curve(Box<CurveArgs>),
     /// Runs two settings, or two binaries, in turn, and says which is better
     Ab(Box<AbArgs>),
+    /// Lists, shows and runs loads that are shipped, or in a file
+    Scenario(scenario::ScenarioArgs),
+    /// Makes a page of a result, or other files
+    Report(files::ReportArgs),
+    /// Runs the command of a result again
+    Rerun(files::RerunArgs),
+    /// Prints the JSON schema of a result
+    Schema(files::SchemaArgs),
     /// Says what differs between two results, in settings and figures
     Compare(CompareArgs),
+}
+
+impl BenchArgs {
+    /// What is wrong with the flags of one load, as a usage error.
+    #[must_use]
+    pub fn invalid(&self) -> Option<String> {
+        match self.command.as_ref()? {
+            BenchCommand::Run(run) | BenchCommand::Ping(run) => run.invalid(),
+            BenchCommand::Max(max) => max.run.invalid(),
+            BenchCommand::Curve(curve) => curve.run.invalid(),
+            BenchCommand::Sweep(_)
+            | BenchCommand::Ab(_)
+            | BenchCommand::Compare(_)
+            | BenchCommand::Scenario(_)
+            | BenchCommand::Report(_)
+            | BenchCommand::Rerun(_)
+            | BenchCommand::Schema(_) => None,
+        }
+    }
 }
 
 /// What must be known of `serve` to check the flags of brokers before they are started.
@@ -166,12 +196,17 @@ pub fn bench(args: &BenchArgs, serve: &ServeFlags) -> u8 {
         Some(BenchCommand::Sweep(sweep)) => sweep::run(sweep, serve),
         Some(BenchCommand::Ab(arms)) => ab::run(arms, serve),
         Some(BenchCommand::Compare(files)) => compare(files),
+        Some(BenchCommand::Scenario(args)) => scenario::run(args, serve),
+        Some(BenchCommand::Report(args)) => files::report(args),
+        Some(BenchCommand::Rerun(args)) => files::rerun(args, serve),
+        Some(BenchCommand::Schema(args)) => files::schema(args),
         None => set::run(&args.set),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
         match error {
             RunError::Usage(_) => EXIT_USAGE,
+            RunError::Interrupted => EXIT_INTERRUPTED,
             _ => EXIT_ERROR,
         }
     })
@@ -184,14 +219,20 @@ fn usable(args: &RunArgs) -> Result<(), RunError> {
 fn run_once(args: &RunArgs) -> Result<u8, RunError> {
     let mut site = Site::open(args, abort_on_signals()?)?;
     site.floor_slice(&site::FIRST_SLICE);
-    let run = cell::measure(&mut site, args, &cell::Label::default());
-    site.floor_slice(&site::LAST_SLICE);
+    let label = cell::Label { partial: cell::Partial::Keep, ..cell::Label::default() };
+    let run = cell::measure(&mut site, args, &label);
+    if run.as_ref().is_ok_and(|run| !run.interrupted) {
+        site.floor_slice(&site::LAST_SLICE);
+    }
     let mut run = run?;
     site.add_floor(&mut run);
     drop(site);
     write_json(args.json.as_deref(), &run)?;
     if !args.quiet {
         print!("{}", crate::report::render_run(&run));
+    }
+    if run.interrupted {
+        return Ok(EXIT_INTERRUPTED);
     }
     Ok(match exit_code(&run) {
         EXIT_OK if run.slo.iter().any(|outcome| !outcome.met) => EXIT_SLO,

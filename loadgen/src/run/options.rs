@@ -69,6 +69,9 @@ pub struct RunArgs {
     /// Poll sockets instead of sleeping, yielding the core each round
     #[arg(long)]
     pub busy_poll: bool,
+    /// Ask the broker where the time of each request went
+    #[arg(long)]
+    pub anatomy: bool,
     /// Seed of the records' bytes
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,

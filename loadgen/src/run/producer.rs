@@ -4,10 +4,10 @@ use client::session::{ProduceOptions, RequestId};
 use client::transport::Transport;
 use client::{ClientError, Connection};
 use std::collections::VecDeque;
-use wire::produce::ReplyEntry;
+use wire::produce::{ReplyEntry, Timing};
 use wire::{Acks, ErrorCode};
 
-use super::flight::{Due, Flight, Part, Parts, record_acked, record_latencies};
+use super::flight::{Due, Flight, Part, Parts, record_acked, record_anatomy, record_latencies};
 use super::scatter::{Dealer, Scatter};
 use super::tally::{Tally, Window};
 use super::template::BatchTemplate;
@@ -59,8 +59,8 @@ enum Pacing {
 
 /// What an answer said.
 pub(super) enum Answer<'a> {
-    /// What became of each batch, in their order.
-    Entries(&'a [ReplyEntry]),
+    /// What became of each batch, in their order, and where the time went if that was asked.
+    Entries(&'a [ReplyEntry], Option<&'a Timing>),
     /// All were refused with this code.
     Refused(u16),
 }
@@ -121,7 +121,8 @@ impl Producer {
         now_ns: u64,
     ) -> Result<u32, ClientError> {
         let work = bench.work;
-        let options = ProduceOptions { acks: work.acks, ..ProduceOptions::default() };
+        let options =
+            ProduceOptions { acks: work.acks, timing: work.timing, ..ProduceOptions::default() };
         let mut sent = 0;
         while sent < BATCHES_PER_TURN_MAX && self.may_send(bench, now_ns) {
             let (session, transport) = connection.parts_mut();
@@ -182,7 +183,7 @@ impl Producer {
         let parts = flight.parts.as_slice();
         let mut acked = 0;
         match *answer {
-            Answer::Entries(entries) => {
+            Answer::Entries(entries, _) => {
                 for (index, part) in parts.iter().enumerate() {
                     match entries.get(index) {
                         Some(entry) if entry.error.get() == 0 => {
@@ -203,6 +204,9 @@ impl Producer {
         }
         // Of a request that was taken in part, it is not known which records were late.
         if acked == flight.count {
+            if let Answer::Entries(_, Some(timing)) = answer {
+                record_anatomy(bench, &flight, timing, now_ns);
+            }
             record_latencies(bench, flight, now_ns);
         }
     }

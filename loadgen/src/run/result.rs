@@ -14,8 +14,9 @@ use super::verdict;
 use crate::integrity::{Counts, IntegrityVerdict};
 use crate::latency::{Latencies, Summary};
 use crate::report::{
-    Beside, Durability, Integrity, LatencySet, Load, RUN_SCHEMA, Run, RunOptions, Tool,
+    Anatomy, Beside, Durability, Integrity, LatencySet, Load, RUN_SCHEMA, Run, RunOptions, Tool,
 };
+use crate::sampler::HostSeries;
 use crate::schedule::Arrivals;
 use crate::validity::CpuTimes;
 
@@ -35,6 +36,9 @@ pub(super) struct Measured<'a> {
     /// Before the load, and when everything it caused was written; none where nothing was.
     pub(super) settled: Option<[BTreeMap<String, u64>; 2]>,
     pub(super) checked: Checked,
+    pub(super) host: Option<HostSeries>,
+    /// A signal ended it.
+    pub(super) interrupted: bool,
 }
 
 /// What reading back found.
@@ -48,6 +52,12 @@ pub(super) struct Checked {
 }
 
 impl Checked {
+    /// Nothing was read.
+    pub(super) fn nothing() -> Self {
+        let counts = Counts::default();
+        Self { counts, records: 0, in_doubt: 0, passes_cut_short: 0, read_errors: 0 }
+    }
+
     /// Adds what reading another topic found.
     pub(super) fn add(&mut self, other: &Self) {
         self.counts.add(&other.counts);
@@ -94,6 +104,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         command: std::env::args().collect(),
+        interrupted: measured.interrupted,
         started_utc: Some(measured.started.to_string()),
         seed: args.seed,
         target: site.target(),
@@ -118,10 +129,39 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         queue: None,
         validity,
         series,
+        host: measured.host.clone(),
+        anatomy_ns: anatomy(tally),
+        histograms: histograms(tally),
         slo: Vec::new(),
     };
     run.slo = args.slo.as_ref().map_or_else(Vec::new, |slo| slo.outcomes(&run));
     run
+}
+
+/// All latencies in full, by their names in results.
+fn histograms(tally: &Tally) -> BTreeMap<String, String> {
+    let all = [
+        ("response", &tally.response),
+        ("service", &tally.service),
+        ("schedule_delay", &tally.schedule_delay),
+        ("client_queue", &tally.client_queue),
+        ("e2e", &tally.e2e),
+        ("e2e_service", &tally.e2e_service),
+    ];
+    let measured = all.into_iter().filter(|(_, latencies)| latencies.count() > 0);
+    measured.map(|(name, latencies)| (name.to_owned(), latencies.encoded())).collect()
+}
+
+/// Where the time of a request went; none unless the broker was asked.
+fn anatomy(tally: &Tally) -> Option<Anatomy> {
+    let found = &tally.anatomy;
+    (found.commit.count() > 0).then(|| Anatomy {
+        client_queue: summary(&tally.client_queue),
+        network: summary(&found.network),
+        shard_queue: summary(&found.queue),
+        append: summary(&found.append),
+        commit: summary(&found.commit),
+    })
 }
 
 fn summary(latencies: &Latencies) -> Option<Summary> {
@@ -167,7 +207,10 @@ fn beside(measured: &Measured<'_>, tally: &Tally) -> Beside {
 fn integrity(measured: &Measured<'_>) -> Integrity {
     let checked = &measured.checked;
     if checked.records == 0 && checked.counts.verdict() == IntegrityVerdict::Ok {
-        return Integrity::not_checked("no record was read");
+        return Integrity::not_checked(match measured.interrupted {
+            true => "it was interrupted",
+            false => "no record was read",
+        });
     }
     let mut integrity = Integrity::checked(&checked.counts, checked.in_doubt, checked.records);
     integrity.passes_cut_short = Some(checked.passes_cut_short);

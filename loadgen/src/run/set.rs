@@ -70,6 +70,7 @@ pub(super) fn run(args: &SetArgs) -> Result<u8, RunError> {
         let label = Label {
             text: format!("[{}/{}] {name}:", index + 1, cells.len()),
             read_back_max: Some(READ_BACK_MAX),
+            ..Label::default()
         };
         runs.push(cell::measure(&mut site, cell, &label)?);
         site.floor_slice(&SLICE);

@@ -130,6 +130,7 @@ fn offer(rate: &str, service_ns: fn(u64) -> u64) -> Yield {
         consumers: 0,
         partitioner: Partitioner::Sticky,
         acks: wire::Acks::Durable,
+        timing: client::session::ServerTiming::Omit,
         inflight: 1,
         linger_ns: 0,
         load: Load::Open(rate.parse().expect("a rate")),

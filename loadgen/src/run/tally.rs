@@ -81,6 +81,8 @@ pub(super) struct Tally {
     pub(super) passes_cut_short: u64,
     /// CPU and busy time of the window.
     pub(super) effort: Effort,
+    /// Where the time of requests went, if the broker was asked.
+    pub(super) anatomy: AnatomyTally,
     /// What happened when.
     pub(super) timeline: Timeline,
     /// Records that arrived before they were due.
@@ -109,6 +111,7 @@ impl Tally {
             passes_finished: 0,
             passes_cut_short: 0,
             effort: Effort::default(),
+            anatomy: AnatomyTally::default(),
             timeline: Timeline::new(window.open_ns, window.close_ns),
             clock_backwards: 0,
         }
@@ -147,8 +150,27 @@ impl Tally {
         self.passes_finished += other.passes_finished;
         self.passes_cut_short += other.passes_cut_short;
         self.effort.merge(&other.effort);
+        self.anatomy.merge(&other.anatomy);
         self.timeline.merge(&other.timeline);
         self.clock_backwards += other.clock_backwards;
+    }
+}
+
+/// Where the broker says the time of requests went.
+#[derive(Debug, Default)]
+pub(super) struct AnatomyTally {
+    pub(super) network: Latencies,
+    pub(super) queue: Latencies,
+    pub(super) append: Latencies,
+    pub(super) commit: Latencies,
+}
+
+impl AnatomyTally {
+    fn merge(&mut self, other: &Self) {
+        self.network.merge(&other.network);
+        self.queue.merge(&other.queue);
+        self.append.merge(&other.append);
+        self.commit.merge(&other.commit);
     }
 }
 

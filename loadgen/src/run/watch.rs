@@ -11,6 +11,7 @@ use super::site::Site;
 use super::tally::Window;
 use super::work::Progress;
 use crate::clock::monotonic_ns;
+use crate::sampler::{HostSeries, Sampler};
 use crate::validity::CpuTimes;
 
 /// Background writes are over when none was counted for this long.
@@ -24,6 +25,7 @@ pub(super) struct Watched {
     pub(super) usage: [Usage; 2],
     pub(super) counters: [Counters; 2],
     pub(super) cpu: [Option<CpuTimes>; 2],
+    pub(super) host: Option<HostSeries>,
 }
 
 /// Shows progress, and reads what the broker has used when the window opens and closes.
@@ -35,13 +37,41 @@ pub(super) fn watch(
 ) -> Result<Watched, RunError> {
     sleep_until(site, window.open_ns, window, progress, line);
     let before = (site.usage(), counters(site)?, CpuTimes::read());
-    sleep_until(site, window.close_ns, window, progress, line);
+    let host = sample(site, window, &before.1, progress, line);
     let after = (site.usage(), counters(site)?, CpuTimes::read());
     Ok(Watched {
         usage: [before.0, after.0],
         counters: [before.1, after.1],
         cpu: [before.2, after.2],
+        host,
     })
+}
+
+/// Reads the machine and the broker's counters ten times a second until the window closes.
+fn sample(
+    site: &mut Site,
+    window: &Window,
+    first: &Counters,
+    progress: &Progress,
+    line: &mut ProgressLine,
+) -> Option<HostSeries> {
+    let mut sampler = Sampler::new(window.len_ns());
+    sampler.read(monotonic_ns(), Some(first));
+    let mut next_ns = window.open_ns;
+    loop {
+        next_ns = next_ns.saturating_add(sampler.step_ns()).min(window.close_ns);
+        sleep_until(site, next_ns, window, progress, line);
+        if site.abort.load(Ordering::Relaxed) {
+            break;
+        }
+        // A broker that does not answer is found out when the window closes.
+        let counters = counters(site).ok();
+        sampler.read(monotonic_ns(), counters.as_ref());
+        if next_ns >= window.close_ns {
+            break;
+        }
+    }
+    sampler.series(window.open_ns)
 }
 
 fn sleep_until(

@@ -1,5 +1,6 @@
 //! What the generator threads of one load share: the task, and how they tell each other.
 
+use client::session::ServerTiming;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use wire::{Acks, TopicId};
@@ -71,6 +72,8 @@ pub(super) struct Work<'a> {
     pub(super) partitioner: Partitioner,
     /// When the broker answers.
     pub(super) acks: Acks,
+    /// Whether the broker shall tell where the time of each request went.
+    pub(super) timing: ServerTiming,
     /// Unanswered requests per producer.
     pub(super) inflight: u32,
     /// How long a batch that is not full may wait.

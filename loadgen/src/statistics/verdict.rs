@@ -1,5 +1,6 @@
 //! What may be said of two arms: better, worse, the same, or nothing yet.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bootstrap::deviation;
@@ -20,7 +21,7 @@ pub enum Better {
 }
 
 /// What may be said of B against A.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// B is better by more than the margin.

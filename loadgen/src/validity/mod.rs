@@ -5,6 +5,7 @@ mod steadiness;
 pub use steadiness::{Steadiness, steadiness};
 
 use crate::latency::Latencies;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -230,7 +231,9 @@ pub fn status(reasons: &[Reason]) -> &'static str {
 }
 
 /// How far a run's figures can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum ValidityVerdict {
     /// Nothing speaks against them.

@@ -1,5 +1,6 @@
 //! `--fail-on`: which changes of B end with an exit code of their own.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Gates;
@@ -23,7 +24,7 @@ enum Side {
 }
 
 /// What became of one gate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GateOutcome {
     /// As it was asked for.
     pub expression: String,

@@ -5,6 +5,7 @@ mod order;
 mod render;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +71,7 @@ pub struct AbArgs {
 struct Gates(Vec<Gate>);
 
 /// The result of a comparison of two arms.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Ab {
     /// [`AB_SCHEMA`].
     pub schema: String,
@@ -175,7 +176,7 @@ fn drive(
         }
         let args = &arms[arm as usize];
         let text = format!("[{}/{}] {}:", index + 1, order.len(), arm.name());
-        let label = Label { text, read_back_max: Some(READ_BACK_MAX) };
+        let label = Label { text, read_back_max: Some(READ_BACK_MAX), ..Label::default() };
         let run = match measure_apart(args, &label, abort) {
             Ok(run) => run,
             Err(RunError::Interrupted) => return Ok(()),

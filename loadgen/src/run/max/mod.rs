@@ -3,6 +3,7 @@
 mod search;
 
 use clap::Args;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ pub struct MaxArgs {
 }
 
 /// The result of a search.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Max {
     /// [`MAX_SCHEMA`].
     pub schema: String,
@@ -69,7 +70,7 @@ pub struct Max {
 }
 
 /// One rate that was tried.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Probe {
     /// Records per second.
     pub offered_records_per_s: u64,
@@ -148,7 +149,7 @@ fn objective(args: &MaxArgs) -> Slo {
 }
 
 fn label(text: &str) -> Label {
-    Label { text: text.to_owned(), read_back_max: Some(READ_BACK_MAX) }
+    Label { text: text.to_owned(), read_back_max: Some(READ_BACK_MAX), ..Label::default() }
 }
 
 /// Measures one rate, and notes it.

@@ -120,6 +120,8 @@ impl<'a> Cell<'a> {
             cpu: outcome.watched.cpu,
             settled,
             checked: checked(&found, read_errors),
+            host: outcome.watched.host,
+            interrupted: false,
         };
         let mut run = result::build(self.site, &measured);
         run.queue = Some(QueueFigures {

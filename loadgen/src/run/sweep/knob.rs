@@ -14,7 +14,7 @@ const BROKER: &str = "broker.";
 type Assign = fn(&mut RunArgs, &RunArgs);
 
 /// Flags of `bench run` that can be varied.
-const KNOBS: [(&str, Assign); 30] = [
+const KNOBS: [(&str, Assign); 31] = [
     ("target", |to, from| to.target.clone_from(&from.target)),
     ("rate", |to, from| to.rate.clone_from(&from.rate)),
     ("acks", |to, from| to.acks = from.acks),
@@ -31,6 +31,7 @@ const KNOBS: [(&str, Assign); 30] = [
     ("duration", |to, from| to.duration = from.duration),
     ("warmup", |to, from| to.warmup = from.warmup),
     ("busy-poll", |to, from| to.busy_poll = from.busy_poll),
+    ("anatomy", |to, from| to.anatomy = from.anatomy),
     ("seed", |to, from| to.seed = from.seed),
     ("preload", |to, from| to.preload = from.preload),
     ("beside-reader", |to, from| to.beside_reader = from.beside_reader),
@@ -157,6 +158,7 @@ mod tests {
             ("duration", "1s"),
             ("warmup", "1s"),
             ("busy-poll", "on"),
+            ("anatomy", "on"),
             ("seed", "9"),
             ("preload", "1MiB"),
             ("beside-reader", "1MiB"),

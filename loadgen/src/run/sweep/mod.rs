@@ -128,6 +128,7 @@ fn drive(plan: &Plan, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunEr
         let label = Label {
             text: format!("[{}/{total}] {name}:", index + 1),
             read_back_max: Some(READ_BACK_MAX),
+            ..Label::default()
         };
         let outcome = match abort.load(Ordering::Relaxed) {
             true => Err(RunError::Interrupted),
@@ -135,7 +136,9 @@ fn drive(plan: &Plan, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunEr
         };
         let attempt = Attempt { cell: number, round, run: None, error: None };
         let attempt = match outcome {
-            Ok(run) => {
+            Ok(mut run) => {
+                // Thousands of them would be a file that nobody opens.
+                run.histograms.clear();
                 if !cell.args.quiet {
                     eprintln!("{} {}", label.text, table::line(&run));
                 }
