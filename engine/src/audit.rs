@@ -41,6 +41,7 @@ impl Shard {
             ("connections to close", self.closes.len()),
             ("connections to resume", self.resume.len()),
             ("connections that wait for memory", self.memory_waiters.len()),
+            ("links that wait for memory", self.link_waiters.len()),
             ("bytes of frames in part", self.assembly_bytes),
             ("receive buffers to return", self.returns.len()),
             ("runs being written", store.run_writes.len()),

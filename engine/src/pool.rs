@@ -10,13 +10,19 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use wire::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES};
+
 use crate::buddy::{Buddy, PAGES_MAX};
+use crate::frame::RUN_PREFIX_BYTES;
 use crate::port::RecvBuf;
 
 /// Bytes of a page, the unit of allocation and of alignment.
 pub const PAGE_BYTES: usize = 4096;
 /// Longest buffer that can be allocated.
 pub const BUFFER_BYTES_MAX: usize = PAGES_MAX * PAGE_BYTES;
+/// Bytes of a reserve: the longest frame, with room for what stands in front of a run's batches.
+pub const RESERVE_BYTES: usize =
+    (RUN_PREFIX_BYTES + FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX).next_multiple_of(PAGE_BYTES);
 /// Alignment of the arena: a huge page.
 const ARENA_ALIGN: usize = 2 * 1024 * 1024;
 
@@ -248,12 +254,31 @@ impl RecvRegion {
     }
 }
 
+/// Memory for one frame of any length, for when there is no other: however short memory is, and in
+/// however many pieces, one more frame can be taken. What waits for links must not keep memory
+/// from what came by one, so each has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reserve {
+    /// For a frame of a client.
+    Clients,
+    /// For a frame of another shard.
+    Links,
+}
+
+/// Where a buffer's pages go when it is freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    Shared,
+    Reserve(Reserve),
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     page: u32,
     pages: u32,
     /// 0 when the entry is free.
     refs: u32,
+    home: Home,
 }
 
 /// The allocator and all access to the arena's bytes.
@@ -264,6 +289,8 @@ pub struct Pool {
     /// Offset of the first allocatable page.
     data_offset: usize,
     buddy: Buddy,
+    /// First page of each reserve that is there and free, by [`Reserve`].
+    reserves: [Option<u32>; 2],
     entries: Vec<Entry>,
     free_entries: Vec<u32>,
 }
@@ -284,6 +311,7 @@ impl Pool {
             recv,
             data_offset,
             buddy: Buddy::new(data_bytes / PAGE_BYTES),
+            reserves: [None; 2],
             entries: Vec::new(),
             free_entries: Vec::new(),
         }
@@ -316,15 +344,37 @@ impl Pool {
         assert!(bytes <= BUFFER_BYTES_MAX, "no buffer is longer than BUFFER_BYTES_MAX");
         let pages = bytes.div_ceil(PAGE_BYTES).max(1);
         let page = self.buddy.alloc(pages)?;
+        Some(self.enter(page, pages, Home::Shared))
+    }
+
+    /// Keeps memory apart for a reserve. Once for each, while there is room.
+    pub fn set_aside(&mut self, reserve: Reserve) {
+        let page = self.buddy.alloc(RESERVE_BYTES / PAGE_BYTES);
+        self.reserves[reserve as usize] = Some(page.expect("a pool begins empty"));
+    }
+
+    /// A buffer of [`RESERVE_BYTES`] with one reference, unless the reserve is in use. It is the
+    /// reserve's again when it is released.
+    pub fn alloc_reserved(&mut self, reserve: Reserve) -> Option<BufId> {
+        let page = self.reserves[reserve as usize].take()?;
+        Some(self.enter(page, RESERVE_BYTES / PAGE_BYTES, Home::Reserve(reserve)))
+    }
+
+    /// Whether the buffer is the links' reserve, which nothing may keep that waits for a client.
+    pub fn is_of_links(&self, id: BufId) -> bool {
+        self.live(id).home == Home::Reserve(Reserve::Links)
+    }
+
+    fn enter(&mut self, page: u32, pages: usize, home: Home) -> BufId {
         let pages = u32::try_from(pages).expect("bounded by PAGES_MAX");
-        let entry = Entry { page, pages, refs: 1 };
+        let entry = Entry { page, pages, refs: 1, home };
         if let Some(index) = self.free_entries.pop() {
             self.entries[to_usize(index)] = entry;
-            return Some(BufId(index));
+            return BufId(index);
         }
         let index = u32::try_from(self.entries.len()).expect("bounded by the page count");
         self.entries.push(entry);
-        Some(BufId(index))
+        BufId(index)
     }
 
     /// One more holder of the buffer.
@@ -338,8 +388,11 @@ impl Pool {
         let entry = self.live_mut(id);
         entry.refs -= 1;
         if entry.refs == 0 {
-            let Entry { page, pages, .. } = *entry;
-            self.buddy.free(page, to_usize(pages));
+            let Entry { page, pages, home, .. } = *entry;
+            match home {
+                Home::Shared => self.buddy.free(page, to_usize(pages)),
+                Home::Reserve(reserve) => self.reserves[reserve as usize] = Some(page),
+            }
             self.free_entries.push(id.0);
         }
     }
@@ -357,19 +410,6 @@ impl Pool {
     /// Bytes of the buffer.
     pub fn capacity(&self, id: BufId) -> usize {
         to_usize(self.live(id).pages) * PAGE_BYTES
-    }
-
-    /// Frees the pages behind the first `bytes` bytes. The buffer has one holder.
-    pub fn trim(&mut self, id: BufId, bytes: usize) {
-        let keep = bytes.div_ceil(PAGE_BYTES).max(1);
-        let entry = self.live_mut(id);
-        assert_eq!(entry.refs, 1, "only the sole holder trims");
-        let pages = to_usize(entry.pages);
-        if keep < pages {
-            entry.pages = u32::try_from(keep).expect("fewer than before");
-            let cut = entry.page + u32::try_from(keep).expect("fewer than before");
-            self.buddy.free(cut, pages - keep);
-        }
     }
 
     /// The bytes of the buffer.
@@ -504,12 +544,26 @@ mod tests {
         pool.retain(a);
         pool.release(a);
         assert_eq!(pool.bytes(a)[4999], 7);
-        pool.trim(a, 4096);
-        assert_eq!(pool.free_bytes(), all - 8192);
+        assert_eq!(pool.free_bytes(), all - 12_288);
         pool.release(a);
         pool.release(b);
         assert_eq!((pool.free_bytes(), pool.live_buffers()), (all, 0));
         assert_eq!(pool.alloc(BUFFER_BYTES_MAX).map(|id| pool.capacity(id)), Some(all));
         assert_eq!(pool.alloc(1), None);
+    }
+
+    #[test]
+    fn a_reserve_is_there_when_nothing_else_is() {
+        let mut pool = Pool::new(RecvRegion { count: 1, bytes: 4096 }, 1);
+        pool.set_aside(Reserve::Links);
+        while pool.alloc(1).is_some() {}
+        assert_eq!(pool.alloc_reserved(Reserve::Clients), None, "it has none");
+        for _ in 0..2 {
+            let buf = pool.alloc_reserved(Reserve::Links).expect("it is free");
+            assert!(pool.capacity(buf) == RESERVE_BYTES && pool.is_of_links(buf));
+            assert_eq!(pool.alloc_reserved(Reserve::Links), None, "there is one");
+            pool.release(buf);
+            assert_eq!(pool.alloc(1), None, "its pages are nobody else's");
+        }
     }
 }

@@ -57,6 +57,9 @@ pub struct Shard {
     pub(crate) closes: Vec<ConnId>,
     pub(crate) resume: Vec<ConnId>,
     pub(crate) memory_waiters: VecDeque<ConnId>,
+    /// Links that are not read for want of memory. They wait for the disk alone, never for what
+    /// clients or other links wait for.
+    pub(crate) link_waiters: Vec<ConnId>,
     /// Since when producers have not been read for want of room.
     pub(crate) full_since: Option<Time>,
     /// None came free for so long that they are answered OVERLOADED.
@@ -110,6 +113,7 @@ impl Shard {
             closes: Vec::new(),
             resume: Vec::new(),
             memory_waiters: VecDeque::new(),
+            link_waiters: Vec::new(),
             full_since: None,
             is_overloaded: false,
             relief: None,
@@ -435,6 +439,7 @@ impl Shard {
         if std::mem::take(&mut self.store.is_short) {
             self.store.streams.relieve(&mut self.pool);
             self.close_stalled(now);
+            self.shed_probes();
             self.relief = Some(now.plus_ns(self.store.settings.stall_ns));
         }
     }

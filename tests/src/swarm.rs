@@ -121,10 +121,7 @@ impl Swarm {
         deaths[0] += u64::from(deaths == [0; 4]);
         let mut accidents = masked(&mut rng, [0, 3, 1, 2, 2, 2]);
         accidents[0] = 8;
-        // Known and open: shards whose little memory is full of long batches on their way to each
-        // other wait for each other for ever. It would hide what else there is.
-        let is_large = habits.sizes[5] > 0;
-        let shards = if is_large { &[1] } else { shards[rng.index(shards.len())] };
+        let shards = shards[rng.index(shards.len())];
         Swarm {
             spares: Bounds::Varied.spares(seed),
             settings,

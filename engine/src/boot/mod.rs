@@ -37,7 +37,7 @@ use crate::log::files::FileSlots;
 use crate::log::journal::Journal;
 use crate::log::partition::{Partition, PartitionId};
 use crate::log::store::{Identity, Store};
-use crate::pool::{Arenas, Pool};
+use crate::pool::{Arenas, Pool, Reserve};
 use crate::port::{Disk, Fault, FileEntry, Now};
 use crate::request::new_partition;
 use crate::settings::Settings;
@@ -231,7 +231,7 @@ pub fn boot_within(
         // What is served from here on is never lost again, not even if the power goes at once.
         disk.settle().map_err(BootError::Settle)?;
     }
-    let mut pool = Pool::within(arenas, settings.recv, settings.pool_bytes);
+    let mut pool = new_pool(arenas, settings);
     let raised = raise_epoch(disk, &files, &mut pool, settings, seed)?;
     let Raised { superblock, shards_before, report } = raised;
     let store = new_store(settings, &superblock);
@@ -360,6 +360,16 @@ fn segments_by_stream(files: &[FileEntry]) -> BTreeMap<(TopicId, u32), Vec<(u32,
         }
     }
     segments
+}
+
+/// A shard's memory, with what is kept apart for frames that find no other.
+fn new_pool(arenas: &mut Arenas, settings: &Settings) -> Pool {
+    let mut pool = Pool::within(arenas, settings.recv, settings.pool_bytes);
+    pool.set_aside(Reserve::Clients);
+    if settings.shards > 1 {
+        pool.set_aside(Reserve::Links);
+    }
+    pool
 }
 
 fn new_store(settings: &Settings, superblock: &Superblock) -> Store {

@@ -2,7 +2,7 @@
 //! partitions that placement gives it.
 
 use super::queues::FoundStore;
-use super::{Boot, BootError, new_store, public_seed};
+use super::{Boot, BootError, new_pool, new_store, public_seed};
 use crate::catalog::{Catalog, Owner, Topic};
 use crate::layout::FilePath;
 use crate::log::journal::{FileState, JournalFile};
@@ -48,11 +48,10 @@ impl<D: Disk> Boot<'_, D> {
         let mut parts = Vec::new();
         for shard in 0..store.settings.shards {
             let settings = of_shard(&store.settings, shard);
-            let new_pool = || Pool::within(arenas, settings.recv, settings.pool_bytes);
             let mut store = new_store(&settings, &superblock);
             store.spares = Spares::of_shard(&spares, &settings);
             parts.push(Part {
-                pool: first_pool.take().unwrap_or_else(new_pool),
+                pool: first_pool.take().unwrap_or_else(|| new_pool(arenas, &settings)),
                 store,
                 catalog: Catalog::default(),
                 catalog_stream: None,

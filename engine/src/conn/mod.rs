@@ -22,6 +22,8 @@ pub enum Receiving {
     Stopping,
     /// The probe buffer: the header of the next large frame.
     Probe,
+    /// The probe buffer, and it was asked to stop.
+    StoppingProbe,
     /// The buffer of a frame.
     Frame,
 }

@@ -10,7 +10,7 @@ use wire::{ErrorCode, FrameHeader};
 
 use super::{Assembly, Conn, Held, Mode, Pause, Receiving};
 use crate::frame::RUN_PREFIX_BYTES;
-use crate::pool::{BufId, Bytes, FillBuf, PAGE_BYTES, Source};
+use crate::pool::{BufId, Bytes, FillBuf, PAGE_BYTES, Reserve, Source};
 use crate::port::{ConnId, Fault, LinkEnd, Op, OpBatch, RecvBuf, RecvEnd, Time};
 use crate::settings::{LARGE_FRAME_BYTES_MIN, OVERLOAD_WAIT_NS, PROBE_BYTES, SMALL_STREAK_MAX};
 use crate::shard::{Shard, Timer};
@@ -64,7 +64,7 @@ impl Shard {
             Err(_) => return self.close(id, ""),
         };
         match receiving {
-            Receiving::Probe => {
+            Receiving::Probe | Receiving::StoppingProbe => {
                 let place = Bytes { source: Source::Buf(buf.id()), at: 0, len: got };
                 conn.held.push_back(Held { place, recv: None, copy: None });
                 self.look(now, id);
@@ -200,11 +200,13 @@ impl Shard {
     fn must_wait(&mut self, id: ConnId, header: &FrameHeader) -> bool {
         let appends = [wire::Kind::Produce, wire::Kind::QueuePublish].map(wire::Kind::number);
         let produce = appends.contains(&header.kind.get());
-        let is_asking = self.conns.get(id).is_some_and(|c| c.link == Some(LinkEnd::Asking));
-        if !produce || is_asking {
+        let link = self.conns.get(id).and_then(|conn| conn.link);
+        if !produce || link == Some(LinkEnd::Asking) {
             return false;
         }
-        let full = self.is_full();
+        // What comes by a link goes no further: were it to wait for links, two shards could wait
+        // for each other.
+        let full = if link.is_some() { self.is_store_full() } else { self.is_full() };
         if !full || self.refuses_records() {
             return false;
         }
@@ -219,7 +221,8 @@ impl Shard {
 
     /// Looks for how long producers have not been read.
     fn note_overload(&mut self, now: Time) {
-        if self.memory_waiters.is_empty() && self.full_since.is_none() {
+        let nobody_waits = self.memory_waiters.is_empty() && self.link_waiters.is_empty();
+        if nobody_waits && self.full_since.is_none() {
             return;
         }
         if !self.is_full() {
@@ -237,8 +240,12 @@ impl Shard {
     }
 
     /// Whether producers are not read: too much is unstored, or waits for another shard.
-    fn is_full(&mut self) -> bool {
-        self.store.unstored_bytes > self.store.settings.unstored_bytes_max || self.are_links_full()
+    fn is_full(&self) -> bool {
+        self.is_store_full() || self.are_links_full()
+    }
+
+    const fn is_store_full(&self) -> bool {
+        self.store.unstored_bytes > self.store.settings.unstored_bytes_max
     }
 
     fn pause_for_memory(&mut self, id: ConnId) {
@@ -246,7 +253,10 @@ impl Shard {
         if conn.pause != Pause::Memory {
             conn.pause = Pause::Memory;
             self.store.counters.receive_pauses += 1;
-            self.memory_waiters.push_back(id);
+            match conn.link {
+                None => self.memory_waiters.push_back(id),
+                Some(_) => self.link_waiters.push(id),
+            }
         }
         self.touch(id);
     }
@@ -363,7 +373,8 @@ impl Shard {
 
     /// Memory for a frame that has arrived in part. All such frames together have a bound: a
     /// crowd of slow senders may wait for one another, not keep memory from everybody else.
-    /// Links are few, and what they bring was counted where it arrived.
+    /// Links are few, and what they bring was counted where it arrived. Where there is no memory,
+    /// or none in one piece, the reserve takes one frame at a time.
     fn alloc_assembly(&mut self, id: ConnId, bytes: usize) -> Option<BufId> {
         let bound = self.store.settings.assembly_bytes_max;
         let is_link = self.conns.get(id).is_some_and(|conn| conn.link.is_some());
@@ -371,7 +382,9 @@ impl Shard {
             self.store.is_short = true;
             return None;
         }
-        let buf = self.store.alloc(&mut self.pool, bytes)?;
+        let reserve = if is_link { Reserve::Links } else { Reserve::Clients };
+        let buf = self.store.alloc(&mut self.pool, bytes);
+        let buf = buf.or_else(|| self.pool.alloc_reserved(reserve))?;
         self.assembly_bytes += self.pool.capacity(buf);
         Some(buf)
     }
@@ -396,8 +409,15 @@ impl Shard {
                 conn.receiving = Receiving::Stopping;
                 batch.ops.push(Op::RecvCancel { conn: id });
             }
+            Receiving::Probe if conn.mode == Mode::Small => {
+                conn.receiving = Receiving::StoppingProbe;
+                batch.ops.push(Op::RecvCancel { conn: id });
+            }
             Receiving::Idle if !stop && conn.held.is_empty() => {
                 if conn.mode == Mode::Small {
+                    if let Some(probe) = conn.probe.take() {
+                        self.pool.release(probe);
+                    }
                     conn.receiving = Receiving::Provided;
                     batch.ops.push(Op::Recv { conn: id });
                 } else if rest > 0 {
@@ -448,6 +468,7 @@ impl Shard {
             }
         }
         self.note_overload(now);
+        self.resume_links(now);
         for _ in 0..self.memory_waiters.len() {
             if self.is_full() && !self.refuses_records() {
                 break;
@@ -463,6 +484,32 @@ impl Shard {
             let again = self.conns.get(id).is_some_and(|conn| conn.pause == Pause::Memory);
             if again {
                 break;
+            }
+        }
+    }
+}
+
+impl Shard {
+    fn resume_links(&mut self, now: Time) {
+        if self.is_store_full() && !self.refuses_records() {
+            return;
+        }
+        for id in std::mem::take(&mut self.link_waiters) {
+            let link = self.conns.get(id).expect("links stay");
+            link.pause = Pause::None;
+            self.look(now, id);
+        }
+    }
+
+    /// Memory is short: connections that wait for a large frame's header give back the page for
+    /// it. Few pages in bad places keep long frames from everybody.
+    pub(crate) fn shed_probes(&mut self) {
+        let ids: Vec<ConnId> = self.conns.ids().collect();
+        for id in ids {
+            let conn = self.conns.get(id).expect("just listed");
+            if conn.receiving == Receiving::Probe && conn.assembly.is_none() {
+                conn.mode = Mode::Small;
+                self.touch(id);
             }
         }
     }

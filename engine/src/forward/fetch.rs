@@ -230,9 +230,9 @@ impl Shard {
     }
 
     /// The bytes in a buffer that will not change: theirs, or a copy's where theirs is used again
-    /// for what comes next.
+    /// for what comes next, be it as the links' reserve.
     fn keep_bytes(&mut self, place: Bytes) -> Option<Part> {
-        if let Some(buf) = lasting(place) {
+        if let Some(buf) = lasting(place).filter(|&buf| !self.pool.is_of_links(buf)) {
             self.pool.retain(buf);
             return Some(Part { buf, at: place.at, len: place.len });
         }

@@ -151,12 +151,15 @@ impl Shard {
         self.touch(id);
     }
 
-    /// Whether so much waits to be sent to some other shard that producers are not read.
-    pub(crate) fn are_links_full(&mut self) -> bool {
-        let limit = self.store.settings.link_bytes_max;
-        let Shard { forward, conns, .. } = self;
-        forward.asking.iter().flatten().any(|&link| {
-            conns.get(link).is_some_and(|conn| conn.reply_bytes > limit || !conn.late.is_empty())
+    /// Whether so much waits to be sent to other shards that clients' records are not read. The
+    /// bound is of all links together: it is this shard's memory.
+    pub(crate) fn are_links_full(&self) -> bool {
+        let links = self.forward.asking.iter().flatten();
+        let mut links = links.filter_map(|&link| self.conns.peek(link));
+        let mut room = Some(self.store.settings.link_bytes_max);
+        links.any(|conn| {
+            room = room.and_then(|room| room.checked_sub(conn.reply_bytes));
+            room.is_none() || !conn.late.is_empty()
         })
     }
 

@@ -1,5 +1,6 @@
 //! Bugs that were, each with its story and the life that showed it.
 
+mod long_batches;
 mod queues;
 
 use broker::io::sim::{Failure, SimDisk};
