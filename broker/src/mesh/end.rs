@@ -3,13 +3,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
 use engine::pool::{FillBuf, Slice};
 use engine::port::{ConnId, Done, Fault, SEND_SLICES_MAX};
 
 use super::Mesh;
 use super::numbers::{Link, LinkNumbers, SHARDS_MAX, opposite};
+use super::sync::{Ordering, fence};
 
 /// Peers are kept as bits.
 const _: () = assert!(SHARDS_MAX as u32 <= u64::BITS);

@@ -20,21 +20,23 @@
 //! or something newer: asleep, in which case it rings; or awake, written either by the sleeper,
 //! which is up and will come through a to c again, or by another teller, which rings in its
 //! stead. A ring cannot come too early: it is a completion, which waits in the sleeper's queue.
-//! Clearing the door makes the first teller of many the only one who rings.
+//! Clearing the door makes the first teller of many the only one who rings. `scripts/loom` tries
+//! all of it in every order that the processor may choose.
 
 mod end;
 mod lane;
 mod numbers;
+mod sync;
 #[cfg(test)]
 mod tests;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use engine::pool::Arena;
 
 use self::lane::Lane;
+use self::sync::AtomicBool;
 
 pub use self::end::{MeshCounters, MeshEnd, Rest};
 pub use self::numbers::{ENDS, Link, LinkNumbers, SHARDS_MAX, opposite};
