@@ -167,7 +167,8 @@ impl Arenas {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
+        // SAFETY: allocated in `new` with this layout. Whoever gave a kernel or another shard an
+        // address in it holds an `Arc` until they are done (`Uring` leaks one if they are not).
         unsafe { dealloc(self.base.as_ptr(), self.layout) };
     }
 }
@@ -415,17 +416,29 @@ impl Pool {
     /// The bytes of the buffer.
     pub fn bytes(&self, id: BufId) -> &[u8] {
         let (offset, len) = self.range(id);
-        // SAFETY: the range lies inside the arena, the entry is live so nobody else was given
-        // these pages, and a backend that fills them holds their FillBuf, during which the
-        // engine by rule does not call this.
+        // SAFETY: `range` holds the pages inside the arena, and while the entry is live (asserted)
+        // the allocator gives them to nobody else. Nobody writes them meanwhile: the engine
+        // would need `&mut self`, and a backend that fills the buffer holds its `FillBuf`, until
+        // whose return the engine does not look (it keeps such buffers as being received into or
+        // read into; the simulator fills them with other bytes at once, so that a look is seen).
         unsafe { std::slice::from_raw_parts(self.arena.base.as_ptr().add(offset), len) }
     }
 
-    /// The bytes of the buffer, to write. The kernel may be reading other parts of it.
+    /// The bytes of the buffer, to write. A kernel may be reading other parts of it.
     pub fn bytes_mut(&mut self, id: BufId) -> &mut [u8] {
-        let (offset, len) = self.range(id);
+        let len = self.capacity(id);
+        self.part_mut(id, 0, len)
+    }
+
+    /// `len` bytes of the buffer from byte `at`, to write. Other shards may be reading other parts
+    /// of it: they are threads of this program, so those parts must not be borrowed here.
+    pub fn part_mut(&mut self, id: BufId, at: usize, len: usize) -> &mut [u8] {
+        let (offset, capacity) = self.range(id);
+        assert!(at <= capacity && len <= capacity - at, "a part lies inside its buffer");
         // SAFETY: as in `bytes`, and `&mut self` makes this the only reference into the arena.
-        unsafe { std::slice::from_raw_parts_mut(self.arena.base.as_ptr().add(offset), len) }
+        // That these bytes are in no open op is the engine's to keep: it writes what it has not
+        // sent yet, behind what it has (the simulator compares what an op names when it ends).
+        unsafe { std::slice::from_raw_parts_mut(self.arena.base.as_ptr().add(offset + at), len) }
     }
 
     /// Copies `len` bytes between two different buffers.
@@ -448,7 +461,10 @@ impl Pool {
     pub fn recv_bytes(&self, buf: &RecvBuf, len: u32) -> &[u8] {
         assert!(buf.0 < self.recv.count && len <= self.recv.bytes, "inside a receive buffer");
         let offset = usize::from(buf.0) * self.recv.buffer_bytes();
-        // SAFETY: inside the receive region; the kernel gave this buffer up until it is returned.
+        // SAFETY: inside the receive region by the assertion. The kernel gave this buffer up with
+        // the completion that named it, and the engine gives the token back (`RecvReturn`) when
+        // it has let go of the bytes; `&self` keeps them from being written by `copy_in_recv`'s
+        // callers, who have the token.
         unsafe { std::slice::from_raw_parts(self.arena.base.as_ptr().add(offset), to_usize(len)) }
     }
 

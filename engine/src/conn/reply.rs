@@ -91,7 +91,7 @@ impl Shard {
             };
             let end = part.at + part.len;
             let take = rest.len().min(PAGE_BYTES - end);
-            self.pool.bytes_mut(part.buf)[end..end + take].copy_from_slice(&rest[..take]);
+            self.pool.part_mut(part.buf, end, take).copy_from_slice(&rest[..take]);
             let conn = self.conns.get(id).expect("just seen");
             conn.replies.back_mut().expect("just seen").len += take;
             conn.reply_bytes += take;

@@ -175,8 +175,8 @@ impl ProbeRing {
     fn push(&mut self, slot: usize, entry: &squeue::Entry) {
         let entry = entry.clone().user_data(slot as u64);
         // SAFETY: the entry points into the arena, which lives until all operations have completed
-        // (`drop` leaks it otherwise). Slots may be shared by operations in flight, but no
-        // reference into the arena is held while one is.
+        // (`drop` leaks it otherwise). Nobody reads or writes its bytes meanwhile: `buffer` borrows
+        // them for the address alone, and nothing else looks at them after `new`.
         unsafe { self.ring.submission().push(&entry) }.expect("the ring has room for every slot");
         self.in_flight += 1;
     }

@@ -106,9 +106,12 @@ impl Desk {
         self.listeners.close();
     }
 
-    /// Leaks the arena: the kernel did not let go of it.
-    pub fn leak_memory(&self) {
+    /// Leaks all that open operations point to: the kernel did not let go of it.
+    pub fn leak_memory(&mut self) {
         self.memory.leak();
+        self.buffers.leak();
+        std::mem::forget(std::mem::take(&mut self.bell_value));
+        std::mem::forget(std::mem::take(&mut self.stop_value));
     }
 
     /// Tells what other threads have finished for the shard, if they rang.

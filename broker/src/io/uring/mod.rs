@@ -182,8 +182,12 @@ impl Uring {
             let rest = &self.staged[taken..];
             let mut queue = self.ring.submission();
             let room = (queue.capacity() - queue.len()).min(rest.len());
-            // SAFETY: what the entries point to (arena, messages, values of the desk) stays in
-            // place until they complete, by the contract of `port` and by `Drop`.
+            // SAFETY: what the entries point to stays in place until they complete. The arena is
+            // held by `Memory`, the values for bell and stop signal are boxes of the desk, and
+            // `Drop` frees none of these before all operations have ended, or leaks them. The
+            // bytes themselves are unchanged until the done, by the contract of `port`. Messages
+            // are read when an entry is taken (`SUBMIT_STABLE`, without which there is no ring)
+            // and used again only then (`submitted`).
             let pushed = unsafe { queue.push_multiple(&rest[..room]) };
             pushed.expect("there is room");
             drop(queue);

@@ -31,6 +31,8 @@ pub struct RecvRing {
     base: NonNull<u8>,
     buffer_bytes: u32,
     count: u16,
+    /// The kernel did not let go: the memory stays for as long as the process.
+    is_leaked: bool,
 }
 
 impl RecvRing {
@@ -52,6 +54,7 @@ impl RecvRing {
             base: arena.base(),
             buffer_bytes: region.bytes,
             count: region.count,
+            is_leaked: false,
         };
         for index in 0..region.count {
             ring.give(&RecvBuf(index));
@@ -88,6 +91,12 @@ impl RecvRing {
         self.tail = self.tail.wrapping_add(1);
     }
 
+    /// Keeps the memory for as long as the process: a receive that is still open may take a buffer
+    /// from the ring.
+    pub const fn leak(&mut self) {
+        self.is_leaked = true;
+    }
+
     /// Shows the kernel all buffers given since the last time.
     pub fn publish(&self) {
         // SAFETY: the tail lies in the first entry of the allocation and is aligned; the kernel
@@ -101,7 +110,11 @@ impl RecvRing {
 
 impl Drop for RecvRing {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout.
+        if self.is_leaked {
+            return;
+        }
+        // SAFETY: allocated in `new` with this layout; the ring that read it has no operation
+        // left that could (`Uring`'s `Drop` waits for that, or leaks it).
         unsafe { dealloc(self.entries.as_ptr().cast(), self.layout) };
     }
 }
