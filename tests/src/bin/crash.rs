@@ -1,10 +1,11 @@
-//! Real brokers that are killed, run out of space, and find flipped bits. Started by
+//! Real brokers that are killed, lose power, run out of space, and find flipped bits. Started by
 //! `scripts/crash`.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use pelton_tests::crash::FileSystem;
+use pelton_tests::crash::cuts::cut_power;
 use pelton_tests::crash::flips::flip_bits;
 use pelton_tests::crash::full::fill_and_resume;
 use pelton_tests::crash::kill::survive;
@@ -12,6 +13,7 @@ use pelton_tests::crash::kill::survive;
 const USAGE: &str = "usage: scripts/crash kill [--cycles N] [--io uring|glommio]
        scripts/crash full [--cycles N]            (ext4 and xfs on loop devices: needs root)
        scripts/crash flips [--count N] [--seed N]
+       scripts/crash cuts [--points N] [--seed N] (ext4 and xfs on a FUSE file: needs root)
 Everything happens in temporary folders, and is gone at the end.";
 /// Cycles on one directory, before another one begins: what has survived is read in each.
 const CYCLES_PER_DIRECTORY: u64 = 25;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let told = match command.as_str() {
         "kill" => number("cycles", 500).map(|cycles| kill(cycles, &flags)),
         "full" => number("cycles", 50).map(full),
+        "cuts" => number("points", 1000).and_then(|count| Some(cuts(number("seed", 1)?, count))),
         "flips" => number("count", 200).and_then(|count| Some(flips(number("seed", 1)?, count))),
         _ => None,
     };
@@ -68,6 +71,15 @@ fn full(cycles: u64) -> Result<String, String> {
         eprintln!("{}", told.join("; "));
     }
     Ok(format!("full file systems, {}", told.join("; ")))
+}
+
+fn cuts(seed: u64, points: u64) -> Result<String, String> {
+    let mut told = Vec::new();
+    for (kind, points) in FileSystem::ALL.into_iter().zip([points.div_ceil(2), points / 2]) {
+        told.push(format!("{} {:?}", kind.name(), cut_power(kind, points, seed)?));
+        eprintln!("{}", told.join("; "));
+    }
+    Ok(format!("power cuts, {}", told.join("; ")))
 }
 
 fn flips(seed: u64, count: u64) -> Result<String, String> {

@@ -1,6 +1,7 @@
-//! Real processes on real files: killed at will, out of space, and with flipped bits. Every
-//! record is a number whose bytes follow from it; the ledger knows which of them must be there.
+//! Real processes on real files: killed at will, out of power or space, and with flipped bits.
+//! Every record is a number whose bytes follow from it; the ledger knows which must be there.
 
+pub mod cuts;
 pub mod flips;
 pub mod full;
 pub mod kill;

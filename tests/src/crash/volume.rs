@@ -3,8 +3,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use tempfile::TempDir;
+
+use crate::program::PATIENCE;
 
 /// A file system that can be made here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,7 @@ impl FileSystem {
 /// A mounted file system. Dropping it unmounts it and removes its image.
 #[derive(Debug)]
 pub struct Mounted {
-    /// Holds the image and the folder it is mounted on.
+    /// Holds the folder it is mounted on, and perhaps its image.
     place: TempDir,
 }
 
@@ -53,13 +56,24 @@ impl Mounted {
         let image = place.path().join("image");
         let file = File::create(&image).expect("an image");
         file.set_len(kind.bytes()).expect("a sparse file");
-        let quiet = if kind == FileSystem::Ext4 { "-qF" } else { "-qf" };
-        tool(Command::new(format!("mkfs.{}", kind.name())).arg(quiet).arg(&image));
-        let mounted = Mounted { place };
-        std::fs::create_dir(mounted.root()).expect("a mount point");
+        make(kind, &image);
+        Mounted::within(place, kind, &image)
+    }
+
+    /// Mounts the one in an image.
+    ///
+    /// # Panics
+    /// As [`Mounted::new`].
+    pub fn of_image(kind: FileSystem, image: &Path) -> Mounted {
+        Mounted::within(tempfile::tempdir().expect("a folder"), kind, image)
+    }
+
+    fn within(place: TempDir, kind: FileSystem, image: &Path) -> Mounted {
+        let root = place.path().join("mounted");
+        std::fs::create_dir(&root).expect("a mount point");
         let mount = ["-o", "loop", "-t", kind.name()];
-        tool(Command::new("mount").args(mount).arg(&image).arg(mounted.root()));
-        mounted
+        tool(Command::new("mount").args(mount).arg(image).arg(&root));
+        Mounted { place }
     }
 
     fn root(&self) -> PathBuf {
@@ -74,12 +88,30 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // The loop device goes with the last user of it.
-        let unmounted = Command::new("umount").arg(self.root()).status();
-        if !unmounted.is_ok_and(|status| status.success()) {
-            eprintln!("{} stays mounted: unmount it by hand", self.root().display());
+        // The loop device goes with the last user of it. The kernel holds the files of a killed
+        // process a little longer than the process.
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let unmounted = Command::new("umount").arg(self.root()).output();
+            match unmounted {
+                Ok(output) if output.status.success() => return,
+                told if Instant::now() > end => {
+                    eprintln!("unmount {} by hand: {told:?}", self.root().display());
+                    return;
+                }
+                _ => rustix::thread::sched_yield(),
+            }
         }
     }
+}
+
+/// Makes a file system in a file.
+///
+/// # Panics
+/// If that does not work.
+pub fn make(kind: FileSystem, image: &Path) {
+    let quiet = if kind == FileSystem::Ext4 { "-qF" } else { "-qf" };
+    tool(Command::new(format!("mkfs.{}", kind.name())).arg(quiet).arg(image));
 }
 
 /// Runs a tool that must succeed.
