@@ -52,7 +52,7 @@ pub struct Settings {
     pub credit_bytes: usize,
     /// Reply bytes queued on one connection above which its fetches wait.
     pub reply_bytes_queued_max: usize,
-    /// Bytes queued for another shard above which producers are not read.
+    /// Bytes queued for other shards, all together, above which producers are not read.
     pub link_bytes_max: usize,
     /// Bytes of another shard's requests that may wait for replies.
     pub link_credit_bytes: usize,
