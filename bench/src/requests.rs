@@ -2,7 +2,9 @@
 
 use wire::frame::{self, Envelope};
 use wire::limits::FRAME_HEADER_BYTES;
+use wire::queue::{self, QueueId, SETTLE_QUIET, SettleRow, Verb};
 use wire::{Acks, FrameHeader, Kind, TopicId, fetch, hello, produce, topic};
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::null_backend::NullBackend;
 
@@ -85,4 +87,53 @@ pub fn fetch_requests(topic_id: TopicId, offsets: &[u64], max_wait_ms: u32) -> V
     request(Kind::Fetch, 0, |out| {
         fetch::Request { head: &head, entries: &entries }.encode(out);
     })
+}
+
+/// A shard with a queue that one consumer takes up to `prefetch` messages from, over the one
+/// connection; gives the queue's id and the consumer's number.
+pub fn shard_with_consumer(prefetch: u32) -> (NullBackend, QueueId, u32) {
+    let (mut backend, _) = shard_with_topic(1);
+    let create = request(Kind::QueueCreate, 0, |out| {
+        queue::encode_create(out, &queue::Settings::new(), "bench", "");
+    });
+    let created = queue::CreateReply::decode(reply_body(backend.exchange(&create)));
+    let id = created.expect("well-formed").queue;
+    let consume = queue::ConsumeRequest {
+        queue: id,
+        prefetch: prefetch.into(),
+        priority: 0.into(),
+        flags: 0,
+        reserved: 0,
+    };
+    let consume = request(Kind::QueueConsume, 0, |out| out.extend_from_slice(consume.as_bytes()));
+    let reply = queue::ConsumeReply::ref_from_bytes(reply_body(backend.exchange(&consume)));
+    let consumer = reply.expect("well-formed").consumer.get();
+    (backend, id, consumer)
+}
+
+/// A publish of so many messages of 100 bytes.
+pub fn publish_request(queue: QueueId, acks: Acks, count: u32) -> Vec<u8> {
+    let head =
+        queue::PublishHead { queue, count: count.into(), acks: acks as u8, reserved: [0; 3] };
+    request(Kind::QueuePublish, 0, |out| {
+        out.extend_from_slice(head.as_bytes());
+        (0..count).for_each(|_| queue::put_message(out, 0, 0, b"", &[7; 100]));
+    })
+}
+
+/// Accepts messages without asking for an answer; what `out` held before is gone.
+pub fn accept_request(out: &mut Vec<u8>, queue: &QueueId, consumer: u32, first: u64, last: u64) {
+    let row = SettleRow {
+        first: first.into(),
+        last: last.into(),
+        lease: 0.into(),
+        verb: Verb::Accept as u8,
+        flags: 0,
+        reserved: 0.into(),
+        delay_ms: 0.into(),
+    };
+    out.clear();
+    frame::encode(out, Envelope::request(Kind::QueueSettle, 0), 0, |out| {
+        queue::encode_settle(out, queue, consumer, SETTLE_QUIET, &[row]);
+    });
 }

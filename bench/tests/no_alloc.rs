@@ -7,7 +7,10 @@ use std::cell::Cell;
 
 use pelton_bench::batch;
 use pelton_bench::null_backend::NullBackend;
-use pelton_bench::requests::{fetch_request, produce_request, reply_body, shard_with_topic};
+use pelton_bench::requests::{
+    accept_request, fetch_request, produce_request, publish_request, reply_body,
+    shard_with_consumer, shard_with_topic,
+};
 use wire::{Acks, fetch, produce};
 
 thread_local! {
@@ -114,5 +117,29 @@ fn fetches_from_memory_allocate_nothing_per_message() {
             &batch(1, 100),
         ))));
         measure("fetch", &mut backend, &fetch_request(topic, 0), is_fetched);
+    }
+}
+
+#[test]
+fn messages_through_queues_allocate_nothing_each() {
+    for count in [1, 50] {
+        let (mut backend, queue, consumer) = shard_with_consumer(100);
+        let publish = publish_request(queue, Acks::Durable, count);
+        let (mut accept, mut next) = (Vec::new(), 0);
+        let mut rounds = || {
+            for _ in 0..ROUNDS {
+                let answer = backend.exchange(&publish);
+                assert!(answer.len() > 100, "the confirm and a delivery have come");
+                let last = next + u64::from(count) - 1;
+                accept_request(&mut accept, &queue, consumer, next, last);
+                backend.exchange(&accept);
+                next = last + 1;
+            }
+        };
+        rounds();
+        let allocations = allocations_of(rounds);
+        // A publish, a delivery and a settlement are three messages of the protocol.
+        let most = u64::from(ROUNDS) * 3 * PER_HUNDRED_MESSAGES_MAX / 100;
+        assert!(allocations <= most, "{count} at once: {allocations} allocations");
     }
 }

@@ -85,22 +85,21 @@ impl Shard {
     pub(crate) fn checkpoint_stores(&mut self, now: Now) {
         let every = self.store.settings.queue_checkpoint_bytes;
         let is_leaving = self.stopping.is_some() && self.conns.is_empty();
-        let numbers: Vec<u32> = self.queues.stores.keys().copied().collect();
-        for number in numbers {
-            let store = &self.queues.stores[&number];
+        let mut first = self.queues.stores.first_key_value();
+        while let Some((&number, store)) = first {
             let is_due = store.taken - store.checkpoint_at >= every && !store.is_checkpointing;
             let says_goodbye = is_leaving
                 && !store.is_closed
                 && store.pending.is_empty()
                 && self.queues.dirty.is_empty();
-            if self.store.failed.is_some() || !(is_due || says_goodbye) {
-                continue;
+            if self.store.failed.is_none() && (is_due || says_goodbye) {
+                let purpose = if says_goodbye { Purpose::Goodbye } else { Purpose::Shorten };
+                let is_full = self.write_checkpoint(now.time, number, purpose).is_err();
+                if !is_full && purpose == Purpose::Shorten {
+                    self.begin_moving(number);
+                }
             }
-            let purpose = if says_goodbye { Purpose::Goodbye } else { Purpose::Shorten };
-            let is_full = self.write_checkpoint(now.time, number, purpose).is_err();
-            if !is_full && purpose == Purpose::Shorten {
-                self.begin_moving(number);
-            }
+            first = self.queues.stores.range(number + 1..).next();
         }
     }
 

@@ -125,12 +125,15 @@ impl Shard {
             let removed = queue.changes.removed.len().min(ROWS_MAX);
             let died = usize::from(removed == 0 && !queue.changes.died.is_empty());
             if removed > 0 {
-                let rows: Vec<RangeRow> =
-                    queue.changes.removed[..removed].iter().map(RangeRow::of).collect();
-                let freed = queue.changes.removed_bytes;
+                let mut rows = std::mem::take(&mut self.queues.ranges);
+                let changes = &self.queues.queue(slot).changes;
+                rows.clear();
+                rows.extend(changes.removed[..removed].iter().map(RangeRow::of));
+                let freed = changes.removed_bytes;
                 put_rows(&mut bytes, RecordKind::Removed, &id, &rows, |head| {
                     head.bytes = freed.into();
                 });
+                self.queues.ranges = rows;
             } else {
                 let (range, reason) = &queue.changes.died[0];
                 let rows = [RangeRow::of(range)];

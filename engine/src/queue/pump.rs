@@ -47,13 +47,15 @@ impl Shard {
             self.queues.touch(slot);
         }
         self.serve_loads(batch);
-        let dirty = std::mem::take(&mut self.queues.dirty);
-        for slot in dirty {
+        let mut serving = std::mem::take(&mut self.queues.serving);
+        std::mem::swap(&mut serving, &mut self.queues.dirty);
+        for slot in serving.drain(..) {
             if let Some(queue) = self.queues.slots.get_mut(slot) {
                 queue.is_dirty = false;
                 self.serve_queue(slot, now, batch);
             }
         }
+        self.queues.serving = serving;
         self.checkpoint_stores(now);
     }
 

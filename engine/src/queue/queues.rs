@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use wire::queue::{DeliveredRow, QueueId, Settings};
+use wire::queue::{DeliveredRow, QueueId, Settings, SettleRow, SettledRow};
 
 use super::consumers::Puller;
 use super::load::Load;
 use super::ranges::RangeSet;
 use super::record::{RangeRow, StateRow};
-use super::state::{Changes, State};
+use super::state::{Changes, Lease, State};
 use super::window::Window;
 use crate::log::partition::PartitionId;
 use crate::log::slab::Slab;
@@ -193,6 +193,17 @@ impl QueueStore {
     }
 }
 
+/// Room for what one request settles, kept from one to the next.
+#[derive(Debug, Default)]
+pub struct Settling {
+    /// What is asked for.
+    pub rows: Vec<SettleRow>,
+    /// The leases that one row covers.
+    pub parts: Vec<(Range<u64>, Lease)>,
+    /// What became of the rows.
+    pub settled: Vec<SettledRow>,
+}
+
 /// All queues of a shard.
 #[derive(Debug, Default)]
 pub struct Queues {
@@ -224,6 +235,10 @@ pub struct Queues {
     pub wall_ms: u64,
     /// Bytes in all windows.
     pub window_bytes: usize,
+    /// The list of those that are being looked at, between turns empty.
+    pub(super) serving: Vec<u32>,
+    /// What is being settled, and what became of it; between requests empty.
+    pub(crate) settling: Settling,
     pub(super) rows: Vec<DeliveredRow>,
     pub(super) body: Vec<u8>,
     pub(super) ranges: Vec<RangeRow>,

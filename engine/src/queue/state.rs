@@ -308,12 +308,23 @@ impl State {
 
     /// Takes what `claim` covers of `range` from who has it. Gives the parts.
     pub fn unlease(&mut self, range: Range<u64>, claim: Claim) -> Vec<(Range<u64>, Lease)> {
-        let parts = self.leases.within(range).filter(|(_, lease)| claim.covers(lease));
-        let parts: Vec<_> = parts.collect();
-        for (part, lease) in &parts {
+        let mut parts = Vec::new();
+        self.unlease_into(range, claim, &mut parts);
+        parts
+    }
+
+    /// The same, into a list that is there already.
+    pub fn unlease_into(
+        &mut self,
+        range: Range<u64>,
+        claim: Claim,
+        parts: &mut Vec<(Range<u64>, Lease)>,
+    ) {
+        parts.clear();
+        parts.extend(self.leases.within(range).filter(|(_, lease)| claim.covers(lease)));
+        for (part, lease) in parts {
             self.cut_lease(part.clone(), lease);
         }
-        parts
     }
 
     /// Messages that were leased are done.

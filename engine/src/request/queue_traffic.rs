@@ -1,5 +1,7 @@
 //! Messages in and out of queues: publish, consume, pull, settle, peek, purge, redrive.
 
+use std::ops::Range;
+
 use wire::queue::{
     CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, MESSAGE_DEAD, MESSAGE_TOO_LONG,
     MESSAGE_TRANSIENT, Messages, Overflow, PeekRequest, PublishReply, PublishRequest, PullRequest,
@@ -15,9 +17,9 @@ use crate::pool::Bytes;
 use crate::port::{ConnId, Time};
 use crate::queue::consumers::{Consumer, Puller};
 use crate::queue::journal::{NewMessages, ROWS_RECORD_BYTES_MAX};
-use crate::queue::queues::{Ask, DELIVER_BYTES_MAX, LEASE_MS, Pending};
+use crate::queue::queues::{Ask, DELIVER_BYTES_MAX, LEASE_MS, Pending, Queues, Settling};
 use crate::queue::record::{RECORD_TRANSIENT, RECORD_TTL};
-use crate::queue::state::Claim;
+use crate::queue::state::{Claim, Lease};
 use crate::shard::Shard;
 use crate::units::{u64_of, usize_of};
 
@@ -240,8 +242,10 @@ impl Shard {
 
     /// A connection has room for more deliveries.
     pub(crate) fn unblock_consumers(&mut self, conn: (ConnId, u64)) {
-        let Some(all) = self.queues.by_conn.get(&conn) else { return };
-        for (id, consumer) in all.clone() {
+        let consumer_at = |queues: &Queues, at| queues.by_conn.get(&conn)?.get(at).copied();
+        let mut at = 0;
+        while let Some((id, consumer)) = consumer_at(&self.queues, at) {
+            at += 1;
             let Some(slot) = self.queues.slot(&id) else { continue };
             let found = self.queues.queue(slot).state.consumers.get_mut(consumer);
             if found.is_some_and(|found| std::mem::take(&mut found.is_blocked)) {
@@ -280,9 +284,14 @@ impl Shard {
 
     pub(super) fn settle(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
         let settle = SettleRequest::decode(self.pool.view(request.body))?;
-        let (head, rows) = (*settle.head, settle.rows.to_vec());
+        let head = *settle.head;
         let quiet = head.flags & SETTLE_QUIET != 0;
-        match self.settle_rows(now, request, head, &rows) {
+        let mut settling = std::mem::take(&mut self.queues.settling);
+        settling.rows.clear();
+        settling.rows.extend_from_slice(settle.rows);
+        let answer = self.settle_rows(now, request, head, &mut settling);
+        self.queues.settling = settling;
+        match answer {
             // Nobody waits for an answer.
             Err(_) if quiet && !self.is_asked_by_shard(&request) => Ok(Answer::Now),
             answer => answer,
@@ -294,7 +303,7 @@ impl Shard {
         now: Time,
         request: Request,
         head: SettleHead,
-        rows: &[SettleRow],
+        settling: &mut Settling,
     ) -> Result<Answer, Refusal> {
         let quiet = head.flags & SETTLE_QUIET != 0;
         let consumer = head.consumer.get();
@@ -322,8 +331,9 @@ impl Shard {
         let room = ROWS_RECORD_BYTES_MAX;
         let reserved = self.store.reserve_record(&mut self.pool, now, stream, room);
         reserved.map_err(|code| Refusal::new(code, "nothing can be settled now"))?;
-        let settled: Vec<SettledRow> =
-            rows.iter().map(|row| self.settle_row_of(now, slot, consumer, row)).collect();
+        let Settling { rows, parts, settled } = settling;
+        settled.clear();
+        settled.extend(rows.iter().map(|row| self.settle_row_of(now, slot, consumer, row, parts)));
         let acks = if quiet { Acks::None } else { Acks::Durable };
         let recorded = self.record_changes(now, slot, acks);
         self.queues.touch(slot);
@@ -332,7 +342,7 @@ impl Shard {
             return Ok(Answer::Now);
         }
         let mut body = Vec::new();
-        SettleReply::encode(&mut body, &settled);
+        SettleReply::encode(&mut body, settled);
         match end {
             Some(end) if !quiet => {
                 self.answer_at(slot, end, Pending::Answer(request, Kind::QueueSettle, body));
@@ -348,19 +358,20 @@ impl Shard {
         slot: u32,
         consumer: u32,
         row: &SettleRow,
+        parts: &mut Vec<(Range<u64>, Lease)>,
     ) -> SettledRow {
         let queue = self.queues.queue(slot);
         let range = row.first.get()..row.last.get() + 1;
         let asked = range.end - range.start;
         let claim = Claim { consumer, lease: row.lease.get() };
-        let parts = queue.state.unlease(range.clone(), claim);
+        queue.state.unlease_into(range.clone(), claim, parts);
         let settled: u64 = parts.iter().map(|(part, _)| part.end - part.start).sum();
         let later = now.plus_ns(u64::from(row.delay_ms.get()) * NS_PER_MS);
         match Verb::from_u8(row.verb).expect("checked when it was decoded") {
-            Verb::Accept => queue.state.accept(&parts, &mut queue.changes),
-            Verb::Release => queue.state.release(&parts, later, &mut queue.changes),
-            Verb::Reject => queue.state.reject(&parts, &mut queue.changes),
-            Verb::Extend => queue.state.extend(&parts, later),
+            Verb::Accept => queue.state.accept(parts, &mut queue.changes),
+            Verb::Release => queue.state.release(parts, later, &mut queue.changes),
+            Verb::Reject => queue.state.reject(parts, &mut queue.changes),
+            Verb::Extend => queue.state.extend(parts, later),
         }
         let error = match row.flags & SETTLE_UP_TO != 0 || settled == asked {
             true => ErrorCode::None,
