@@ -93,7 +93,13 @@ impl Shard {
 
     fn trim_window(&mut self, slot: u32) {
         let queue = self.queues.queue(slot);
-        let Some(front) = queue.window.front() else { return };
+        let Some(front) = queue.window.front() else {
+            if !queue.is_consumed() {
+                // Of many queues that were used once, none keeps memory.
+                queue.window.clear();
+            }
+            return;
+        };
         if queue.is_idle(front) {
             let mut window = std::mem::take(&mut queue.window);
             window.prune(|range| queue.is_idle(range));

@@ -265,7 +265,7 @@ impl Queues {
     /// Counts what the queue's window holds now.
     pub fn account_window(&mut self, slot: u32) {
         let queue = self.slots.get_mut(slot).expect("a queue that is looked at is there");
-        let bytes = queue.window.bytes();
+        let bytes = queue.window.held();
         self.window_bytes = self.window_bytes + bytes - queue.window_counted;
         queue.window_counted = bytes;
     }

@@ -4,50 +4,55 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Values by ranges of sequence numbers. Ranges are half open and do not overlap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RangeMap<T> {
-    by_start: BTreeMap<u64, (u64, T)>,
-    len: u64,
-}
+/// Values by ranges of sequence numbers. Ranges are half open and do not overlap. A queue has many
+/// of these, and an idle one never used most of them: until then each is a pointer.
+#[derive(Debug, Clone)]
+pub struct RangeMap<T>(Option<Box<Ranges<T>>>);
 
 /// A set of sequence numbers.
 pub type RangeSet = RangeMap<()>;
 
 impl<T> Default for RangeMap<T> {
     fn default() -> Self {
-        RangeMap { by_start: BTreeMap::new(), len: 0 }
+        RangeMap(None)
     }
 }
+
+impl<T: Copy + PartialEq> PartialEq for RangeMap<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<T: Copy + Eq> Eq for RangeMap<T> {}
 
 impl<T: Copy + PartialEq> RangeMap<T> {
     /// How many sequence numbers have a value.
     pub const fn len(&self) -> u64 {
-        self.len
+        match &self.0 {
+            Some(ranges) => ranges.len,
+            None => 0,
+        }
     }
 
     /// Whether none has.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// How many ranges there are: what it costs.
     pub fn ranges(&self) -> usize {
-        self.by_start.len()
+        self.0.as_ref().map_or(0, |ranges| ranges.by_start.len())
     }
 
     /// The first range, with its value.
     pub fn first(&self) -> Option<(Range<u64>, T)> {
-        self.by_start.first_key_value().map(|(&from, &(to, value))| (from..to, value))
+        self.0.as_ref()?.first()
     }
 
     /// The first range that ends behind `at`, cut off at `at`.
     pub fn from(&self, at: u64) -> Option<(Range<u64>, T)> {
-        if let Some((range, value)) = self.around(at) {
-            return Some((at..range.end, value));
-        }
-        let next = self.by_start.range(at..).next();
-        next.map(|(&from, &(to, value))| (from..to, value))
+        self.0.as_ref()?.from(at)
     }
 
     /// The value of one sequence number.
@@ -57,28 +62,87 @@ impl<T: Copy + PartialEq> RangeMap<T> {
 
     /// The range around one sequence number, with its value.
     pub fn around(&self, at: u64) -> Option<(Range<u64>, T)> {
-        let (&from, &(to, value)) = self.by_start.range(..=at).next_back()?;
-        (at < to).then_some((from..to, value))
+        self.0.as_ref()?.around(at)
     }
 
     /// Every range in order.
     pub fn iter(&self) -> impl Iterator<Item = (Range<u64>, T)> {
-        self.by_start.iter().map(|(&from, &(to, value))| (from..to, value))
+        self.0.iter().flat_map(|ranges| ranges.iter())
     }
 
     /// The parts of ranges that lie within `range`, in order.
     pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, T)> {
-        let first = self.around(range.start).map_or(range.start, |(around, _)| around.start);
-        let parts = self.by_start.range(first..range.end.max(first));
-        parts.map(move |(&from, &(to, value))| (from.max(range.start)..to.min(range.end), value))
+        self.0.iter().flat_map(move |ranges| ranges.within(range.clone()))
     }
 
     /// Gives a range a value, whatever it had before; ranges side by side that have the same
     /// value become one.
     pub fn insert(&mut self, range: Range<u64>, value: T) {
-        if range.is_empty() {
-            return;
+        if !range.is_empty() {
+            self.0.get_or_insert_default().insert(range, value);
         }
+    }
+
+    /// Takes the values of a range away; gives how many sequence numbers had one.
+    pub fn remove(&mut self, range: Range<u64>) -> u64 {
+        self.0.as_mut().map_or(0, |ranges| ranges.remove(range))
+    }
+}
+
+impl RangeSet {
+    /// Adds a range.
+    pub fn add(&mut self, range: Range<u64>) {
+        self.insert(range, ());
+    }
+
+    /// Whether a sequence number is in it.
+    pub fn contains(&self, at: u64) -> bool {
+        self.around(at).is_some()
+    }
+}
+
+/// The ranges that there are.
+#[derive(Debug, Clone)]
+struct Ranges<T> {
+    by_start: BTreeMap<u64, (u64, T)>,
+    len: u64,
+}
+
+impl<T> Default for Ranges<T> {
+    fn default() -> Self {
+        Ranges { by_start: BTreeMap::new(), len: 0 }
+    }
+}
+
+impl<T: Copy + PartialEq> Ranges<T> {
+    fn first(&self) -> Option<(Range<u64>, T)> {
+        self.by_start.first_key_value().map(|(&from, &(to, value))| (from..to, value))
+    }
+
+    fn from(&self, at: u64) -> Option<(Range<u64>, T)> {
+        if let Some((range, value)) = self.around(at) {
+            return Some((at..range.end, value));
+        }
+        let next = self.by_start.range(at..).next();
+        next.map(|(&from, &(to, value))| (from..to, value))
+    }
+
+    fn around(&self, at: u64) -> Option<(Range<u64>, T)> {
+        let (&from, &(to, value)) = self.by_start.range(..=at).next_back()?;
+        (at < to).then_some((from..to, value))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Range<u64>, T)> {
+        self.by_start.iter().map(|(&from, &(to, value))| (from..to, value))
+    }
+
+    fn within(&self, range: Range<u64>) -> impl Iterator<Item = (Range<u64>, T)> {
+        let first = self.around(range.start).map_or(range.start, |(around, _)| around.start);
+        let parts = self.by_start.range(first..range.end.max(first));
+        parts.map(move |(&from, &(to, value))| (from.max(range.start)..to.min(range.end), value))
+    }
+
+    fn insert(&mut self, range: Range<u64>, value: T) {
         self.remove(range.clone());
         let (mut from, mut to) = (range.start, range.end);
         self.len += to - from;
@@ -99,8 +163,7 @@ impl<T: Copy + PartialEq> RangeMap<T> {
         self.by_start.insert(from, (to, value));
     }
 
-    /// Takes the values of a range away; gives how many sequence numbers had one.
-    pub fn remove(&mut self, range: Range<u64>) -> u64 {
+    fn remove(&mut self, range: Range<u64>) -> u64 {
         let before = self.len;
         while let Some((part, value)) = self.next_within(&range) {
             let (whole, _) = self.around(part.start).expect("just found");
@@ -125,18 +188,6 @@ impl<T: Copy + PartialEq> RangeMap<T> {
             self.len += range.end - range.start;
             self.by_start.insert(range.start, (range.end, value));
         }
-    }
-}
-
-impl RangeSet {
-    /// Adds a range.
-    pub fn add(&mut self, range: Range<u64>) {
-        self.insert(range, ());
-    }
-
-    /// Whether a sequence number is in it.
-    pub fn contains(&self, at: u64) -> bool {
-        self.around(at).is_some()
     }
 }
 

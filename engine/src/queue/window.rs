@@ -36,6 +36,11 @@ impl Window {
         self.bytes
     }
 
+    /// Bytes of memory that it keeps, what is free among them included.
+    pub fn held(&self) -> usize {
+        self.bytes + self.free.as_ref().map_or(0, Vec::capacity)
+    }
+
     /// Whether the message is here.
     pub fn contains(&self, at: u64) -> bool {
         self.find(at).is_some()
