@@ -158,6 +158,7 @@ impl NullBackend {
                 Done::FileExtended { file, to, fill, result: Ok(()) }
             }
             Op::FileClose { .. } => return,
+            Op::SpaceAsk => Done::SpaceTold { free: Ok(u64::MAX) },
             Op::FilesDelete { tag, .. } => Done::FilesDeleted { tag, result: Ok(()) },
         };
         self.dones.push(done);

@@ -45,6 +45,8 @@ pub struct Config {
     pub recycle_bytes: u64,
     /// Bytes of sealed segments that are read per second, to see that they are whole; 0 reads none.
     pub scrub_rate: u64,
+    /// While fewer bytes are free on the device, producing is refused.
+    pub free_bytes_min: u64,
     /// The shard's journal, all its files together.
     pub journal_bytes: u64,
     /// Length at which a new segment begins.
@@ -76,6 +78,7 @@ impl Default for Config {
             prepare_bytes: 0,
             recycle_bytes: 1024 * MIB,
             scrub_rate: 4 * MIB,
+            free_bytes_min: 256 * MIB,
             journal_bytes: 128 * MIB,
             segment_bytes: 256 * MIB,
             memory_bytes: 256 * MIB,
@@ -122,6 +125,7 @@ impl Config {
             ("prepare", self.prepare_bytes, 0, 1 << 44),
             ("recycle-bytes", self.recycle_bytes, 0, 1 << 44),
             ("scrub-rate", self.scrub_rate, 0, 1 << 40),
+            ("free-bytes-min", self.free_bytes_min, 0, 1 << 44),
             ("journal-bytes", self.journal_bytes, 8 * MIB, 64 * 1024 * MIB),
             ("segment-bytes", self.segment_bytes, 4 * MIB, 64 * 1024 * MIB),
             ("memory-bytes", self.memory_bytes, 32 * MIB, 64 * 1024 * MIB),
@@ -176,6 +180,7 @@ impl Config {
             gather_budget_bytes: share(preset.gather_budget_bytes),
             segment_bytes: self.segment_bytes,
             recycle_bytes: self.recycle_bytes,
+            free_bytes_min: self.free_bytes_min,
             scrub_bytes_per_s: self.scrub_rate.div_ceil(u64::from(self.shards())),
             connections_max: usize::try_from(self.connections_max).expect("at most 2^20"),
             read_ahead_bytes_total_max: share(preset.read_ahead_bytes_total_max),
@@ -191,6 +196,7 @@ impl Config {
             let own = [
                 ("spin-us", config.spin_us.to_string()),
                 ("journal-bytes", config.journal_bytes.to_string()),
+                ("free-bytes-min", config.free_bytes_min.to_string()),
                 ("commits-in-flight", config.commits_in_flight.to_string()),
                 ("direct-run-bytes-min", config.direct_run_bytes_min.to_string()),
             ];

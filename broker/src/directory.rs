@@ -197,6 +197,17 @@ impl DataDir {
         rustix::fs::syncfs(rustix::fs::open(&self.root, flags, Mode::empty())?)
     }
 
+    /// Bytes that files here may still take: none if there is no number left for a new one.
+    ///
+    /// # Errors
+    /// The errno of the call that failed.
+    pub fn free_bytes(&self) -> Result<u64, Errno> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        // Some file systems have no fixed number of files.
+        let is_out_of_numbers = stat.f_files > 0 && stat.f_favail == 0;
+        Ok(if is_out_of_numbers { 0 } else { stat.f_bavail.saturating_mul(stat.f_frsize) })
+    }
+
     /// Every file that a [`FilePath`] can name.
     pub fn list(&self) -> std::io::Result<Vec<FileEntry>> {
         let mut found = Vec::new();

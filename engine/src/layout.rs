@@ -58,6 +58,11 @@ pub enum FilePath {
         /// Number.
         number: u32,
     },
+    /// `spare/NUMBER.start`: a file that waits to become a start file on a full device.
+    StartSpare {
+        /// Number.
+        number: u32,
+    },
 }
 
 impl fmt::Display for FilePath {
@@ -81,6 +86,7 @@ impl fmt::Display for FilePath {
                 write!(f, "aside/{epoch}/{shard}/{index:04}.jnl")
             }
             FilePath::Spare { number } => write!(f, "spare/{number:06}.seg"),
+            FilePath::StartSpare { number } => write!(f, "spare/{number:06}.start"),
         }
     }
 }
@@ -113,7 +119,11 @@ impl FilePath {
                 shard: shard.parse().ok()?,
                 index: file.strip_suffix(".jnl")?.parse().ok()?,
             },
-            ["spare", file] => FilePath::Spare { number: file.strip_suffix(".seg")?.parse().ok()? },
+            ["spare", file] => match file.split_once('.')? {
+                (number, "seg") => FilePath::Spare { number: number.parse().ok()? },
+                (number, "start") => FilePath::StartSpare { number: number.parse().ok()? },
+                _ => return None,
+            },
             _ => return None,
         };
         // Only the canonical spelling is ours: `+7.seg` or a short number is a stranger's.
@@ -135,6 +145,7 @@ mod tests {
             FilePath::Lost { topic: [0xef; 16], partition: 9 },
             FilePath::Aside { epoch: 5, shard: 3, index: 12 },
             FilePath::Spare { number: 1 },
+            FilePath::StartSpare { number: 1 },
         ];
         for path in paths {
             assert_eq!(FilePath::parse(&path.to_string()), Some(path));

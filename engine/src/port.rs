@@ -245,6 +245,9 @@ pub enum Op {
         /// File.
         file: FileSlot,
     },
+    /// Ask how much space is free, once what was asked before is done. Ends with
+    /// [`Done::SpaceTold`].
+    SpaceAsk,
     /// Delete files, off the shard: every file whose path is in the list. Ends with
     /// [`Done::FilesDeleted`].
     FilesDelete {
@@ -388,6 +391,11 @@ pub enum Done {
         fill: Fill,
         /// Whether it held.
         result: Result<(), Fault>,
+    },
+    /// A `SpaceAsk` ended.
+    SpaceTold {
+        /// Bytes that files may still take.
+        free: Result<u64, Fault>,
     },
     /// A `FilesDelete` ended; files that did not exist count as deleted.
     FilesDeleted {

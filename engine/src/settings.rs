@@ -98,6 +98,9 @@ pub struct Settings {
     /// Bytes of sealed segments that are read per second to see that they are whole; 0 reads only
     /// where a reader found something bad.
     pub scrub_bytes_per_s: u64,
+    /// While fewer bytes are free on the device, new records are refused; what was taken in, and
+    /// what it takes to delete records, may use them.
+    pub free_bytes_min: u64,
 }
 
 /// Where fetches get what they ask for: see `docs/TUNING.md`.
@@ -181,6 +184,7 @@ impl Settings {
             retention_check_ns: 10_000_000_000,
             recycle_bytes: 1024 * 1024 * 1024,
             scrub_bytes_per_s: 4 * 1024 * 1024,
+            free_bytes_min: 256 * 1024 * 1024,
         }
     }
 
@@ -220,6 +224,7 @@ impl Settings {
             queue_windows_bytes_max: 64 * 1024,
             retention_check_ns: 3_000_000_000,
             scrub_bytes_per_s: 0,
+            free_bytes_min: 128 * 1024,
             ..Settings::production()
         }
     }
@@ -298,8 +303,10 @@ pub const MARK_SPACING_BYTES: usize = 4096;
 pub const RESERVE_BYTES_MIN: u64 = 256 * 1024;
 /// Largest reservation ahead of a growing segment.
 pub const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// A full device is asked for space this often.
-pub const PROBE_SPACE_NS: u64 = 1_000_000_000;
+/// While a device has too little space it is asked this often whether there is more.
+pub const PROBE_SPACE_NS: u64 = 200_000_000;
+/// Files of a shard that wait to become start files on a full device.
+pub const START_SPARES: usize = 2;
 /// A device that has something to do and completes nothing for this long has stalled.
 pub const DEVICE_STALL_NS: u64 = 10_000_000_000;
 /// Producers that are not read for want of room wait this long for any to come free; then they are

@@ -172,6 +172,7 @@ impl Shard {
             Done::FileExtended { file, to, result, .. } => {
                 self.store.file_extended(file, to, result);
             }
+            Done::SpaceTold { free } => self.store.space_told(time, free),
             Done::FilesDeleted { tag, result } => match StoreTag::of(tag) {
                 StoreTag::Journal(place) => self.store.journal_deleted(place, result),
                 StoreTag::Void(id) => self.store.void_deleted(PartitionId(id), result),
@@ -255,6 +256,7 @@ impl Shard {
         self.store.check_retention(now);
         self.store.write_starts(pool, now, batch);
         self.store.make_spares(batch);
+        self.store.ask_space(now.time, batch);
         let due = self.store.seal_deadline().is_some_and(|due| due <= now.time);
         if due || self.stopping.is_some() {
             self.store.publish_watermark(pool, now, batch);
@@ -445,6 +447,7 @@ impl Shard {
     }
 
     fn files_deleted(&mut self, result: Result<(), Fault>) {
+        self.store.space.was_freed();
         if let Err(Fault(errno)) = result {
             let text = format!(
                 "files of deleted records could not be removed (errno {errno}); the next start \

@@ -84,6 +84,7 @@ impl Bounds {
             files_max: [16, 24, 64][rng.index(3)],
             recycle_bytes: [0, 400_000, 1 << 30][rng.index(3)],
             scrub_bytes_per_s: 8 << 20,
+            free_bytes_min: [0, 64 * 1024, 200_000][rng.index(3)],
             ..tiny
         }
     }

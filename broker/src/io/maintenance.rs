@@ -45,6 +45,8 @@ pub enum Job {
         /// How.
         fill: Fill,
     },
+    /// Look how much space is free.
+    Space,
     /// Delete files.
     Delete {
         /// The op's name.
@@ -81,6 +83,11 @@ pub enum Finished {
         fill: Fill,
         /// Whether it held.
         result: Result<(), Fault>,
+    },
+    /// Of `Space`.
+    Space {
+        /// Bytes that files may still take.
+        free: Result<u64, Fault>,
     },
     /// Of `Delete`.
     Deleted {
@@ -232,6 +239,7 @@ fn begin(dir: &DataDir, job: Job, unsynced: &mut Unsynced) -> Option<Begun> {
             let result = directory::zero(&*fd, from, to).map_err(fault);
             Begun::Whole(Finished::Extended { file, from, to, fill: Fill::Zero, result })
         }
+        Job::Space => Begun::Whole(Finished::Space { free: dir.free_bytes().map_err(fault) }),
         Job::Delete { tag, paths } => {
             let result = dir.delete(&paths).map_err(fault);
             Begun::Whole(Finished::Deleted { tag, result })

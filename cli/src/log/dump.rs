@@ -113,7 +113,9 @@ impl<W: Write> Dump<'_, W> {
             FilePath::Lost { topic, partition } => {
                 all && self.args.offsets.is_none() && self.wants_stream(topic, *partition)
             }
-            FilePath::Spare { .. } | FilePath::Aside { .. } => all && !is_filtered,
+            FilePath::Spare { .. } | FilePath::StartSpare { .. } | FilePath::Aside { .. } => {
+                all && !is_filtered
+            }
         }
     }
 

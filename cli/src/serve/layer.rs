@@ -68,6 +68,10 @@ pub struct Layer {
     /// [default: 4MiB]
     #[arg(long, env = "PELTON_SCRUB_RATE", value_name = "BYTES", value_parser = size::bytes)]
     scrub_rate: Option<u64>,
+    /// While fewer bytes are free on the device, producing is refused: what was taken in before,
+    /// deleting, and the next start may need them [default: 256MiB]
+    #[arg(long, env = "PELTON_FREE_BYTES_MIN", value_name = "BYTES", value_parser = size::bytes)]
+    free_bytes_min: Option<u64>,
     /// Size of each shard's journal [default: 128MiB]
     #[arg(long, env = "PELTON_JOURNAL_BYTES", value_name = "BYTES", value_parser = size::bytes)]
     journal_bytes: Option<u64>,
@@ -105,7 +109,7 @@ impl Layer {
         Layer::OWN_KEYS.into_iter().chain(TuningLayer::KEYS)
     }
 
-    const OWN_KEYS: [&'static str; 18] = [
+    const OWN_KEYS: [&'static str; 19] = [
         "data_dir",
         "listen",
         "advertised_host",
@@ -118,6 +122,7 @@ impl Layer {
         "prepare",
         "recycle_bytes",
         "scrub_rate",
+        "free_bytes_min",
         "journal_bytes",
         "segment_bytes",
         "memory_bytes",
@@ -141,6 +146,7 @@ impl Layer {
             "prepare" => self.prepare = Some(size::bytes(text)?),
             "recycle_bytes" => self.recycle_bytes = Some(size::bytes(text)?),
             "scrub_rate" => self.scrub_rate = Some(size::bytes(text)?),
+            "free_bytes_min" => self.free_bytes_min = Some(size::bytes(text)?),
             "journal_bytes" => self.journal_bytes = Some(size::bytes(text)?),
             "segment_bytes" => self.segment_bytes = Some(size::bytes(text)?),
             "memory_bytes" => self.memory_bytes = Some(size::bytes(text)?),
@@ -166,6 +172,7 @@ impl Layer {
         put(&mut config.prepare_bytes, self.prepare);
         put(&mut config.recycle_bytes, self.recycle_bytes);
         put(&mut config.scrub_rate, self.scrub_rate);
+        put(&mut config.free_bytes_min, self.free_bytes_min);
         put(&mut config.journal_bytes, self.journal_bytes);
         put(&mut config.segment_bytes, self.segment_bytes);
         put(&mut config.memory_bytes, self.memory_bytes);

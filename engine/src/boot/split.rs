@@ -9,13 +9,16 @@ use crate::log::journal::{FileState, JournalFile};
 use crate::log::partition::{Partition, PartitionId};
 use crate::log::recycle::Spares;
 use crate::log::slab::Slab;
+use crate::log::start_file::START_FILE_BYTES;
+use crate::log::start_spares::StartSpares;
 use crate::log::store::Store;
 use crate::placement::{CATALOG_SHARD, owner, store_owner};
 use crate::pool::{Arenas, Pool};
-use crate::port::{Disk, FileSlot, Op, OpBatch, Open};
+use crate::port::{Disk, Fault, FileSlot, Op, OpBatch, Open};
 use crate::queue::queues::{QueueStore, Queues};
-use crate::settings::Settings;
+use crate::settings::{START_SPARES, Settings};
 use crate::shard::Shard;
+use crate::units::u64_of;
 
 /// One shard's part while things are being divided.
 struct Part {
@@ -35,6 +38,7 @@ impl<D: Disk> Boot<'_, D> {
         seed: u128,
     ) -> Result<Vec<Shard>, BootError> {
         let spares = self.spares()?;
+        let start_spares = self.start_spares()?;
         let Boot { store, catalog, superblock, mut pool, queue_stores, .. } = self;
         let mut partitions = store.partitions;
         // All of it is stored: memory begins empty. The first shard goes on with recovery's.
@@ -50,6 +54,7 @@ impl<D: Disk> Boot<'_, D> {
             let settings = of_shard(&store.settings, shard);
             let mut store = new_store(&settings, &superblock);
             store.spares = Spares::of_shard(&spares, &settings);
+            store.starts.spares = StartSpares::of_shard(&start_spares, &settings);
             parts.push(Part {
                 pool: first_pool.take().unwrap_or_else(|| new_pool(arenas, &settings)),
                 store,
@@ -101,6 +106,33 @@ impl<D: Disk> Boot<'_, D> {
                 }
                 _ => {}
             }
+        }
+        Ok(numbers)
+    }
+
+    /// Numbers of the files that wait to become start files. Those of another length are deleted,
+    /// and some are made if there is space.
+    fn start_spares(&mut self) -> Result<Vec<u32>, BootError> {
+        let wanted = START_SPARES * usize::from(self.store.settings.shards);
+        let mut numbers = Vec::new();
+        for file in &self.files {
+            let FilePath::StartSpare { number } = file.path else { continue };
+            if file.bytes == u64_of(START_FILE_BYTES) && numbers.len() < wanted {
+                numbers.push(number);
+            } else {
+                let deleted = self.disk.delete(&file.path);
+                deleted.map_err(|fault| BootError::Disk(file.path.clone(), fault))?;
+            }
+        }
+        let mut next = numbers.iter().max().map_or(0, |last| last + 1);
+        while numbers.len() < wanted {
+            let path = FilePath::StartSpare { number: next };
+            match self.disk.create(&path, u64_of(START_FILE_BYTES)) {
+                Ok(()) => numbers.push(next),
+                Err(Fault::ENOSPC) => break,
+                Err(fault) => return Err(BootError::Disk(path, fault)),
+            }
+            next += 1;
         }
         Ok(numbers)
     }

@@ -216,7 +216,7 @@ impl Shard {
 
     /// Whether records are refused, so that nobody need wait to be told.
     const fn refuses_records(&self) -> bool {
-        self.store.failed.is_some() || self.store.space.is_full || self.is_overloaded
+        self.store.failed.is_some() || self.store.space.is_short() || self.is_overloaded
     }
 
     /// Looks for how long producers have not been read.

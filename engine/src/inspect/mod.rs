@@ -182,6 +182,7 @@ impl<'d, D: Disk> Directory<'d, D> {
             | FilePath::Start { .. }
             | FilePath::Lost { .. }
             | FilePath::Aside { .. }
+            | FilePath::StartSpare { .. }
             | FilePath::Spare { .. } => false,
         })?;
         for change in changes.into_values() {

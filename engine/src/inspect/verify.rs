@@ -134,7 +134,9 @@ pub fn verify<D: Disk>(
     desk.superblock(directory);
     let journals = Journals::walk(directory, &mut desk)?;
     streams(directory, &journals, &mut desk)?;
-    for file in directory.files.iter().filter(|f| matches!(f.path, FilePath::Spare { .. })) {
+    let is_spare =
+        |path: &FilePath| matches!(path, FilePath::Spare { .. } | FilePath::StartSpare { .. });
+    for file in directory.files.iter().filter(|file| is_spare(&file.path)) {
         desk.file(file, Kept::default(), Verdict::Unused);
     }
     let mut summary = desk.summary;

@@ -54,6 +54,7 @@ impl<D: Disk> Directory<'_, D> {
             | FilePath::Start { .. }
             | FilePath::Lost { .. }
             | FilePath::Aside { .. }
+            | FilePath::StartSpare { .. }
             | FilePath::Spare { .. } => {
                 return Ok(None);
             }

@@ -35,7 +35,7 @@ impl Store {
             return;
         }
         self.seal_if_stuck(now.time);
-        self.reserve_wanted(batch, now.time);
+        self.reserve_wanted(batch);
         for _ in 0..self.placing.len() {
             let Some(id) = self.placing.pop_front() else { return };
             if self.partitions.get(id.0).is_none() {
@@ -97,13 +97,13 @@ impl Store {
                 return Err(Delay::Background);
             }
             let bytes = u64_of(partition.runs[index].frame_bytes());
-            let file = self.ensure_segment(batch, now.time, id, bytes, index)?;
-            if !self.has_space(batch, now.time, id, bytes) {
+            let file = self.ensure_segment(batch, id, bytes, index)?;
+            if !self.has_space(batch, id, bytes) {
                 return Err(Delay::Space);
             }
             self.write_run(pool, now, batch, id, index, file);
-            self.reserve_ahead(batch, now.time, id);
-            self.open_ahead(batch, now.time, id);
+            self.reserve_ahead(batch, id);
+            self.open_ahead(batch, id);
         }
     }
 
@@ -112,7 +112,6 @@ impl Store {
     fn ensure_segment(
         &mut self,
         batch: &mut OpBatch,
-        now: Time,
         id: PartitionId,
         bytes: u64,
         run: usize,
@@ -136,7 +135,7 @@ impl Store {
             partition.writable = false;
         }
         if partition.next.is_none() {
-            self.open_next(batch, now, id);
+            self.open_next(batch, id);
         }
         let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
         let is_open = partition.next.as_ref().is_some_and(|next| next.open_file().is_some());

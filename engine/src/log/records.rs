@@ -74,7 +74,7 @@ impl Store {
         acks: Acks,
     ) -> Result<u64, ErrorCode> {
         let (at, published_ms) = messages;
-        if self.space.is_full {
+        if self.space.is_short() {
             return Err(ErrorCode::StorageFull);
         }
         let len = RECORD_HEAD_BYTES + at.len;

@@ -73,6 +73,11 @@ impl Spares {
         self.free.is_empty()
     }
 
+    /// The paths of all of them: none is left.
+    pub(super) fn take_all(&mut self) -> Vec<FilePath> {
+        self.free.drain(..).map(|number| FilePath::Spare { number }).collect()
+    }
+
     fn slot_of(&self, file: FileSlot) -> Option<u32> {
         self.becoming.iter().find(|(_, becoming)| becoming.file == file).map(|(slot, _)| slot)
     }
@@ -105,7 +110,7 @@ impl Store {
         let count = self.spares.free.len() + self.spares.becoming.len();
         let has_room = u64::try_from(count + 1).unwrap_or(u64::MAX).saturating_mul(bytes)
             <= self.settings.recycle_bytes;
-        if !is_fit || !has_room || self.failed.is_some() || self.space.is_full {
+        if !is_fit || !has_room || self.failed.is_some() || self.space.is_short() {
             return false;
         }
         let Some(file) = self.files.take() else { return false };

@@ -138,12 +138,8 @@ impl Partition {
     /// A quiet partition begins a new segment with its next record if all its records are too
     /// old: so it becomes empty.
     fn end_if_old(&mut self, oldest_ms: i64) {
-        let end = self.progress.appended();
-        let is_quiet = self.runs_stored == end && self.progress.is_settled();
-        let Some(last) = self.segments.back_mut().filter(|_| self.writable) else { return };
-        if is_quiet && last.end > 0 && is_old(last, oldest_ms) {
-            last.next_offset = Some(end);
-            self.writable = false;
+        if self.segments.back().is_some_and(|last| is_old(last, oldest_ms)) {
+            self.end_last_if_quiet();
         }
     }
 }

@@ -7,46 +7,13 @@ use super::run::{Run, RunState};
 use super::segment::{Segment, SegmentFile};
 use super::store::Store;
 use crate::layout::FilePath;
-use crate::port::{Fault, FileSlot, Fill, Level, Notice, Op, OpBatch, Open, Time};
-use crate::settings::{PROBE_SPACE_NS, RESERVE_BYTES_MAX, RESERVE_BYTES_MIN};
-
-/// Whether the device has space.
-#[derive(Debug, Default)]
-pub struct Space {
-    /// It had none when it was last asked: nothing is appended until it has.
-    pub is_full: bool,
-    /// When it may be asked again.
-    probe_at: Time,
-    /// Segments that want space before a run waits for it: partition, sequence.
-    wanting: Vec<(PartitionId, u32)>,
-    /// Partitions whose records were taken in before the device said no: each with the offset
-    /// from which on they wait for space.
-    pub(crate) starved: Vec<(PartitionId, u64)>,
-}
-
-impl Space {
-    /// Whether the device may be asked for space now; while it is full, once a while.
-    pub(super) fn may_ask(&mut self, now: Time) -> bool {
-        if !self.is_full {
-            return true;
-        }
-        if now < self.probe_at {
-            return false;
-        }
-        self.probe_at = now.plus_ns(PROBE_SPACE_NS);
-        true
-    }
-}
+use crate::port::{Fault, FileSlot, Fill, Level, Notice, Op, OpBatch, Open};
+use crate::settings::{RESERVE_BYTES_MAX, RESERVE_BYTES_MIN};
 
 impl Store {
-    /// When a full device is to be asked again; one that failed never is.
-    pub fn space_deadline(&self) -> Option<Time> {
-        (self.space.is_full && self.failed.is_none()).then_some(self.space.probe_at)
-    }
-
     /// Begins to open the partition's next segment, from a spare file if there is one.
-    pub(super) fn open_next(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId) {
-        if !self.space.may_ask(now) {
+    pub(super) fn open_next(&mut self, batch: &mut OpBatch, id: PartitionId) {
+        if !self.space.may_take() {
             return;
         }
         let Some(slot) = self.take_file_slot(batch) else { return };
@@ -69,12 +36,12 @@ impl Store {
     }
 
     /// Opens the next segment while the current one still has room, so that no run waits for it.
-    pub(super) fn open_ahead(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId) {
+    pub(super) fn open_ahead(&mut self, batch: &mut OpBatch, id: PartitionId) {
         let partition = self.partition(id);
         let half = partition.segment_bytes / 2;
         let late = partition.segments.back().is_some_and(|last| last.end > half);
         if late && partition.next.is_none() {
-            self.open_next(batch, now, id);
+            self.open_next(batch, id);
         }
     }
 
@@ -120,60 +87,52 @@ impl Store {
 
     /// Whether `bytes` at the end of the partition's last segment are reserved; asks for them if
     /// they are not.
-    pub(super) fn has_space(
-        &mut self,
-        batch: &mut OpBatch,
-        now: Time,
-        id: PartitionId,
-        bytes: u64,
-    ) -> bool {
+    pub(super) fn has_space(&mut self, batch: &mut OpBatch, id: PartitionId, bytes: u64) -> bool {
         let partition = self.partition(id);
         let Some(last) = partition.segments.back() else { return false };
         let (sequence, end) = (last.sequence, last.end + bytes);
         let is_there = end <= last.reserved_to;
         if !is_there {
-            self.reserve(batch, now, id, sequence, end);
+            self.reserve(batch, id, sequence, end);
         }
         is_there
     }
 
     /// Reserves ahead of a growing segment: the more it grows, the further.
-    pub(super) fn reserve_ahead(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId) {
+    pub(super) fn reserve_ahead(&mut self, batch: &mut OpBatch, id: PartitionId) {
         let partition = self.partition(id);
         let Some(last) = partition.segments.back() else { return };
         let ahead = (last.end + step(last.end) / 2).min(partition.segment_bytes);
         if last.reserved_to < ahead {
-            self.reserve(batch, now, id, last.sequence, ahead);
+            self.reserve(batch, id, last.sequence, ahead);
         }
     }
 
-    /// Reserves for segments that were opened ahead, and asks a full device again.
-    pub(super) fn reserve_wanted(&mut self, batch: &mut OpBatch, now: Time) {
-        if self.space.is_full && now < self.space.probe_at {
-            return;
-        }
-        for (id, sequence) in std::mem::take(&mut self.space.wanting) {
+    /// Reserves for segments that were opened ahead.
+    pub(super) fn reserve_wanted(&mut self, batch: &mut OpBatch) {
+        let wanting = std::mem::take(&mut self.space.wanting);
+        for (id, sequence) in wanting {
             let Some(partition) = self.partitions.get_mut(id.0) else { continue };
             let grown = partition.segments.back().map_or(0, |last| last.end);
             let Some(segment) = partition.segment_mut(sequence) else { continue };
             let to = segment.end + step(grown);
             if segment.reserved_to < to {
-                self.reserve(batch, now, id, sequence, to);
+                if self.space.may_not_take() {
+                    self.space.wanting.push((id, sequence));
+                } else {
+                    self.reserve(batch, id, sequence, to);
+                }
             }
-        }
-        if self.space.is_full && self.space.probe_at <= now {
-            // Nobody wants space any more: whoever comes next finds out.
-            self.found_space();
         }
     }
 
     /// Asks for blocks of a segment up to at least `to`.
-    fn reserve(&mut self, batch: &mut OpBatch, now: Time, id: PartitionId, sequence: u32, to: u64) {
+    fn reserve(&mut self, batch: &mut OpBatch, id: PartitionId, sequence: u32, to: u64) {
         let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
         let limit = partition.segment_bytes;
         let Some(segment) = partition.segment_mut(sequence) else { return };
         let Some(file) = segment.open_file().filter(|_| !segment.extending) else { return };
-        if !self.space.may_ask(now) {
+        if !self.space.may_take() {
             return;
         }
         let ahead = if self.space.is_full { RESERVE_BYTES_MIN } else { step(segment.end) };
@@ -189,7 +148,10 @@ impl Store {
 
     /// A segment's file was extended, or not.
     pub fn file_extended(&mut self, slot: FileSlot, to: u64, result: Result<(), Fault>) {
-        if self.spare_extended(slot, result) || self.journal_extended(slot, result) {
+        let is_other = self.spare_extended(slot, result)
+            || self.start_spare_zeroed(slot, result)
+            || self.journal_extended(slot, result);
+        if is_other {
             return;
         }
         let Some(&(id, sequence)) = self.segment_files.get(&slot) else { return };
@@ -203,33 +165,17 @@ impl Store {
         if result != Err(Fault::ENOSPC) {
             // A file system that cannot reserve says so here; writes still work, slower.
             segment.reserved_to = segment.reserved_to.max(to);
+            self.space.ask();
             return self.found_space();
         }
         self.space.wanting.push((id, sequence));
         self.ran_out();
     }
 
-    pub(super) fn found_space(&mut self) {
-        if std::mem::take(&mut self.space.is_full) {
-            let text = "the device may have space again: producing goes on".to_owned();
-            self.notices.push(Notice { level: Level::Info, conn: None, text });
-        }
-    }
-
-    pub(super) fn ran_out(&mut self) {
-        self.counters.storage_failures += 1;
-        if std::mem::replace(&mut self.space.is_full, true) {
-            return;
-        }
-        let text = "no space left on the device: producing is refused until there is; reading \
-                    and deleting go on"
-            .to_owned();
-        self.notices.push(Notice { level: Level::Error, conn: None, text });
-    }
-
     /// A segment's file was opened, or not.
     pub fn file_opened(&mut self, slot: FileSlot, result: Result<u64, Fault>) {
         let is_other = self.start_opened(slot, result)
+            || self.start_spare_opened(slot, result)
             || self.spare_opened(slot, result)
             || self.buffered_opened(slot, result).is_some();
         if is_other {

@@ -8,20 +8,28 @@
 //!
 //! ```text
 //!  wanted ──► file opened ──► one block written, durable ──► log start moves, segments retire
+//!                 └─ no space, or failed ──► a spare is written, durable ──► renamed ──┘
 //! ```
+//!
+//! On a full device nothing may have to be allocated for this: a file gets both its blocks with
+//! its first write, and one that cannot be made or has failed is replaced by a spare, whose blocks
+//! are there ([`super::start_spares`]).
 
 use std::collections::VecDeque;
 
 use wire::ErrorCode;
 
+use super::cursors::Via;
 use super::partition::{Partition, PartitionId};
 use super::segment::{Segment, SegmentFile};
 use super::slab::Slab;
-use super::start_file::{LogStart, fill_slot};
+use super::start_file::{LogStart, START_FILE_BYTES, fill_slot};
+use super::start_spares::StartSpares;
 use super::store::{Store, StoreTag};
 use crate::frame::BLOCK_BYTES;
+use crate::layout::FilePath;
 use crate::pool::{BufId, Pool};
-use crate::port::{Extent, Fault, FileSlot, Level, Notice, Now, Op, OpBatch, Open, Sync};
+use crate::port::{Extent, Fault, FileSlot, Level, Notice, Now, Op, OpBatch, Open, Sync, Time};
 use crate::units::usize_of;
 
 /// Start files open at once.
@@ -42,8 +50,20 @@ pub struct Start {
     is_queued: bool,
     /// It was created, or is about to be.
     is_created: bool,
-    /// A write of it failed: it is never written again in this life.
-    has_failed: bool,
+    /// Why the file is not written as it is.
+    refusal: Refusal,
+}
+
+/// Why a spare takes the place of a start file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Refusal {
+    /// None does.
+    #[default]
+    None,
+    /// There was no space for it.
+    NoSpace,
+    /// It could not be opened or written: it is never written again.
+    Failed,
 }
 
 impl Start {
@@ -56,7 +76,7 @@ impl Start {
             wanted: offset,
             is_queued: false,
             is_created: false,
-            has_failed: false,
+            refusal: Refusal::None,
         }
     }
 
@@ -90,6 +110,9 @@ enum Phase {
     Opened,
     Writing(BufId),
     Written(Result<(), Fault>),
+    /// The spare gets its name.
+    Moving,
+    Moved(Result<(), Fault>),
 }
 
 /// A start file that is open.
@@ -98,6 +121,10 @@ struct Writing {
     partition: PartitionId,
     file: FileSlot,
     start: LogStart,
+    /// The spare that is to become it.
+    spare: Option<u32>,
+    /// What is written of it.
+    bytes: usize,
     phase: Phase,
 }
 
@@ -110,18 +137,23 @@ pub struct Starts {
     pub ended: Vec<(PartitionId, Result<(), ErrorCode>)>,
     /// Partitions with retired segments that are not deleted yet.
     retiring: Vec<PartitionId>,
+    /// Partitions without records whose last segment goes too, once all of it is stored.
+    emptied: Vec<PartitionId>,
+    /// What a full device has for them.
+    pub spares: StartSpares,
 }
 
 impl Starts {
     /// Whether nothing is on its way.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.writing.is_empty()
+        self.queue.is_empty() && self.writing.is_empty() && self.spares.is_idle()
     }
 
     /// Forgets a partition that is deleted.
     pub fn forget(&mut self, id: PartitionId) {
         self.queue.retain(|&other| other != id);
         self.retiring.retain(|&other| other != id);
+        self.emptied.retain(|&other| other != id);
     }
 
     fn is_writing(&self, id: PartitionId) -> bool {
@@ -136,14 +168,49 @@ impl Starts {
 impl Store {
     /// Records below `offset`, which is durable, shall go. [`Starts::ended`] tells when they have.
     pub fn begin_at(&mut self, id: PartitionId, offset: u64) {
+        let is_short = self.space.is_short();
         let partition = self.partitions.get_mut(id.0).expect("named by the caller");
-        if partition.start.has_failed {
-            return self.starts.ended.push((id, Err(ErrorCode::StorageFailed)));
-        }
         partition.start.wanted = partition.start.wanted.max(offset);
-        if !partition.start.is_queued {
-            partition.start.is_queued = true;
+        if is_short && partition.has_no_more() && !self.starts.emptied.contains(&id) {
+            self.starts.emptied.push(id);
+        }
+        self.queue_start(id);
+    }
+
+    fn queue_start(&mut self, id: PartitionId) {
+        let partition = self.partition_mut(id);
+        if !std::mem::replace(&mut partition.start.is_queued, true) {
             self.starts.queue.push_back(id);
+        }
+    }
+
+    /// There is little space, or none: what empty partitions still hold goes.
+    pub(super) fn empty_ends(&mut self) {
+        let partitions = self.partitions.iter();
+        let empty = partitions.filter(|(_, partition)| {
+            partition.has_no_more() && !partition.is_deleted && !partition.segments.is_empty()
+        });
+        let ids: Vec<PartitionId> = empty.map(|(id, _)| PartitionId(id)).collect();
+        for id in ids {
+            if !self.starts.emptied.contains(&id) {
+                self.starts.emptied.push(id);
+            }
+        }
+    }
+
+    /// Ends the last segments of partitions without records, once nothing of them is under way.
+    fn end_emptied(&mut self, now: Time) {
+        for id in std::mem::take(&mut self.starts.emptied) {
+            let Some(partition) = self.partitions.get_mut(id.0) else { continue };
+            if !partition.has_no_more() || !partition.writable {
+                continue;
+            }
+            if partition.end_last_if_quiet() {
+                self.queue_start(id);
+            } else {
+                self.starts.emptied.push(id);
+                self.seal_open(id, Via::Journal, now);
+            }
         }
     }
 
@@ -153,9 +220,16 @@ impl Store {
         for slot in slots {
             let writing = self.starts.writing.get(slot).expect("listed just now");
             match writing.phase {
-                Phase::Opening | Phase::Opened | Phase::Writing(_) => {}
-                Phase::NotOpened(fault) => self.start_refused(pool, slot, fault),
-                Phase::Written(result) => self.end_start(pool, batch, slot, result),
+                Phase::Opening | Phase::Opened | Phase::Writing(_) | Phase::Moving => {}
+                Phase::Written(Ok(())) if writing.spare.is_some() => self.name_start(batch, slot),
+                Phase::Moved(Ok(())) | Phase::Written(Ok(())) => self.end_start(pool, batch, slot),
+                Phase::Written(Err(fault)) => {
+                    batch.ops.push(Op::FileClose { file: writing.file });
+                    self.start_refused(batch, slot, fault);
+                }
+                Phase::NotOpened(fault) | Phase::Moved(Err(fault)) => {
+                    self.start_refused(batch, slot, fault);
+                }
             }
         }
     }
@@ -165,7 +239,9 @@ impl Store {
         if self.failed.is_some() {
             // Whoever waits is told so; the next start may try again.
             self.starts.queue.clear();
+            self.starts.emptied.clear();
         }
+        self.end_emptied(now.time);
         let slots = self.starts.writing.iter();
         let opened: Vec<u32> = slots
             .filter(|(_, writing)| writing.phase == Phase::Opened)
@@ -185,43 +261,83 @@ impl Store {
             }
         }
         self.reap_retired(batch);
+        self.keep_start_spares(batch);
     }
 
-    /// Opens a partition's start file. False if there is no file number.
+    /// Opens a partition's start file, or the spare that is to become it. False if there is no
+    /// file number.
     fn open_start(&mut self, batch: &mut OpBatch, id: PartitionId) -> bool {
+        let partition = self.partition(id);
+        let refusal = partition.start.refusal;
+        let mut spare = None;
+        if refusal != Refusal::None {
+            spare = self.starts.spares.first(partition.frees_segments());
+            if spare.is_none() {
+                self.start_has_no_file(id, refusal);
+                return true;
+            }
+        }
         let Some(file) = self.take_file_slot(batch) else { return false };
+        if spare.is_some() {
+            self.starts.spares.take();
+        }
         let partition = self.partition_mut(id);
         partition.start.is_queued = false;
         partition.start.is_created = true;
         partition.users += 1;
-        let open = if partition.start.writes == 0 { Open::Create } else { Open::Existing };
-        let (start, path) = (partition.next_start(), partition.start_path());
-        self.starts.writing.insert(Writing { partition: id, file, start, phase: Phase::Opening });
+        let (path, open) = match spare {
+            Some(number) => (FilePath::StartSpare { number }, Open::Existing),
+            None if partition.start.writes == 0 => (partition.start_path(), Open::Create),
+            None => (partition.start_path(), Open::Existing),
+        };
+        let is_new = spare.is_some() || partition.start.writes == 0;
+        let bytes = if is_new { START_FILE_BYTES } else { BLOCK_BYTES };
+        let (start, phase) = (partition.next_start(), Phase::Opening);
+        self.starts.writing.insert(Writing { partition: id, file, start, spare, bytes, phase });
         batch.ops.push(Op::FileOpen { file, path, open });
         true
     }
 
-    /// Writes the block that says where the partition begins.
+    /// Writes the block that says where the partition begins; to a new file both, so that the
+    /// other one has its space.
     fn write_start(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch, slot: u32) {
-        let Some(buf) = self.alloc(pool, BLOCK_BYTES) else { return };
+        let bytes = self.starts.writing.get(slot).expect("named by the caller").bytes;
+        let Some(buf) = self.alloc(pool, bytes) else { return };
         let identity = self.identity;
         let writing = self.starts.writing.get_mut(slot).expect("named by the caller");
         let partition = self.partitions.get(writing.partition.0).expect("kept by its users");
         // More may be wanted than when the file was opened.
         writing.start = partition.next_start();
         let stream = (partition.topic, partition.number);
-        let (writes, block) = (partition.start.writes, pool.bytes_mut(buf));
+        let writes = partition.start.writes;
+        let content = &mut pool.bytes_mut(buf)[..bytes];
+        content.fill(0);
+        let blocks = bytes / BLOCK_BYTES;
+        let at = if blocks > 1 && writes % 2 == 1 { BLOCK_BYTES } else { 0 };
+        let block = &mut content[at..at + BLOCK_BYTES];
         let position = fill_slot(block, &writing.start, stream, &identity, writes, now.wall_ns);
         writing.phase = Phase::Writing(buf);
         batch.ops.push(Op::Write {
             file: writing.file,
             tag: StoreTag::Start(slot).tag(),
-            slice: pool.slice(buf, 0, BLOCK_BYTES),
-            position,
+            slice: pool.slice(buf, 0, bytes),
+            position: if blocks == 1 { position } else { 0 },
             sync: Sync::Durable,
             extent: Extent::Fresh,
         });
         self.counters.durable_writes += 1;
+    }
+
+    /// The spare is durable: it becomes the start file.
+    fn name_start(&mut self, batch: &mut OpBatch, slot: u32) {
+        let writing = self.starts.writing.get_mut(slot).expect("named by the caller");
+        let number = writing.spare.expect("seen by the caller");
+        writing.phase = Phase::Moving;
+        let (id, file) = (writing.partition, writing.file);
+        let path = self.partition(id).start_path();
+        let open = Open::Adopt { from: FilePath::StartSpare { number } };
+        batch.ops.push(Op::FileClose { file });
+        batch.ops.push(Op::FileOpen { file, path, open });
     }
 
     /// Whether a file is a start file; then it was opened, or not.
@@ -229,6 +345,7 @@ impl Store {
         let Some(slot) = self.starts.slot_of(file) else { return false };
         let writing = self.starts.writing.get_mut(slot).expect("found just now");
         writing.phase = match result {
+            _ if writing.phase == Phase::Moving => Phase::Moved(result.map(drop)),
             Ok(_) => Phase::Opened,
             Err(fault) => Phase::NotOpened(fault),
         };
@@ -241,65 +358,73 @@ impl Store {
         if let Phase::Writing(buf) = writing.phase {
             pool.release(buf);
         }
-        let held = result.and_then(|bytes| match usize_of(bytes) == BLOCK_BYTES {
+        let held = result.and_then(|bytes| match usize_of(bytes) == writing.bytes {
             true => Ok(()),
             false => Err(Fault::EIO),
         });
         writing.phase = Phase::Written(held);
     }
 
-    /// A start file could not be opened.
-    fn start_refused(&mut self, pool: &mut Pool, slot: u32, fault: Fault) {
-        let Some(Writing { partition: id, file, .. }) = self.starts.writing.remove(slot) else {
-            return;
-        };
-        self.files.give(file);
-        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
+    /// A start file could not be opened or written, or a spare could not take its place. What the
+    /// file says stays true: a spare is written instead, if it was not one.
+    fn start_refused(&mut self, batch: &mut OpBatch, slot: u32, fault: Fault) {
+        let Some(writing) = self.starts.writing.remove(slot) else { return };
+        let (id, spare) = (writing.partition, writing.spare);
+        self.files.give(writing.file);
+        if let Some(number) = spare {
+            self.drop_start_spare(batch, number);
+        }
+        let partition = self.partition_mut(id);
         partition.users -= 1;
-        match fault {
-            _ if partition.is_deleted => {}
-            Fault::ENOSPC => self.start_without_space(pool, id),
-            fault => self.start_failed(id, fault),
+        if partition.is_deleted {
+            return;
+        }
+        let Fault(errno) = fault;
+        let path = partition.start_path();
+        let refusal = if fault == Fault::ENOSPC { Refusal::NoSpace } else { Refusal::Failed };
+        partition.start.refusal = refusal;
+        self.counters.storage_failures += 1;
+        if fault == Fault::EROFS {
+            self.fail(fault, "a partition's start could not be written");
+        } else if refusal == Refusal::Failed {
+            let text = format!("{path} could not be written (errno {errno}): a spare replaces it");
+            self.notices.push(Notice { level: Level::Error, conn: None, text });
+        }
+        if spare.is_none() && self.failed.is_none() {
+            self.queue_start(id);
+        } else {
+            self.start_has_no_file(id, refusal);
         }
     }
 
-    fn end_start(
-        &mut self,
-        pool: &mut Pool,
-        batch: &mut OpBatch,
-        slot: u32,
-        result: Result<(), Fault>,
-    ) {
+    /// Where the partition begins cannot be told to the disk now: whoever asked may ask again.
+    fn start_has_no_file(&mut self, id: PartitionId, refusal: Refusal) {
+        let partition = self.partition_mut(id);
+        partition.start.is_queued = false;
+        let code = match refusal {
+            Refusal::Failed => ErrorCode::StorageFailed,
+            Refusal::NoSpace | Refusal::None => {
+                // There may be some by then.
+                partition.start.refusal = Refusal::None;
+                ErrorCode::StorageFull
+            }
+        };
+        self.starts.ended.push((id, Err(code)));
+    }
+
+    fn end_start(&mut self, pool: &mut Pool, batch: &mut OpBatch, slot: u32) {
         let Some(Writing { partition: id, file, start, .. }) = self.starts.writing.remove(slot)
         else {
             return;
         };
         self.files.give(file);
         batch.ops.push(Op::FileClose { file });
-        let partition = self.partitions.get_mut(id.0).expect("kept by its users");
-        partition.users -= 1;
-        match result {
-            _ if partition.is_deleted => {}
-            Ok(()) => self.move_start(pool, id, start),
-            Err(fault) => self.start_failed(id, fault),
-        }
-    }
-
-    fn start_failed(&mut self, id: PartitionId, fault: Fault) {
-        if fault == Fault::EROFS {
-            self.fail(fault, "a partition's start could not be written");
-        }
-        let Fault(errno) = fault;
-        self.counters.storage_failures += 1;
         let partition = self.partition_mut(id);
-        partition.start.has_failed = true;
-        let text = format!(
-            "{} could not be written (errno {errno}): no records of this partition are deleted \
-             until the broker is restarted",
-            partition.start_path()
-        );
-        self.notices.push(Notice { level: Level::Error, conn: None, text });
-        self.starts.ended.push((id, Err(ErrorCode::StorageFailed)));
+        partition.users -= 1;
+        partition.start.refusal = Refusal::None;
+        if !partition.is_deleted {
+            self.move_start(pool, id, start);
+        }
     }
 
     /// The start is durable: what lies before it goes.
@@ -316,21 +441,6 @@ impl Store {
             self.retire_first(pool, id);
         }
         self.starts.ended.push((id, Ok(())));
-    }
-
-    /// A full device has no room for a start file. The oldest segment goes without one if another
-    /// is left: that begins the partition then, and its number stays used.
-    fn start_without_space(&mut self, pool: &mut Pool, id: PartitionId) {
-        self.starts.ended.push((id, Err(ErrorCode::StorageFull)));
-        let partition = self.partition_mut(id);
-        let offset = partition.start.wanted.max(partition.log_start);
-        let waste = partition.segments.front().filter(|first| partition.is_below(first, offset));
-        let second = partition.segments.get(1).filter(|_| waste.is_some());
-        if let Some(base) = second.map(|second| second.base_offset) {
-            partition.log_start = partition.log_start.max(base);
-            partition.start.base = base;
-            self.retire_first(pool, id);
-        }
     }
 
     fn retire_first(&mut self, pool: &mut Pool, id: PartitionId) {
@@ -414,6 +524,27 @@ impl Partition {
             }
         };
         LogStart { offset, sequence, base }
+    }
+
+    /// Whether no record is left, nor will be, once what is wanted is done.
+    fn has_no_more(&self) -> bool {
+        self.start.wanted.max(self.log_start) >= self.progress.appended()
+    }
+
+    /// Ends the last segment, if nothing of the partition is under way.
+    pub(super) fn end_last_if_quiet(&mut self) -> bool {
+        let end = self.progress.appended();
+        let is_quiet = self.runs_stored == end && self.progress.is_settled();
+        let last = self.segments.back_mut().filter(|last| is_quiet && last.end > 0);
+        let Some(last) = last.filter(|_| self.writable) else { return false };
+        last.next_offset = Some(end);
+        self.writable = false;
+        true
+    }
+
+    /// Whether segments go once the start file is written.
+    fn frees_segments(&self) -> bool {
+        self.next_start().sequence > self.start.sequence
     }
 
     /// Whether segments could go that the start file still counts.

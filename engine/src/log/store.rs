@@ -17,8 +17,8 @@ use super::recycle::Spares;
 use super::retention::Retention;
 use super::run::{Run, RunState};
 use super::scrub::Scrub;
-use super::segment_files::Space;
 use super::slab::Slab;
+use super::space::Space;
 use super::start::Starts;
 use super::stream::Streams;
 use super::watermark::Unproven;
@@ -273,7 +273,7 @@ impl Store {
         acks: Acks,
     ) -> Result<u64, ErrorCode> {
         self.refuse()?;
-        if self.space.is_full {
+        if self.space.is_short() {
             return Err(ErrorCode::StorageFull);
         }
         let partition = self.partition(id);

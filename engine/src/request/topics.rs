@@ -30,7 +30,7 @@ impl Shard {
             let detail = "a topic of this name exists already";
             return Err(Refusal::new(ErrorCode::TopicExists, detail));
         }
-        if self.store.space.is_full {
+        if self.store.space.is_short() {
             // Deleting goes on: its record fits into the journal, which has its space.
             let detail = "there is no space for a new topic's records";
             return Err(Refusal::new(ErrorCode::StorageFull, detail));

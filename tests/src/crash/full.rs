@@ -2,6 +2,7 @@
 //! producing goes on, again and again; the broker is killed on the full device at times. What was
 //! acknowledged is always there, and what was refused does not come between.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use client::{ConnectOptions, Connection, Outcome, Record};
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const REFUSED_MIN: u64 = 20;
 /// In so many cycles the broker is killed once, while the device is full.
 const KILLED_ONE_OF: u64 = 3;
+/// As much is kept back as the journal is long, and a spare segment.
+const FLAGS: [&str; 1] = ["--free-bytes-min=12MiB"];
 
 /// What the cycles did.
 #[derive(Debug, Default)]
@@ -44,7 +47,12 @@ pub fn fill_and_resume(kind: FileSystem, cycles: u64) -> Result<Fillings, String
     }
     let mounted = Mounted::new(kind);
     let dir = mounted.data();
-    let mut broker = start(&dir, &[]);
+    cycle(&dir, cycles)
+}
+
+/// Whatever it starts is gone when it ends: a file system in use is not unmounted.
+fn cycle(dir: &Path, cycles: u64) -> Result<Fillings, String> {
+    let mut broker = start(dir, &FLAGS);
     create_topic(&broker);
     let mut ledger = Ledger::new(PARTITIONS);
     let mut fillings = Fillings::default();
@@ -52,20 +60,20 @@ pub fn fill_and_resume(kind: FileSystem, cycles: u64) -> Result<Fillings, String
         fill(&broker, &mut ledger, &mut fillings);
         if cycle % KILLED_ONE_OF == KILLED_ONE_OF - 1 {
             broker.kill();
-            broker = start(&dir, &[]);
+            broker = start(dir, &FLAGS);
         }
         // Reading works on a full device, and so does deleting.
         ledger.check_all(broker.address(), TOPIC);
-        let before = free_bytes(&dir);
+        let before = free_bytes(dir);
         empty(&broker, &mut ledger);
         let took = resume(&broker, &mut ledger);
         fillings.resumed_after_max = fillings.resumed_after_max.max(took);
         ledger.check_all(broker.address(), TOPIC);
-        let after = free_bytes(&dir);
+        let after = free_bytes(dir);
         assert!(after > before, "deleting gave no space: {before} free before, {after} after");
     }
     stop(broker);
-    let broker = start(&dir, &[]);
+    let broker = start(dir, &FLAGS);
     ledger.check_all(broker.address(), TOPIC);
     stop(broker);
     Ok(fillings)

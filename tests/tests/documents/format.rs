@@ -138,6 +138,7 @@ fn paths_are_the_ones_listed() {
         zeroed(FilePath::Lost { topic: [0; 16], partition: 0 }),
         zeroed(FilePath::Aside { epoch: 0, shard: 0, index: 0 }),
         zeroed(FilePath::Spare { number: 0 }),
+        zeroed(FilePath::StartSpare { number: 0 }),
     ];
     document::assert_lines("paths", &listed, &code);
 }

@@ -15,7 +15,7 @@ const RECORD_BYTES: usize = 9_000;
 fn a_full_device_refuses_and_goes_on_when_there_is_space() {
     let mut life = Life::begin(Settings::tiny());
     let used: usize = life.world.disk().files().map(|(_, bytes)| bytes.len()).sum();
-    life.world.disk().plan().space_bytes = Some(used + 600 * 1024);
+    life.world.disk().plan().space_bytes = Some(used + 800 * 1024);
     let mut acked = 0;
     let mut refused = 0;
     for _ in 0..200 {

@@ -115,6 +115,7 @@ fn tell(world: &Rc<World>, books: &Rc<RefCell<Books>>, finished: Finished) {
             }
             world.tell(Done::FileExtended { file, to, fill, result });
         }
+        Finished::Space { free } => world.tell(Done::SpaceTold { free }),
         Finished::Deleted { tag, result } => world.tell(Done::FilesDeleted { tag, result }),
     }
 }

@@ -222,6 +222,7 @@ impl Glommio {
                 maintenance.push(Job::Extend { file, fd, from, to, fill });
             }
             Op::FileClose { file } => self.staged.closing.push(storage.remove(file)),
+            Op::SpaceAsk => maintenance.push(Job::Space),
             Op::FilesDelete { tag, paths } => maintenance.push(Job::Delete { tag, paths }),
         }
         self.submissions += 1;

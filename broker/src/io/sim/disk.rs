@@ -202,6 +202,7 @@ impl SimDisk {
         let is_honest = self.plan.honesty == Honesty::Honest;
         match mutation {
             Mutation::Write { inode, position, bytes, sync } => {
+                self.take_space(inode, position + bytes.len())?;
                 let Some((inode, position)) = self.landing(inode, position, bytes.len()) else {
                     return Ok(as_u64(bytes.len()));
                 };
@@ -229,11 +230,7 @@ impl SimDisk {
             }
             Mutation::Open { path, open } => self.open(&path, &open),
             Mutation::Extend { inode, from, to, fill } => {
-                let used: usize = self.files.values().map(|file| file.bytes().len()).sum();
-                let growth = to.saturating_sub(self.file(inode).bytes().len());
-                if self.plan.space_bytes.is_some_and(|space| used + growth > space) {
-                    return Err(Fault::ENOSPC);
-                }
+                self.take_space(inode, to)?;
                 match fill {
                     Fill::Reserve => self.file(inode).extend_cached(effect, to),
                     Fill::Zero => self.file(inode).write_stable(from, &vec![0; to - from]),
@@ -247,6 +244,20 @@ impl SimDisk {
                 Ok(0)
             }
         }
+    }
+
+    /// Bytes that files may still take.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let Some(space) = self.plan.space_bytes else { return u64::MAX };
+        let used: usize = self.names.values().map(|inode| self.files[inode].bytes().len()).sum();
+        as_u64(space.saturating_sub(used))
+    }
+
+    /// Whether a file may become so long.
+    fn take_space(&mut self, inode: Inode, len: usize) -> Result<(), Fault> {
+        let growth = len.saturating_sub(self.file(inode).bytes().len());
+        let is_there = growth == 0 || as_u64(growth) <= self.free_bytes();
+        if is_there { Ok(()) } else { Err(Fault::ENOSPC) }
     }
 
     /// Where a write really goes; nowhere if it gets lost.
@@ -274,7 +285,13 @@ impl SimDisk {
     pub(super) fn open(&mut self, path: &FilePath, open: &Open) -> Result<u64, Fault> {
         match open {
             Open::Existing | Open::Buffered => {}
-            Open::Create => self.name_new(path, Vec::new()),
+            Open::Create => {
+                // A full device may have room for a name, and none for what it leads to.
+                if self.free_bytes() < as_u64(BLOCK_BYTES) && self.rng.one_in(2) {
+                    return Err(Fault::ENOSPC);
+                }
+                self.name_new(path, Vec::new());
+            }
             Open::Adopt { from } => {
                 let inode = self.names.remove(from).ok_or(Fault::ENOENT)?;
                 self.names.insert(path.clone(), inode);

@@ -41,6 +41,7 @@ pub(super) enum FileOp {
         tag: Tag,
         number: u64,
     },
+    Space,
     /// It never got to the disk.
     Refused(Done),
 }
@@ -90,6 +91,7 @@ impl SimIo {
                 self.buffered.remove(&file);
                 return;
             }
+            Op::SpaceAsk => (100_000, FileOp::Space),
             Op::FilesDelete { tag, paths } => {
                 let number = self.disk.get().begin(Mutation::Delete { paths });
                 (500_000, FileOp::Delete { tag, number })
@@ -230,6 +232,7 @@ impl SimIo {
             FileOp::Delete { tag, number } => {
                 Done::FilesDeleted { tag, result: self.disk.get().complete(number).map(drop) }
             }
+            FileOp::Space => Done::SpaceTold { free: Ok(self.disk.get().free_bytes()) },
             FileOp::Refused(done) => done,
         };
         dones.push(done);

@@ -292,6 +292,7 @@ impl Io for SimIo {
                 | Op::FileOpen { .. }
                 | Op::FileExtend { .. }
                 | Op::FileClose { .. }
+                | Op::SpaceAsk
                 | Op::FilesDelete { .. } => self.submit_file(op),
             }
             self.powered()?;

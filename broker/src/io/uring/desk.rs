@@ -207,6 +207,7 @@ impl Desk {
                 let fd = storage.remove(submitter, file)?;
                 self.maintenance.push(Job::Close { fd });
             }
+            Op::SpaceAsk => self.maintenance.push(Job::Space),
             Op::FilesDelete { tag, paths } => self.maintenance.push(Job::Delete { tag, paths }),
         }
         Ok(())
@@ -282,6 +283,7 @@ impl Desk {
                 }
                 Done::FileExtended { file, to, fill, result }
             }
+            Finished::Space { free } => Done::SpaceTold { free },
             Finished::Deleted { tag, result } => Done::FilesDeleted { tag, result },
         })
     }

@@ -99,7 +99,7 @@ impl Store {
         }
         self.end_remedy();
         if self.journal.files.iter().any(|file| file.state != FileState::Ready) {
-            self.replace_journal_files(now, batch);
+            self.replace_journal_files(batch);
         }
     }
 
@@ -179,7 +179,7 @@ impl Store {
 
     /// Files that failed are replaced; each in its turn, when it is the oldest: recovery reads the
     /// journal from its oldest file on, and none may be missing in between.
-    fn replace_journal_files(&mut self, now: Time, batch: &mut OpBatch) {
+    fn replace_journal_files(&mut self, batch: &mut OpBatch) {
         // A file holds its earlier life until its first block is durable, and is the oldest then.
         let has_begun = self.journal.position > 0 && self.journal.beginning.is_none();
         let next = self.journal.next_place().filter(|_| has_begun);
@@ -196,7 +196,7 @@ impl Store {
                     batch.ops.push(Op::FilesDelete { tag, paths: vec![path] });
                     FileState::Deleting
                 }
-                FileState::Gone if self.space.may_ask(now) => {
+                FileState::Gone if self.space.may_take() => {
                     batch.ops.push(Op::FileOpen { file: slot, path, open: Open::Create });
                     FileState::Creating
                 }
