@@ -304,15 +304,17 @@ mod tests {
             open(0, spare.clone(), Open::Adopt { from: segment(1) }),
             Job::Delete { tag: Tag(7), paths: vec![segment(1)] },
             open(1, segment(2), Open::Create),
+            Job::Space,
         ];
         let finished = perform(&dir, batch.into_iter());
         let is_done = |finished: &Finished| match finished {
             Finished::Opened { result, .. } => result.is_ok(),
+            Finished::Space { free } => free.is_ok_and(|free| free > 0),
             Finished::Deleted { result, .. } | Finished::Extended { result, .. } => result.is_ok(),
         };
         assert!(finished.iter().all(is_done), "{finished:?}");
         let left = dir.list().expect("listed");
         let paths: Vec<&FilePath> = left.iter().map(|entry| &entry.path).collect();
-        assert_eq!(paths, [&spare, &segment(2)]);
+        assert_eq!(paths, [&segment(2), &spare]);
     }
 }

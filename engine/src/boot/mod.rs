@@ -141,6 +141,15 @@ impl std::fmt::Display for BootError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             BootError::Settings(reason) => write!(f, "settings: {reason}"),
+            BootError::Disk(FilePath::Superblock, Fault(errno)) => {
+                let error = std::io::Error::from_raw_os_error(*errno);
+                write!(
+                    f,
+                    "recovery: the superblock cannot be read or written: {error}. Its other slot \
+                     counts and nothing was lost: start again; if that fails too the device does, \
+                     and a copy of the data directory on another one can be started"
+                )
+            }
             BootError::Disk(path, Fault(errno)) => {
                 let error = std::io::Error::from_raw_os_error(*errno);
                 write!(f, "recovery: {path}: {error}")

@@ -110,6 +110,9 @@ impl Store {
 
     /// Reserves for segments that were opened ahead.
     pub(super) fn reserve_wanted(&mut self, batch: &mut OpBatch) {
+        if self.space.may_not_take() {
+            return;
+        }
         let wanting = std::mem::take(&mut self.space.wanting);
         for (id, sequence) in wanting {
             let Some(partition) = self.partitions.get_mut(id.0) else { continue };
@@ -168,7 +171,9 @@ impl Store {
             self.space.ask();
             return self.found_space();
         }
-        self.space.wanting.push((id, sequence));
+        if !self.space.wanting.contains(&(id, sequence)) {
+            self.space.wanting.push((id, sequence));
+        }
         self.ran_out();
     }
 

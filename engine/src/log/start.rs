@@ -271,7 +271,9 @@ impl Store {
         let refusal = partition.start.refusal;
         let mut spare = None;
         if refusal != Refusal::None {
-            spare = self.starts.spares.first(partition.frees_segments());
+            // The last one is kept for a start whose segments give space back.
+            let kept = usize::from(!partition.frees_segments());
+            spare = self.starts.spares.first(kept);
             if spare.is_none() {
                 self.start_has_no_file(id, refusal);
                 return true;

@@ -58,10 +58,9 @@ impl StartSpares {
         self.making.is_none()
     }
 
-    /// The next one. The last is kept for a start whose segments give space back.
-    pub(super) fn first(&self, frees_segments: bool) -> Option<u32> {
-        let is_kept = self.ready.len() == 1 && !frees_segments;
-        self.ready.last().copied().filter(|_| !is_kept)
+    /// The next one, if more than so many are there.
+    pub(super) fn first(&self, kept: usize) -> Option<u32> {
+        self.ready.last().copied().filter(|_| self.ready.len() > kept)
     }
 
     /// It is taken.

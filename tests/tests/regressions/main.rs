@@ -1,5 +1,6 @@
 //! Bugs that were, each with its story and the life that showed it.
 
+mod after_a_failure;
 mod full_device;
 mod long_batches;
 mod queues;

@@ -8,6 +8,9 @@
 //! takes its place, off the acknowledge path. One that failed with its first block still holds
 //! its earlier life, and is deleted before the next file, which may be older, is written over.
 //!
+//! Of what is void some may have been acknowledged as written. It is in the failed file until the
+//! next one begins, for whoever starts after a kill; so that waits until all of it is elsewhere.
+//!
 //! ```text
 //!  failed ──► deleted ──► gone ──► created ──► zeroed ──► ready
 //! ```
@@ -31,6 +34,14 @@ pub enum Remedy {
     None,
     /// Until nothing is in flight to the journal.
     Quiet,
+    /// What was void is being made good, before the next file begins: some of it was acknowledged
+    /// as written.
+    Held {
+        /// Number of the frame that begins the next file.
+        first: u64,
+        /// Void records: partition, and the offset behind the last of them.
+        void: Vec<(PartitionId, u64)>,
+    },
     /// What was void is being made good.
     Rewriting {
         /// Number of the frame that begins the next file.
@@ -48,12 +59,12 @@ impl Remedy {
 
     /// Whether nothing may be submitted to the journal.
     pub const fn is_quiet(&self) -> bool {
-        matches!(self, Remedy::Quiet)
+        matches!(self, Remedy::Quiet | Remedy::Held { .. })
     }
 
     /// Forgets a partition that is deleted.
     pub(in super::super) fn forget(&mut self, id: PartitionId) {
-        if let Remedy::Rewriting { void, .. } = self {
+        if let Remedy::Rewriting { void, .. } | Remedy::Held { void, .. } = self {
             void.retain(|&(other, _)| other != id);
         }
     }
@@ -71,7 +82,7 @@ impl Store {
             return self.fail(fault, &what);
         }
         match self.journal.remedy {
-            Remedy::Rewriting { .. } => return self.fail(fault, &what),
+            Remedy::Rewriting { .. } | Remedy::Held { .. } => return self.fail(fault, &what),
             Remedy::None => self.journal.remedy = Remedy::Quiet,
             Remedy::Quiet => {}
         }
@@ -91,7 +102,7 @@ impl Store {
         if self.failed.is_some() {
             return;
         }
-        if self.journal.remedy.is_quiet() {
+        if matches!(self.journal.remedy, Remedy::Quiet) {
             let is_flushing = self.journal.files.iter().any(|file| file.flushing);
             if self.journal.writes_in_flight == 0 && !is_flushing {
                 self.void_frames(now);
@@ -108,7 +119,7 @@ impl Store {
         let journal = &mut self.journal;
         let first = journal.frames.front().map_or(journal.next_lsn, |frame| frame.lsn);
         journal.next_lsn = first;
-        journal.written_front = 0;
+        let is_acknowledged = std::mem::take(&mut journal.written_front) > 0;
         if journal.beginning.take().is_some() {
             journal.files[journal.active].state = FileState::NotBegun;
         }
@@ -136,7 +147,10 @@ impl Store {
         for &(id, _) in &void {
             self.redirect(id, now);
         }
-        self.journal.remedy = Remedy::Rewriting { first, void };
+        self.journal.remedy = match is_acknowledged {
+            true => Remedy::Held { first, void },
+            false => Remedy::Rewriting { first, void },
+        };
     }
 
     /// What a partition has that is not durable leaves by its runs, and is read back.
@@ -165,11 +179,19 @@ impl Store {
 
     /// Once all that was void is safe elsewhere the failure is over.
     fn end_remedy(&mut self) {
-        let Remedy::Rewriting { first, void } = &self.journal.remedy else { return };
         let is_safe = |&(id, end): &(PartitionId, u64)| {
             self.partitions.get(id.0).is_none_or(|partition| partition.progress.durable() >= end)
         };
-        if self.journal.durable_lsn < *first || !void.iter().all(is_safe) {
+        let first = match &mut self.journal.remedy {
+            Remedy::Held { first, void } if void.iter().all(is_safe) => {
+                let (first, void) = (*first, std::mem::take(void));
+                self.journal.remedy = Remedy::Rewriting { first, void };
+                first
+            }
+            Remedy::Rewriting { first, void } if void.iter().all(is_safe) => *first,
+            _ => return,
+        };
+        if self.journal.durable_lsn < first {
             return;
         }
         self.journal.remedy = Remedy::None;

@@ -1,0 +1,70 @@
+//! What a device that failed once had taken.
+
+use broker::io::sim::{Failure, SimDisk};
+use engine::Settings;
+use engine::port::Fault;
+use pelton_tests::life::Life;
+use pelton_tests::model::Model;
+use pelton_tests::reader::read_back;
+use pelton_tests::world::World;
+use wire::Acks;
+
+const ROUNDS: u32 = 6;
+
+/// Operations after which one fails, and after which the process is killed then.
+const FAILURES: std::ops::Range<u64> = 1..14;
+const KILLS: std::ops::Range<u64> = 1..18;
+
+/// Records of this length, most of them acknowledged as written; one operation fails, the process
+/// is killed later. What of the laws is broken after the next start.
+fn violations(length: usize, fail_at: u64, kill_at: u64) -> Vec<String> {
+    let settings = Settings::tiny();
+    let mut life = Life::begin(&settings, SimDisk::new(7), Model::default());
+    let places = life.create("t", 2);
+    let from = life.world.disk().mutations();
+    life.world.disk().plan().mutations.insert(from + fail_at, Failure::Fault(Fault::EIO));
+    life.world.disk().plan().power_loss_at = Some(from + fail_at + kill_at);
+    let Life { mut world, mut client, mut model } = life;
+    let mut is_alive = true;
+    for round in 0..ROUNDS {
+        let acks = if round % 3 == 2 { Acks::Durable } else { Acks::Written };
+        for &place in &places {
+            client.produce(world.now(), &mut model, &[place], acks, &[length]);
+        }
+        while is_alive && client.in_flight() > 0 {
+            client.pump(&mut world, &mut model);
+            let soon = world.now().plus_ns(1_000_000);
+            is_alive = world.turn(Some(soon)).is_ok();
+        }
+    }
+    client.give_up(&mut model);
+    model.nobody_answers();
+    model.killed();
+    let mut disk = world.into_disk();
+    disk.plan().mutations.clear();
+    disk.restart();
+    match World::boot(&settings, disk, 8) {
+        Ok(mut world) => read_back(&mut world, &mut model).expect("no power loss is planned"),
+        Err(failed) => model.wrong(failed.1.to_string()),
+    }
+    model.violations().to_vec()
+}
+
+fn assert_survival(length: usize) {
+    for fail_at in FAILURES {
+        for kill_at in KILLS {
+            let found = violations(length, fail_at, kill_at);
+            assert!(found.is_empty(), "failure at {fail_at}, kill at +{kill_at}: {found:#?}");
+        }
+    }
+}
+
+/// Frames of a journal that were written and acknowledged as that waited for a flush, which failed,
+/// or for an earlier frame's. The journal went on in its next file at once, by which recovery takes
+/// those frames for void; what they held was written again a moment later. A process that was
+/// killed in between lost what no kill may take, and gave its offsets to others. Now the next file
+/// begins when all of it is elsewhere.
+#[test]
+fn what_was_written_to_a_journal_that_failed_survives_a_kill() {
+    assert_survival(300);
+}
