@@ -109,19 +109,39 @@ impl Encoder {
     pub fn encode(&self, value: &mut [u8], header: &Header) {
         let value: &mut [u8; HEADER_LEN] =
             value.first_chunk_mut().expect("the value holds its header");
-        value[0..4].copy_from_slice(&MAGIC.to_le_bytes());
-        value[4..8].copy_from_slice(&header.run.to_le_bytes());
-        let number = |number: u32| u16::try_from(number).expect("limits are far below 2^16");
-        value[8..10].copy_from_slice(&number(header.producer).to_le_bytes());
-        value[10..12].copy_from_slice(&number(header.partition).to_le_bytes());
-        let delay = header.sent_ns.saturating_sub(header.intended_ns) / DELAY_UNIT_NS;
-        let delay = u32::try_from(delay).unwrap_or(u32::MAX);
-        value[12..16].copy_from_slice(&delay.to_le_bytes());
-        value[16..24].copy_from_slice(&header.sequence.to_le_bytes());
-        value[24..32].copy_from_slice(&header.intended_ns.to_le_bytes());
-        value[32..36].copy_from_slice(&self.len.to_le_bytes());
+        header.write(self.len, value);
         let crc = self.shift.apply(wire::crc::crc32c(&value[..CRC_AT])) ^ self.filler_crc;
         value[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// Writes `header` and the CRC in front of filler of any kind; costs a CRC of the whole value.
+///
+/// # Panics
+/// If `value` is shorter than [`HEADER_LEN`] or longer than a u32 counts.
+pub fn encode_over(value: &mut [u8], header: &Header) {
+    let len = u32::try_from(value.len()).expect("values are far below 4 GiB");
+    let (head, filler) = value.split_first_chunk_mut().expect("the value holds its header");
+    header.write(len, head);
+    let crc = wire::crc::crc32c_append(wire::crc::crc32c(&head[..CRC_AT]), filler);
+    head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
+}
+
+impl Header {
+    /// Writes all but the CRC.
+    #[inline]
+    fn write(&self, len: u32, value: &mut [u8; HEADER_LEN]) {
+        value[0..4].copy_from_slice(&MAGIC.to_le_bytes());
+        value[4..8].copy_from_slice(&self.run.to_le_bytes());
+        let number = |number: u32| u16::try_from(number).expect("limits are far below 2^16");
+        value[8..10].copy_from_slice(&number(self.producer).to_le_bytes());
+        value[10..12].copy_from_slice(&number(self.partition).to_le_bytes());
+        let delay = self.sent_ns.saturating_sub(self.intended_ns) / DELAY_UNIT_NS;
+        let delay = u32::try_from(delay).unwrap_or(u32::MAX);
+        value[12..16].copy_from_slice(&delay.to_le_bytes());
+        value[16..24].copy_from_slice(&self.sequence.to_le_bytes());
+        value[24..32].copy_from_slice(&self.intended_ns.to_le_bytes());
+        value[32..36].copy_from_slice(&len.to_le_bytes());
     }
 }
 

@@ -2,6 +2,7 @@
 //! nothing here, but everything happens.
 
 use clap::Parser;
+use pelton_loadgen::report::Set;
 use pelton_loadgen::run::{
     Ab, BenchArgs, Curve, EXIT_ERROR, EXIT_OK, EXIT_REGRESSION, EXIT_SLO, EXIT_USAGE, Max,
     ServeFlags, bench, schemas,
@@ -136,6 +137,37 @@ fn pages_and_exports_are_written_and_schemas_are_kept() {
     assert!(text("run.hgrm").contains("#[Mean") && text("run.hlog").contains("Tag=response"));
     assert_eq!(code_of(&format!("bench report {}", path("gone.json"))), EXIT_ERROR);
     assert_eq!(code_of("bench schema ab"), EXIT_OK);
+}
+
+#[test]
+fn a_sweep_goes_on_where_it_ended() {
+    let (code, mut set): (_, Set) =
+        run("sweep", "--target null --without-floor --vary inflight=1,2 --repeat 2");
+    assert_eq!((code, set.cells.len()), (EXIT_OK, 4));
+    // As if a signal had ended it before the last two runs.
+    let sweep = set.sweep.as_mut().expect("a sweep");
+    sweep.attempts.truncate(2);
+    sweep.interrupted = true;
+    set.cells.truncate(2);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().display();
+    std::fs::write(file.path(), serde_json::to_string(&set).expect("JSON")).expect("written");
+    let again = |plan: &str| {
+        code_of(&format!(
+            "bench sweep {SHORT} --target null --without-floor {plan} --resume {path}"
+        ))
+    };
+    assert_eq!(again("--vary inflight=1,3 --repeat 2"), EXIT_USAGE, "another grid");
+    assert_eq!(again("--vary inflight=1,2 --repeat 3"), EXIT_USAGE, "other repeats");
+    assert_eq!(again("--vary inflight=1,2 --repeat 2"), EXIT_OK);
+    let whole: Set =
+        serde_json::from_slice(&std::fs::read(file.path()).expect("written")).expect("a set");
+    let sweep = whole.sweep.as_ref().expect("a sweep");
+    assert_eq!((whole.cells.len(), sweep.attempts.len(), sweep.interrupted), (4, 4, false));
+    assert_eq!(whole.cells[1].started_utc, set.cells[1].started_utc, "nothing is made twice");
+    for cell in 0..2 {
+        assert_eq!(whole.runs_of(cell).count(), 2, "each cell once a round");
+    }
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn a_longer_run_allocates_no_more() {
         "--batch 1000rec --inflight 2",
         "--batch 1rec --rate 20000 --busy-poll",
         "--batch 100rec --rate poisson:50k --linger 1ms",
+        "--batch 64KiB --sizes uniform:100..1KiB --entropy 0.5",
     ] {
         // The first run fills what is made once.
         run(&format!("{flags} --duration 40ms"));

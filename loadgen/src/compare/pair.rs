@@ -3,6 +3,7 @@
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+use super::arms::{Weighed, weigh};
 use super::cell::Cell;
 use crate::report::{
     FIGURES, Figure, Limit, Run, SPREAD_REPEATS_MIN, Spread, Unit, ratio_hundredths,
@@ -12,6 +13,11 @@ use crate::report::{
 const DRIFT_PERCENT_MAX: u64 = 20;
 /// Limits that differ by more than this (per cent) leave not even ratios to them.
 const DRIFT_PERCENT_VOID: u64 = 100;
+
+/// Differences up to this share do not matter.
+const MARGIN: f64 = 0.05;
+/// The same files give the same intervals.
+const WEIGH_SEED: u64 = 1;
 
 /// What may be said of two figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -65,6 +71,9 @@ pub struct Pair {
     pub notes: Vec<String>,
     /// The figures.
     pub figures: Vec<Compared>,
+    /// What chance leaves of the differences of the most important ones, for a margin of 5 %; empty
+    /// with fewer than two runs of either, or where the machine was not the same.
+    pub weighed: Vec<Weighed>,
 }
 
 /// How much the machine has changed between two cells.
@@ -113,7 +122,13 @@ impl Pair {
         });
         let figures = figures.collect();
         let invalid = [a.invalid, b.invalid];
-        Self { cell: key, repeats, invalid, absolute_void, relative_void, notes, figures }
+        let weighed = match absolute_void {
+            None if repeats.iter().all(|&count| count >= 2) => {
+                weigh(&a.runs, &b.runs, MARGIN, WEIGH_SEED)
+            }
+            _ => Vec::new(),
+        };
+        Self { cell: key, repeats, invalid, absolute_void, relative_void, notes, figures, weighed }
     }
 }
 

@@ -4,9 +4,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::arms::Weighed;
 use super::pair::{Compared, Judgement, Pair};
 use super::{Comparison, Difference, Side};
 use crate::report::{Spread, Unit};
+use crate::statistics::Verdict;
 
 /// Most runs that are named one by one.
 const NAMED_MAX: usize = 5;
@@ -100,9 +102,32 @@ fn pair_text(text: &mut String, pair: &Pair) {
         };
         put(text, &format!("VOID: {why}; {left}"));
     }
+    for row in &pair.weighed {
+        put(text, &weighed_line(row));
+    }
     for note in &pair.notes {
         put(text, &format!("note: {note}"));
     }
+}
+
+/// One figure with its interval.
+fn weighed_line(row: &Weighed) -> String {
+    let share = |ppm: Option<u64>| match ppm {
+        Some(ppm) => format!("{}.{:03}", ppm / 1_000_000, ppm / 1_000 % 1_000),
+        None => "--".to_owned(),
+    };
+    let verdict = match (row.verdict, row.runs_needed) {
+        (Verdict::Better, _) => "better".to_owned(),
+        (Verdict::Worse, _) => "worse".to_owned(),
+        (Verdict::Same, _) => "the same within 5 %".to_owned(),
+        (Verdict::Inconclusive, Some(runs)) => {
+            format!("inconclusive, about {runs} runs of each would decide")
+        }
+        (Verdict::Inconclusive, None) => "inconclusive".to_owned(),
+    };
+    let [ratio, low, high] = [row.ratio_ppm, row.ratio_low_ppm, row.ratio_high_ppm].map(share);
+    let p = share(row.p_ppm);
+    format!("{}: B is {verdict}: {ratio} ({low} .. {high}), p {p}", row.name)
 }
 
 fn row(figure: &Compared) -> Vec<String> {

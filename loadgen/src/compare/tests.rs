@@ -56,6 +56,18 @@ fn repeats_decide_what_may_be_said() {
 }
 
 #[test]
+fn what_chance_leaves_is_said_beside_the_ranges() {
+    let runs = |rates: &[u64]| rates.iter().map(|&rate| run(rate, 1, 100_000)).collect::<Vec<_>>();
+    let comparison = compared(runs(&[100, 101, 99, 100, 102]), runs(&[80, 81, 79, 80, 82]));
+    let weighed = &comparison.pairs[0].weighed;
+    let rate = weighed.iter().find(|row| row.name == "records_per_s").expect("measured");
+    assert_eq!(rate.verdict, crate::statistics::Verdict::Worse, "{rate:?}");
+    assert!(render(&comparison).contains("records_per_s: B is worse: 0.8"), "{rate:?}");
+    let few = compared(runs(&[100]), runs(&[80, 81]));
+    assert!(few.pairs[0].weighed.is_empty());
+}
+
+#[test]
 fn cells_are_paired_by_what_varies_and_the_rest_is_told() {
     let mut other = run(300, 8, 100_000);
     other.durability.acks = "written".to_owned();

@@ -151,7 +151,14 @@ pub struct RunOptions {
     pub batch_bytes: Option<u64>,
     pub batch_records: Option<u64>,
     pub inflight: u32,
+    /// Of a value; on average, where sizes are drawn.
     pub record_bytes: u32,
+    /// How sizes were drawn, as `--sizes` has it.
+    pub sizes: Option<String>,
+    /// Of the filler, where it was asked for; else it is the same random bytes in each record.
+    pub entropy_per_mille: Option<u64>,
+    /// Which keys records bore, as `--keys` has it.
+    pub keys: Option<String>,
     pub producers: u32,
     pub consumers: u32,
     pub partitions: u32,

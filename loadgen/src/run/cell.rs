@@ -15,6 +15,7 @@ use super::result::{self, Checked, Measured};
 use super::routing::Routing;
 use super::site::Site;
 use super::tally::{Tally, Window};
+use super::template::Shape;
 use super::topic::{End, RunTopic, offsets};
 use super::watch::{Watched, counters, settle, watch};
 use super::work::{Producing, Progress, Replay, Waiting, Work};
@@ -279,8 +280,13 @@ impl Cell<'_> {
                 Rate::Open(arrivals) => Load::Open(arrivals.clone()),
             },
             batch: args.batch,
-            value_len: args.size,
-            seed: args.seed,
+            shape: Shape {
+                value_len: args.size,
+                sizes: args.sizes,
+                entropy: args.entropy,
+                keys: args.keys,
+                seed: args.seed,
+            },
             records_per_producer_max: None,
             starts: &topic.starts,
             replay: Replay::Once,
@@ -298,7 +304,13 @@ impl Cell<'_> {
             acks: Acks::Durable,
             inflight: BESIDE_INFLIGHT,
             batch: BatchSize::Bytes(BESIDE_BATCH_BYTES),
-            value_len: BESIDE_RECORD_BYTES,
+            shape: Shape {
+                value_len: BESIDE_RECORD_BYTES,
+                sizes: None,
+                entropy: None,
+                keys: None,
+                seed: self.args.seed,
+            },
             ..self.work(routing, topic)
         }
     }
@@ -314,7 +326,7 @@ impl Cell<'_> {
         line.say("preloading");
         work.consumers = 0;
         work.load = Load::Closed;
-        let records = bytes.div_ceil(u64::from(work.value_len));
+        let records = bytes.div_ceil(u64::from(work.shape.value_len_mean()));
         work.records_per_producer_max = Some(records.div_ceil(u64::from(work.producers)));
         work.invalid().map_or(Ok(()), |reason| Err(RunError::Usage(reason)))?;
         let outcome = self.unmeasured(&work, None, PRELOAD_NS_MAX)?;

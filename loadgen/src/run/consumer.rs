@@ -186,18 +186,22 @@ impl Consumer {
         let arrived = std::mem::take(&mut self.arrived);
         for arrival in &arrived {
             let cursor = &mut self.cursors[arrival.cursor];
-            let mut records = 0;
+            let (mut records, mut value_bytes) = (0, 0);
             for batch in Batches::new(&self.scratch[arrival.bytes.clone()]) {
                 match batch {
                     Ok(batch) => {
                         let from = arrival.from_offset;
-                        records += verify_batch(&mut cursor.pass, &batch, from, proof, now_ns);
+                        let (some, bytes) =
+                            verify_batch(&mut cursor.pass, &batch, from, proof, now_ns);
+                        records += some;
+                        value_bytes += bytes;
                     }
                     Err(_) => cursor.pass.corrupt(),
                 }
             }
             if proof.window.measures(now_ns) {
                 proof.tally.consumed_records += records;
+                proof.tally.consumed_value_bytes += value_bytes;
                 if let Some(stretch) = proof.tally.timeline.at(now_ns) {
                     stretch.consumed(records);
                 }
@@ -254,17 +258,18 @@ fn audit(pass: &Pass, coverage: Coverage, proof: &mut Proof<'_>) {
     }
 }
 
-/// Verifies the records of one batch from `from_offset` on; gives their number.
+/// Verifies the records of one batch from `from_offset` on; gives their number, and the bytes of
+/// their values.
 fn verify_batch(
     pass: &mut Pass,
     batch: &Batch<'_>,
     from_offset: u64,
     proof: &mut Proof<'_>,
     now_ns: u64,
-) -> u64 {
+) -> (u64, u64) {
     let measures_e2e = matches!(proof.work.replay, Replay::Once);
     let partition = pass.partition();
-    let mut records = 0;
+    let (mut records, mut value_bytes) = (0, 0);
     pass.offsets(batch.base_offset().max(from_offset)..batch.next_offset());
     for record in batch.records() {
         let Ok(record) = record else {
@@ -275,6 +280,7 @@ fn verify_batch(
             continue;
         }
         records += 1;
+        value_bytes += record.value.map_or(0, <[u8]>::len) as u64;
         match record.value.map(payload::verify) {
             // Intact, but of another run: a topic that was there before may hold such.
             Some(Ok(header)) if header.run != proof.work.run => {}
@@ -289,5 +295,5 @@ fn verify_batch(
             Some(Ok(_) | Err(_)) | None => pass.corrupt(),
         }
     }
-    records
+    (records, value_bytes)
 }

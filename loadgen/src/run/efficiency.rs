@@ -37,7 +37,9 @@ pub(super) fn of(measured: &Measured<'_>, load: &Load) -> Efficiency {
     let worked_ns = cpu_ns.map(|cpu| cpu.saturating_sub(spun));
     let per_record = |ns: Option<u64>| ns.zip(records).map(|(ns, records)| ns / records);
     let consumed_bytes = match (load.acked_records, load.consumed_records) {
-        (None, Some(records)) => records.checked_mul(u64::from(measured.args.size)),
+        (None, Some(records)) => {
+            Some(measured.value_bytes(records, measured.tally.consumed_value_bytes))
+        }
         _ => None,
     };
     let entries = counters.get("kernel_entries").copied();

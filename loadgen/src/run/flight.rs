@@ -8,6 +8,8 @@ use wire::produce::Timing;
 pub(super) struct Flight {
     pub(super) parts: Parts,
     pub(super) count: u32,
+    /// Of all its values.
+    pub(super) value_bytes: u64,
     /// When it could have left at the earliest.
     pub(super) ready_ns: u64,
     pub(super) sent_ns: u64,
@@ -52,10 +54,11 @@ pub(super) enum Due {
 }
 
 /// Counts records that the broker has answered for.
-pub(super) fn record_acked(bench: &mut Bench<'_>, count: u64, now_ns: u64) {
+pub(super) fn record_acked(bench: &mut Bench<'_>, count: u64, value_bytes: u64, now_ns: u64) {
     bench.progress.acked(count);
     if bench.window.measures(now_ns) {
         bench.tally.acked_records += count;
+        bench.tally.acked_value_bytes += value_bytes;
         if let Some(stretch) = bench.tally.timeline.at(now_ns) {
             stretch.acked(count);
         }

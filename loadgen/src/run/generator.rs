@@ -76,11 +76,11 @@ impl<'a, T: Target> Generator<'a, T> {
         // Sleeps must end when a record is due, not up to 50 us later.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let Self { work, signals, share, connections, target } = self;
-        let template = BatchTemplate::new(work.value_len, work.seed, work.batch);
+        let templates = BatchTemplate::rotation(&work.shape, work.batch);
         let producers = share
             .producers
             .iter()
-            .map(|&index| Role::Producer(Producer::new(work, &window, index, &template)));
+            .map(|&index| Role::Producer(Producer::new(work, &window, index, &templates)));
         let consumers =
             share.consumers.iter().map(|&index| Role::Consumer(Consumer::new(work, index)));
         let lanes = connections
@@ -93,7 +93,8 @@ impl<'a, T: Target> Generator<'a, T> {
             signals,
             window,
             lanes,
-            template,
+            templates,
+            turn: 0,
             scatter: Scatter::default(),
             tally: Tally::new(work.partitions, work.producers, &window),
             wall_offset_ns: wall_offset_ns((work.clock)()),
@@ -111,7 +112,9 @@ struct Loop<'a, T: Target> {
     window: Window,
     target: T,
     lanes: Vec<Lane<T::Transport>>,
-    template: BatchTemplate,
+    /// Take turns, a step of a producer each.
+    templates: Vec<BatchTemplate>,
+    turn: usize,
     scatter: Scatter,
     tally: Tally,
     wall_offset_ns: u64,
@@ -172,7 +175,7 @@ impl<T: Target> Loop<'_, T> {
     }
 
     fn try_step(&mut self, index: usize, mut now_ns: u64) -> Result<bool, ClientError> {
-        let Self { work, signals, window, lanes, template, scatter, tally, .. } = self;
+        let Self { work, signals, window, lanes, templates, turn, scatter, tally, .. } = self;
         let Lane { connection, role, readable, .. } = &mut lanes[index];
         let mut moved = false;
         if *readable {
@@ -185,10 +188,11 @@ impl<T: Target> Loop<'_, T> {
         let progress = signals.progress;
         match role {
             Role::Producer(producer) => {
+                *turn = (*turn + 1) % templates.len();
                 let mut bench = Bench {
                     work,
                     window: *window,
-                    template,
+                    template: &mut templates[*turn],
                     scatter,
                     tally,
                     progress,
@@ -256,11 +260,11 @@ impl<T: Target> Loop<'_, T> {
 
     /// How long nothing can happen but an event.
     fn sleep_ns(&mut self, now_ns: u64) -> u64 {
-        let Self { work, signals, window, lanes, template, scatter, tally, .. } = self;
+        let Self { work, signals, window, lanes, templates, turn, scatter, tally, .. } = self;
         let bench = Bench {
             work,
             window: *window,
-            template,
+            template: &mut templates[*turn],
             scatter,
             tally,
             progress: signals.progress,

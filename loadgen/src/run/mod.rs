@@ -20,6 +20,7 @@ mod options;
 mod producer;
 mod progress_line;
 mod queue;
+mod records;
 mod result;
 mod routing;
 mod scatter;
@@ -44,6 +45,7 @@ pub use files::schemas;
 pub use max::{MAX_SCHEMA, Max, MaxArgs};
 pub use options::RunArgs;
 pub use queue::{AckMode, Mode, QueueFlags, Share};
+pub use records::{Keys, Sizes};
 pub use set::SetArgs;
 pub use sweep::SweepArgs;
 

@@ -11,7 +11,8 @@ use super::choices::{
     AcksChoice, BatchSize, FetchPath, INFLIGHT_MAX, Partitioner, Pin, Rate, Route, TargetChoice,
     broker_flag, bytes, connections, duration, partitions, record_size,
 };
-use super::queue::QueueFlags;
+use super::queue::{Mode, QueueFlags};
+use super::records::{Keys, Sizes, entropy};
 
 /// Most pairs of partition and producer: what became of the records of each is noted.
 const PAIRS_MAX: i64 = 4_000_000;
@@ -42,6 +43,17 @@ pub struct RunArgs {
     /// Bytes of a record's value, its 40-byte header included
     #[arg(long, default_value = "100", value_name = "BYTES", value_parser = record_size)]
     pub size: u32,
+    /// Draw the sizes of values instead: uniform:FROM..TO or lognormal:MEDIAN,SIGMA
+    #[arg(long, value_name = "DISTRIBUTION", conflicts_with = "size")]
+    pub sizes: Option<Sizes>,
+    /// Entropy of the bytes behind a value's header, from 0 to 1, different in each record of a
+    /// batch [default: the same random bytes in each]
+    #[arg(long, value_name = "SHARE", value_parser = entropy)]
+    pub entropy: Option<f64>,
+    /// Keys of records (with --partitioner keyed): uniform:COUNT, zipf:COUNT,EXPONENT or
+    /// hot:COUNT,KEYS%,RECORDS%
+    #[arg(long, value_name = "DISTRIBUTION")]
+    pub keys: Option<Keys>,
     /// Producers, each a connection
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = connections())]
     pub producers: i64,
@@ -166,6 +178,15 @@ impl RunArgs {
         if self.partitions * self.producers.max(1) > PAIRS_MAX {
             return Some(format!("--partitions times --producers is at most {PAIRS_MAX}"));
         }
+        if self.keys.is_some() && self.partitioner != Partitioner::Keyed {
+            return Some(
+                "--keys needs --partitioner keyed: a key decides the partition".to_owned(),
+            );
+        }
+        let of_topics = self.sizes.is_some() || self.entropy.is_some() || self.keys.is_some();
+        if self.queue.mode == Mode::Queue && (of_topics || self.anatomy) {
+            return Some("--sizes, --entropy, --keys and --anatomy are for topics only".to_owned());
+        }
         if self.duration.is_zero() {
             return Some("--duration is above zero".to_owned());
         }
@@ -273,6 +294,9 @@ mod tests {
             "--topic a/b",
             "--batch 1000rec --size 4KiB",
             "--duration 0",
+            "--keys zipf:1M,1.1",
+            "--mode queue --sizes uniform:100..200",
+            "--mode queue --anatomy",
             "--cold",
             "--target pelton://h:1 --fetch-path direct",
             "--beside-reader 1MiB --preload 1MiB",

@@ -8,6 +8,7 @@ use wire::produce::{ReplyEntry, Timing};
 use wire::{Acks, ErrorCode};
 
 use super::flight::{Due, Flight, Part, Parts, record_acked, record_anatomy, record_latencies};
+use super::records::KeyDraw;
 use super::scatter::{Dealer, Scatter};
 use super::tally::{Tally, Window};
 use super::template::BatchTemplate;
@@ -71,21 +72,24 @@ impl Producer {
         work: &Work<'_>,
         window: &Window,
         index: u32,
-        template: &BatchTemplate,
+        templates: &[BatchTemplate],
     ) -> Self {
         let pacing = match &work.load {
             Load::Open(arrivals) => {
                 let member = Member { index, of: work.producers };
-                Pacing::Open(Schedule::new(arrivals, window.span(), member, work.seed))
+                Pacing::Open(Schedule::new(arrivals, window.span(), member, work.shape.seed))
             }
             Load::Closed => Pacing::Closed((0..work.inflight).map(|_| window.start_ns).collect()),
         };
-        let dealer = Dealer::new(work.partitioner, index);
+        let keys = work.shape.keys.map(|keys| KeyDraw::new(&keys, work.shape.seed, index));
+        let dealer = Dealer::new(work.partitioner, keys, index);
         let partitions = work.routing.of_producer(index).len();
-        let records_max = match dealer.scatters() {
+        let records_max = templates.iter().map(|template| match dealer.scatters() {
             true => Scatter::records_max(template, work.partitioner, partitions),
             false => template.records_max(),
-        };
+        });
+        // A request fits whichever template's turn it is.
+        let records_max = records_max.min().expect("there is a template");
         let mut producer = Self {
             index,
             pacing,
@@ -148,7 +152,8 @@ impl Producer {
                     session.produce_borrowed(&options, &work.topic_id, part.partition, batch)?
                 }
                 Parts::Many(parts) => {
-                    *parts = bench.build_scattered(self.index, &mut self.next_sequence, begin_ns);
+                    (*parts, flight.value_bytes) =
+                        bench.build_scattered(self.index, &mut self.next_sequence, begin_ns);
                     let (entries, batches) = bench.scatter.request();
                     session.produce_many_borrowed(&options, entries, batches)?
                 }
@@ -200,7 +205,8 @@ impl Producer {
             }
         }
         if acked > 0 {
-            record_acked(bench, u64::from(acked), now_ns);
+            let value_bytes = flight.value_bytes * u64::from(acked) / u64::from(flight.count);
+            record_acked(bench, u64::from(acked), value_bytes, now_ns);
         }
         // Of a request that was taken in part, it is not known which records were late.
         if acked == flight.count {
@@ -331,7 +337,8 @@ impl Producer {
         });
         self.next_sequence[partition as usize] = header.sequence;
         let parts = Parts::One(Part { partition, first, count });
-        Flight { parts, count, ready_ns: 0, sent_ns: 0, due }
+        let value_bytes = bench.template.value_bytes(count);
+        Flight { parts, count, value_bytes, ready_ns: 0, sent_ns: 0, due }
     }
 
     /// Deals the next records out to partitions.
@@ -343,9 +350,19 @@ impl Producer {
         let (due, count) = self.take_due(bench.work.acks, now_ns, &window, |_, due_ns| {
             scatter.push(due_ns);
         });
-        scatter.deal(|| partitions[self.dealer.next(partitions.len())]);
+        scatter.deal(|| {
+            let (partition, key) = self.dealer.deal(partitions.len());
+            (partitions[partition], key)
+        });
         // The parts are known once the batches are built.
-        Flight { parts: Parts::Many(Vec::new()), count, ready_ns: 0, sent_ns: 0, due }
+        Flight {
+            parts: Parts::Many(Vec::new()),
+            count,
+            value_bytes: 0,
+            ready_ns: 0,
+            sent_ns: 0,
+            due,
+        }
     }
 
     /// Takes the records that are due, at most a full request; gives their times, and how many
@@ -393,7 +410,7 @@ impl Producer {
             for part in flight.parts.as_slice() {
                 bench.tally.ledger.in_doubt(part.partition, self.index, part.sequences());
             }
-            record_acked(bench, u64::from(flight.count), flight.sent_ns);
+            record_acked(bench, u64::from(flight.count), flight.value_bytes, flight.sent_ns);
             return;
         };
         if id.slot() >= self.flights.len() {

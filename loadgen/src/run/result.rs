@@ -73,6 +73,15 @@ impl Measured<'_> {
         self.tally.effort.cpu_ns + self.beside.map_or(0, |tally| tally.effort.cpu_ns)
     }
 
+    /// Bytes of the values of so many records, as they were counted; all are alike where they were
+    /// not.
+    pub(super) fn value_bytes(&self, records: u64, counted: u64) -> u64 {
+        match counted {
+            0 => records.saturating_mul(u64::from(self.args.size)),
+            counted => counted,
+        }
+    }
+
     fn per_s(&self, records: u64) -> u64 {
         let rate = u128::from(records) * 1_000_000_000 / u128::from(self.window_ns).max(1);
         u64::try_from(rate).unwrap_or(u64::MAX)
@@ -187,8 +196,9 @@ fn load(measured: &Measured<'_>) -> Load {
         consumed_records: consumed,
         consumed_records_per_s: consumed.map(per_s),
         bytes_per_s: acked
-            .or(consumed)
-            .map(|records| per_s(records).saturating_mul(u64::from(args.size))),
+            .map(|records| measured.value_bytes(records, tally.acked_value_bytes))
+            .or(consumed.map(|records| measured.value_bytes(records, tally.consumed_value_bytes)))
+            .map(per_s),
         errors: tally.errors.clone(),
         window_ns: Some(*window_ns),
     }
@@ -254,7 +264,10 @@ fn options(args: &RunArgs, consumers: u32) -> RunOptions {
         batch_bytes,
         batch_records,
         inflight: number(args.inflight),
-        record_bytes: args.size,
+        record_bytes: args.sizes.map_or(args.size, |sizes| sizes.mean()),
+        sizes: args.sizes.map(|sizes| sizes.to_string()),
+        entropy_per_mille: args.entropy.map(|entropy| crate::latency::whole(entropy * 1_000.0)),
+        keys: args.keys.map(|keys| keys.to_string()),
         producers: number(args.producers),
         consumers,
         partitions: number(args.partitions),

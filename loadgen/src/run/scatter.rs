@@ -6,6 +6,7 @@ use wire::produce::RequestEntry;
 use super::choices::Partitioner;
 use super::flight::Part;
 use super::producer::Bench;
+use super::records::KeyDraw;
 use super::template::BatchTemplate;
 use crate::payload::Header;
 use crate::random::mix;
@@ -16,8 +17,8 @@ const BATCH_OF_ONE_BYTES: usize = 61 + 32;
 /// One request under construction; its memory is kept for the next.
 #[derive(Debug, Default)]
 pub(super) struct Scatter {
-    /// Where each record goes, and when it was due.
-    records: Vec<(u32, u64)>,
+    /// Where each record goes, when it was due, and its key.
+    records: Vec<(u32, u64, u64)>,
     /// Their order by partition.
     order: Vec<u32>,
     entries: Vec<RequestEntry>,
@@ -28,18 +29,31 @@ pub(super) struct Scatter {
 #[derive(Debug)]
 pub(super) struct Dealer {
     how: Partitioner,
+    keys: Option<KeyDraw>,
     dealt: u64,
 }
 
 impl Dealer {
     /// Begins at another partition than the other producers do.
-    pub(super) fn new(how: Partitioner, producer: u32) -> Self {
+    pub(super) fn new(how: Partitioner, keys: Option<KeyDraw>, producer: u32) -> Self {
         let dealt = match how {
             Partitioner::Sticky | Partitioner::OneEach => u64::from(producer),
             // No two producers deal out the same keys.
             Partitioner::Keyed => u64::from(producer) << 40,
         };
-        Self { how, dealt }
+        Self { how, keys, dealt }
+    }
+
+    /// The next record's partition out of `count`, and its key, if records bear keys.
+    pub(super) fn deal(&mut self, count: usize) -> (usize, u64) {
+        match &mut self.keys {
+            Some(keys) => {
+                let key = keys.next();
+                let partition = usize::try_from(key % count as u64).expect("below a usize");
+                (partition, key)
+            }
+            None => (self.next(count), 0),
+        }
     }
 
     /// The index of the next partition out of `count`.
@@ -67,7 +81,7 @@ impl Scatter {
         how: Partitioner,
         partitions: usize,
     ) -> u32 {
-        let alone = template.value_len() + BATCH_OF_ONE_BYTES;
+        let alone = template.value_len_max() + BATCH_OF_ONE_BYTES;
         let fitting = (BATCH_BYTES_MAX / alone).clamp(1, REQUEST_PARTITIONS_MAX);
         let fitting = match how {
             Partitioner::OneEach => fitting.min(partitions),
@@ -84,19 +98,19 @@ impl Scatter {
 
     /// The next record was due at `due_ns`.
     pub(super) fn push(&mut self, due_ns: u64) {
-        self.records.push((0, due_ns));
+        self.records.push((0, due_ns, 0));
     }
 
-    /// Gives each record its partition.
-    pub(super) fn deal(&mut self, mut partition: impl FnMut() -> u32) {
-        for (to, _) in &mut self.records {
-            *to = partition();
+    /// Gives each record its partition and key.
+    pub(super) fn deal(&mut self, mut next: impl FnMut() -> (u32, u64)) {
+        for (partition, _, key) in &mut self.records {
+            (*partition, *key) = next();
         }
     }
 
     /// The longest frame of a request of so many records.
     pub(super) fn frame_bytes_max(template: &BatchTemplate, records: u32) -> usize {
-        let record = template.value_len() + BATCH_OF_ONE_BYTES + size_of::<RequestEntry>();
+        let record = template.value_len_max() + BATCH_OF_ONE_BYTES + size_of::<RequestEntry>();
         records as usize * record + 256
     }
 
@@ -107,13 +121,14 @@ impl Scatter {
 }
 
 impl Bench<'_> {
-    /// Builds the batches of a request. Each record gets the next sequence of its partition.
+    /// Builds the batches of a request; gives its parts and the bytes of their values. Each record
+    /// gets the next sequence of its partition.
     pub(super) fn build_scattered(
         &mut self,
         producer: u32,
         next_sequence: &mut [u64],
         sent_ns: u64,
-    ) -> Vec<Part> {
+    ) -> (Vec<Part>, u64) {
         let wall_ms = self.wall_ms(sent_ns);
         let Self { work, template, scatter, .. } = self;
         let Scatter { records, order, entries, batches } = &mut **scatter;
@@ -123,7 +138,7 @@ impl Bench<'_> {
         order.sort_by_key(|&index| records[index as usize].0);
         entries.clear();
         batches.clear();
-        let mut parts = Vec::new();
+        let (mut parts, mut value_bytes) = (Vec::new(), 0);
         for group in order.chunk_by(|&a, &b| records[a as usize].0 == records[b as usize].0) {
             let partition = records[group[0] as usize].0;
             let sequence = &mut next_sequence[partition as usize];
@@ -138,9 +153,13 @@ impl Bench<'_> {
                     sent_ns,
                 };
                 template.put(at, &header);
+                if work.shape.keys.is_some() {
+                    template.put_key(at, records[index as usize].2);
+                }
                 *sequence += 1;
             }
             let count = u32::try_from(group.len()).expect("bounded by records_max");
+            value_bytes += template.value_bytes(count);
             let batch = template.finish(count, wall_ms);
             batches.extend_from_slice(batch);
             entries.push(RequestEntry {
@@ -150,7 +169,7 @@ impl Bench<'_> {
             });
             parts.push(Part { partition, first, count });
         }
-        parts
+        (parts, value_bytes)
     }
 }
 
@@ -163,24 +182,25 @@ fn hash(key: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::run::choices::BatchSize;
+    use crate::run::template::tests::plain;
 
     #[test]
     fn keys_reach_all_partitions_and_one_each_goes_round() {
-        let mut keyed = Dealer::new(Partitioner::Keyed, 1);
+        let mut keyed = Dealer::new(Partitioner::Keyed, None, 1);
         let mut counts = [0u32; 16];
         (0..16_000).for_each(|_| counts[keyed.next(16)] += 1);
         assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
-        let mut each = Dealer::new(Partitioner::OneEach, 2);
+        let mut each = Dealer::new(Partitioner::OneEach, None, 2);
         let dealt: Vec<usize> = (0..5).map(|_| each.next(3)).collect();
         assert_eq!(dealt, [2, 0, 1, 2, 0]);
-        assert!(each.scatters() && !Dealer::new(Partitioner::Sticky, 0).scatters());
+        assert!(each.scatters() && !Dealer::new(Partitioner::Sticky, None, 0).scatters());
     }
 
     #[test]
     fn requests_fit_their_frame_and_one_each_has_one_record_per_partition() {
         let most = BatchSize::Bytes(1 << 20);
-        let small = BatchTemplate::new(100, 1, most);
-        let large = BatchTemplate::new(1024, 1, most);
+        let small = plain(100, most);
+        let large = plain(1024, most);
         let records = |template, how, partitions| Scatter::records_max(template, how, partitions);
         assert_eq!(records(&small, Partitioner::Keyed, 8), 1024);
         assert_eq!(records(&small, Partitioner::OneEach, 8), 8);

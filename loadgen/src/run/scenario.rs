@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{BenchArgs, EXIT_OK, RunError, ServeFlags, bench};
 
 /// The shipped ones: name and text.
-const SHIPPED: [(&str, &str); 14] = [
+const SHIPPED: [(&str, &str); 15] = [
     ("quick", include_str!("../../scenarios/quick.toml")),
     ("ping", include_str!("../../scenarios/ping.toml")),
     ("throughput", include_str!("../../scenarios/throughput.toml")),
@@ -16,6 +16,7 @@ const SHIPPED: [(&str, &str); 14] = [
     ("durability", include_str!("../../scenarios/durability.toml")),
     ("linger-batch", include_str!("../../scenarios/linger-batch.toml")),
     ("many-producers", include_str!("../../scenarios/many-producers.toml")),
+    ("keyed-zipf", include_str!("../../scenarios/keyed-zipf.toml")),
     ("small-batches", include_str!("../../scenarios/small-batches.toml")),
     ("large-messages", include_str!("../../scenarios/large-messages.toml")),
     ("many-partitions", include_str!("../../scenarios/many-partitions.toml")),

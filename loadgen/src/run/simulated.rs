@@ -15,6 +15,7 @@ use super::generator::{Generator, Share, Yield};
 use super::routing::Routing;
 use super::tally::Window;
 use super::target::{Proof, Sink, SinkCounters, Target, connect_options};
+use super::template::Shape;
 use super::work::{Producing, Progress, Reach, Replay, Signals, Waiting, Work};
 use crate::latency::Latencies;
 use crate::schedule::Load;
@@ -135,8 +136,7 @@ fn offer(rate: &str, service_ns: fn(u64) -> u64) -> Yield {
         linger_ns: 0,
         load: Load::Open(rate.parse().expect("a rate")),
         batch: BatchSize::Records(1),
-        value_len: 100,
-        seed: 1,
+        shape: Shape { value_len: 100, sizes: None, entropy: None, keys: None, seed: 1 },
         records_per_producer_max: None,
         starts: &[0],
         replay: Replay::Once,

@@ -59,8 +59,12 @@ pub(super) struct Tally {
     pub(super) slip: Latencies,
     /// Records acknowledged (sent, where no acknowledgement is asked for) within the window.
     pub(super) acked_records: u64,
+    /// Bytes of their values.
+    pub(super) acked_value_bytes: u64,
     /// Records consumed within the window.
     pub(super) consumed_records: u64,
+    /// Bytes of their values.
+    pub(super) consumed_value_bytes: u64,
     /// Records of an open loop that were due within the window.
     pub(super) offered_records: u64,
     /// Records that were due but never sent.
@@ -100,7 +104,9 @@ impl Tally {
             client_queue: Latencies::new(),
             slip: Latencies::new(),
             acked_records: 0,
+            acked_value_bytes: 0,
             consumed_records: 0,
+            consumed_value_bytes: 0,
             offered_records: 0,
             unsent_records: 0,
             errors: BTreeMap::new(),
@@ -135,7 +141,9 @@ impl Tally {
         self.client_queue.merge(&other.client_queue);
         self.slip.merge(&other.slip);
         self.acked_records += other.acked_records;
+        self.acked_value_bytes += other.acked_value_bytes;
         self.consumed_records += other.consumed_records;
+        self.consumed_value_bytes += other.consumed_value_bytes;
         self.offered_records += other.offered_records;
         self.unsent_records += other.unsent_records;
         for (code, count) in &other.errors {

@@ -1,55 +1,136 @@
 //! Record batches that are built once and sent many times.
 //!
-//! Between two batches of a producer only the 40-byte headers of the values, the times and the
-//! checksums differ. The template holds one whole batch; a shorter one is its front.
+//! Between two batches of a producer only the 40-byte headers of the values, the keys, the times
+//! and the checksums differ. A template holds one whole batch; a shorter one is its front. Where
+//! values differ in size, there are several templates, which take turns.
 
 use wire::batch::{BATCH_HEADER_BYTES, BatchBuilder, BatchHeader, CRC_FROM, LENGTH_FROM};
 use wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use zerocopy::FromBytes;
 
 use super::choices::BatchSize;
-use crate::payload::{Encoder, HEADER_LEN, Header};
+use super::records::{Keys, Sizes, fill};
+use crate::payload::{Encoder, HEADER_LEN, Header, encode_over};
+use crate::random::Random;
+
+/// Templates of different sizes hold about so many records together ..
+const RECORDS_WANTED: usize = 4_096;
+/// .. in at most so many bytes, unless they are fewer than this.
+const BYTES_WANTED: usize = 8 << 20;
+const TEMPLATES_MIN: usize = 8;
+/// Bytes of a key.
+const KEY_BYTES: usize = 8;
+
+/// What the values and keys of a load look like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// Bytes of each value, unless sizes are drawn.
+    pub(super) value_len: u32,
+    /// How sizes are drawn.
+    pub(super) sizes: Option<Sizes>,
+    /// Of the filler, which then differs from record to record.
+    pub(super) entropy: Option<f64>,
+    /// Which keys records bear.
+    pub(super) keys: Option<Keys>,
+    /// Seed of all that is drawn.
+    pub(super) seed: u64,
+}
+
+impl Shape {
+    /// Bytes of a value on average.
+    pub(super) fn value_len_mean(&self) -> u32 {
+        self.sizes.map_or(self.value_len, |sizes| sizes.mean())
+    }
+}
 
 /// One batch of the largest size that a run sends.
 pub(super) struct BatchTemplate {
-    encoder: Encoder,
+    filling: Filling,
     bytes: Vec<u8>,
-    /// Where each record ends.
-    ends: Vec<usize>,
+    slots: Vec<Slot>,
+    value_len_max: usize,
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// Behind its last byte.
+    end: usize,
+    value_len: usize,
+    /// Of this and all before.
+    value_bytes: u64,
+}
+
+/// What stands behind the headers of values.
+enum Filling {
+    /// The same in each: its checksum is known.
+    Same(Encoder),
+    /// Something of its own in each.
+    Own,
 }
 
 impl BatchTemplate {
-    /// A template of values of `value_len` bytes.
-    pub(super) fn new(value_len: u32, seed: u64, size: BatchSize) -> Self {
-        let encoder = Encoder::new(value_len, seed);
-        let mut value = vec![0; encoder.value_len()];
-        encoder.fill(&mut value);
+    /// Templates that take turns.
+    pub(super) fn rotation(shape: &Shape, size: BatchSize) -> Vec<Self> {
+        let mut random = Random::stream(shape.seed, 6);
+        let mut templates = vec![Self::new(shape, size, &mut random)];
+        let (mut records, mut bytes) = (templates[0].slots.len(), templates[0].bytes.len());
+        while shape.sizes.is_some()
+            && records < RECORDS_WANTED
+            && (bytes < BYTES_WANTED || templates.len() < TEMPLATES_MIN)
+        {
+            let next = Self::new(shape, size, &mut random);
+            records += next.slots.len();
+            bytes += next.bytes.len();
+            templates.push(next);
+        }
+        templates
+    }
+
+    /// A template of a shape, whatever of it is drawn from `random`.
+    pub(super) fn new(shape: &Shape, size: BatchSize, random: &mut Random) -> Self {
+        let filling = match shape.sizes.is_some() || shape.entropy.is_some() {
+            true => Filling::Own,
+            false => Filling::Same(Encoder::new(shape.value_len, shape.seed)),
+        };
         let (records_max, bytes_max) = match size {
             BatchSize::Records(records) => (records, BATCH_BYTES_MAX),
             BatchSize::Bytes(bytes) => (BATCH_RECORDS_MAX, bytes as usize),
         };
+        let key = shape.keys.map(|_| [0; KEY_BYTES]);
+        let key = key.as_ref().map(|key| &key[..]);
         let mut builder = BatchBuilder::with_capacity(bytes_max.min(BATCH_BYTES_MAX));
-        let mut ends = Vec::new();
+        let (mut slots, mut value_bytes) = (Vec::new(), 0);
         while builder.record_count() < records_max {
-            let len = builder.len() + builder.record_len(0, None, Some(&value));
-            if len > bytes_max && !builder.is_empty() {
+            let value_len = shape.sizes.map_or(shape.value_len, |sizes| sizes.draw(random));
+            let mut value = vec![0; value_len as usize];
+            match &filling {
+                Filling::Same(encoder) => encoder.fill(&mut value),
+                Filling::Own => {
+                    fill(&mut value[HEADER_LEN..], shape.entropy.unwrap_or(1.0), random);
+                }
+            }
+            let len = builder.len() + builder.record_len(0, key, Some(&value));
+            if len > bytes_max.min(BATCH_BYTES_MAX) && !builder.is_empty() {
                 break;
             }
-            builder.push(0, None, Some(&value));
-            ends.push(builder.len());
+            builder.push(0, key, Some(&value));
+            value_bytes += u64::from(value_len);
+            slots.push(Slot { end: builder.len(), value_len: value.len(), value_bytes });
         }
+        let largest = shape.sizes.map_or(shape.value_len, |sizes| sizes.largest());
         let bytes = builder.finish().to_vec();
-        Self { encoder, bytes, ends }
+        Self { filling, bytes, slots, value_len_max: largest as usize }
     }
 
     /// Records of a full batch.
     pub(super) fn records_max(&self) -> u32 {
-        u32::try_from(self.ends.len()).expect("bounded by BATCH_RECORDS_MAX")
+        u32::try_from(self.slots.len()).expect("bounded by BATCH_RECORDS_MAX")
     }
 
-    /// Bytes of each value.
-    pub(super) fn value_len(&self) -> usize {
-        self.encoder.value_len()
+    /// Bytes of the largest value that the load may have.
+    pub(super) fn value_len_max(&self) -> usize {
+        self.value_len_max
     }
 
     /// Bytes of a full batch.
@@ -57,13 +138,32 @@ impl BatchTemplate {
         self.bytes.len()
     }
 
+    /// Bytes of the values of the first `count` records, which are at least one.
+    pub(super) fn value_bytes(&self, count: u32) -> u64 {
+        self.slots[count as usize - 1].value_bytes
+    }
+
     /// Writes the header of record `index`.
     #[inline]
     pub(super) fn put(&mut self, index: u32, header: &Header) {
+        let slot = self.slots[index as usize];
         // The value is the last field but one: an empty header count of one byte follows it.
-        let value_end = self.ends[index as usize] - 1;
-        let value_start = value_end - self.encoder.value_len();
-        self.encoder.encode(&mut self.bytes[value_start..value_start + HEADER_LEN], header);
+        let start = slot.end - 1 - slot.value_len;
+        match &self.filling {
+            Filling::Same(encoder) => {
+                encoder.encode(&mut self.bytes[start..start + HEADER_LEN], header);
+            }
+            Filling::Own => encode_over(&mut self.bytes[start..slot.end - 1], header),
+        }
+    }
+
+    /// Writes the key of record `index` of a load whose records bear keys.
+    pub(super) fn put_key(&mut self, index: u32, key: u64) {
+        let slot = self.slots[index as usize];
+        // In front of the value stands its length, a zigzag varint of seven bits a byte.
+        let bits = usize::BITS - (slot.value_len << 1).leading_zeros();
+        let end = slot.end - 1 - slot.value_len - bits.div_ceil(7) as usize;
+        self.bytes[end - KEY_BYTES..end].copy_from_slice(&key.to_le_bytes());
     }
 
     /// The batch of the first `count` records, which bear the time `now_ms`.
@@ -71,7 +171,7 @@ impl BatchTemplate {
     /// # Panics
     /// If `count` is zero or above [`Self::records_max`].
     pub(super) fn finish(&mut self, count: u32, now_ms: i64) -> &[u8] {
-        let end = self.ends[count as usize - 1];
+        let end = self.slots[count as usize - 1].end;
         let bytes = &mut self.bytes[..end];
         let records = i32::try_from(count).expect("bounded by BATCH_RECORDS_MAX");
         let length = i32::try_from(end - LENGTH_FROM).expect("bounded by BATCH_BYTES_MAX");
@@ -91,40 +191,79 @@ impl BatchTemplate {
 const _: () = assert!(BATCH_HEADER_BYTES > CRC_FROM);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::payload::verify;
     use wire::batch::Batch;
 
+    /// Values of one size, all alike.
+    pub(in crate::run) fn plain(value_len: u32, size: BatchSize) -> BatchTemplate {
+        let shape = Shape { value_len, sizes: None, entropy: None, keys: None, seed: 3 };
+        BatchTemplate::new(&shape, size, &mut Random::new(1))
+    }
+
     #[test]
     fn full_and_short_batches_are_what_the_broker_takes() {
-        let mut template = BatchTemplate::new(100, 3, BatchSize::Records(1000));
-        assert_eq!(template.records_max(), 1000);
-        for (round, count) in [1000u32, 1, 63, 64, 65, 999, 1000].into_iter().enumerate() {
-            for index in 0..count {
-                let sequence = round as u64 * 1000 + u64::from(index);
-                let (intended_ns, sent_ns) = (sequence, sequence);
-                let header =
-                    Header { run: 9, producer: 1, partition: 2, sequence, intended_ns, sent_ns };
-                template.put(index, &header);
-            }
-            let bytes = template.finish(count, 1_700_000_000_000);
-            let batch = Batch::validate(bytes).expect("valid");
-            assert_eq!(batch.record_count(), count);
-            for (index, record) in batch.records().enumerate() {
-                let record = record.expect("whole");
-                let header = verify(record.value.expect("it has one")).expect("intact");
-                assert_eq!(header.sequence, round as u64 * 1000 + index as u64);
-                assert_eq!(record.timestamp_ms, 1_700_000_000_000);
+        let shape = Shape { value_len: 100, sizes: None, entropy: None, keys: None, seed: 3 };
+        let sizes = Some(Sizes::Uniform { from: 40, to: 300 });
+        let keys = Some(Keys::Uniform { count: 5 });
+        for shape in [
+            shape,
+            Shape { entropy: Some(0.5), ..shape },
+            Shape { sizes, keys, ..shape },
+            Shape { value_len: 8_000, keys, ..shape },
+        ] {
+            let size = BatchSize::Records(if shape.value_len > 100 { 100 } else { 1000 });
+            for mut template in BatchTemplate::rotation(&shape, size) {
+                let full = template.records_max();
+                for (round, count) in [full, 1, 63, 64, 65, full - 1, full].into_iter().enumerate()
+                {
+                    prove(&mut template, round as u64 * 1000, count, shape.keys);
+                }
             }
         }
     }
 
+    fn prove(template: &mut BatchTemplate, first: u64, count: u32, keys: Option<Keys>) {
+        for index in 0..count {
+            let sequence = first + u64::from(index);
+            let (intended_ns, sent_ns) = (sequence, sequence);
+            let header =
+                Header { run: 9, producer: 1, partition: 2, sequence, intended_ns, sent_ns };
+            template.put(index, &header);
+            if keys.is_some() {
+                template.put_key(index, sequence);
+            }
+        }
+        let wanted = template.value_bytes(count);
+        let bytes = template.finish(count, 1_700_000_000_000);
+        let batch = Batch::validate(bytes).expect("valid");
+        assert_eq!(batch.record_count(), count);
+        let mut value_bytes = 0;
+        for (sequence, record) in (first..).zip(batch.records()) {
+            let record = record.expect("whole");
+            let value = record.value.expect("it has one");
+            assert_eq!(verify(value).expect("intact").sequence, sequence);
+            assert_eq!(record.timestamp_ms, 1_700_000_000_000);
+            let key = keys.map(|_| sequence.to_le_bytes());
+            assert_eq!(record.key, key.as_ref().map(|key| &key[..]));
+            value_bytes += value.len() as u64;
+        }
+        assert_eq!(value_bytes, wanted);
+    }
+
     #[test]
-    fn sizes_in_bytes_are_kept() {
-        let template = BatchTemplate::new(100, 3, BatchSize::Bytes(65_536));
+    fn sizes_in_bytes_are_kept_and_drawn_ones_take_turns() {
+        let template = plain(100, BatchSize::Bytes(65_536));
         assert!(template.len_max() <= 65_536 && template.len_max() > 65_000);
-        let tiny = BatchTemplate::new(1000, 3, BatchSize::Bytes(10));
-        assert_eq!(tiny.records_max(), 1);
+        assert_eq!(plain(1000, BatchSize::Bytes(10)).records_max(), 1);
+        let sizes = Some(Sizes::Lognormal { median: 1_000, sigma: 0.5 });
+        let shape = Shape { value_len: 100, sizes, entropy: None, keys: None, seed: 3 };
+        let single = BatchTemplate::rotation(&shape, BatchSize::Records(1));
+        assert_eq!(single.len(), RECORDS_WANTED);
+        let total: u64 = single.iter().map(|template| template.value_bytes(1)).sum();
+        assert!((1_050..1_250).contains(&(total / RECORDS_WANTED as u64)), "{total}");
+        let batches = BatchTemplate::rotation(&shape, BatchSize::Bytes(65_536));
+        assert!((50..100).contains(&batches.len()), "{}", batches.len());
     }
 }

@@ -9,6 +9,7 @@ use super::choices::{BatchSize, Partitioner};
 use super::routing::Routing;
 use super::tally::Window;
 use super::target::SinkCounters;
+use super::template::Shape;
 use crate::integrity::Ledger;
 use crate::schedule::Load;
 
@@ -82,10 +83,8 @@ pub(super) struct Work<'a> {
     pub(super) load: Load,
     /// Size of a full batch.
     pub(super) batch: BatchSize,
-    /// Bytes of each value.
-    pub(super) value_len: u32,
-    /// Seed of the filler.
-    pub(super) seed: u64,
+    /// What values and keys look like.
+    pub(super) shape: Shape,
     /// Each producer ends after this many records.
     pub(super) records_per_producer_max: Option<u64>,
     /// Per partition: where consumers begin.

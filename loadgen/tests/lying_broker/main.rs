@@ -47,6 +47,9 @@ fn an_honest_broker_is_ok_in_every_mode() {
         "--partitioner keyed --partitions 7 --producers 2 --batch 20rec",
         "--partitioner one-each --partitions 5 --consumers 1 --rate 20000",
         "--partitions 1500 --route any --partitioner keyed",
+        "--sizes uniform:100..2KiB --entropy 0.5 --consumers 1",
+        "--sizes lognormal:300,0.7 --batch 1rec --producers 2",
+        "--partitioner keyed --keys zipf:1k,1.1 --partitions 5 --batch 20rec",
     ] {
         let broker = LyingBroker::start(Lie::None);
         let (code, json) = run(&broker, flags);

@@ -14,7 +14,7 @@ const BROKER: &str = "broker.";
 type Assign = fn(&mut RunArgs, &RunArgs);
 
 /// Flags of `bench run` that can be varied.
-const KNOBS: [(&str, Assign); 31] = [
+const KNOBS: [(&str, Assign); 34] = [
     ("target", |to, from| to.target.clone_from(&from.target)),
     ("rate", |to, from| to.rate.clone_from(&from.rate)),
     ("acks", |to, from| to.acks = from.acks),
@@ -22,6 +22,9 @@ const KNOBS: [(&str, Assign); 31] = [
     ("batch", |to, from| to.batch = from.batch),
     ("inflight", |to, from| to.inflight = from.inflight),
     ("size", |to, from| to.size = from.size),
+    ("sizes", |to, from| to.sizes = from.sizes),
+    ("entropy", |to, from| to.entropy = from.entropy),
+    ("keys", |to, from| to.keys = from.keys),
     ("producers", |to, from| to.producers = from.producers),
     ("consumers", |to, from| to.consumers = from.consumers),
     ("partitions", |to, from| to.partitions = from.partitions),
@@ -149,6 +152,9 @@ mod tests {
             ("batch", "7rec"),
             ("inflight", "3"),
             ("size", "200"),
+            ("sizes", "uniform:100..200"),
+            ("entropy", "0.5"),
+            ("keys", "uniform:9"),
             ("producers", "4"),
             ("consumers", "5"),
             ("partitions", "6"),

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::floor::{CellChoice, SliceBudget};
 use crate::integrity::IntegrityVerdict;
+use crate::page::Document;
 use crate::report::{Attempt, Knob, Run, Set, Sweep};
 use plan::{Plan, parse_vary};
 
@@ -70,6 +71,10 @@ pub struct SweepArgs {
     /// Do not measure this machine's limits beside each run
     #[arg(long, conflicts_with = "floor")]
     without_floor: bool,
+    /// Go on with an interrupted sweep, whose result this is: the same flags, and the same file
+    /// unless --json names another
+    #[arg(long, value_name = "FILE", conflicts_with = "order_seed")]
+    resume: Option<PathBuf>,
     /// Check and print the plan, and run nothing
     #[arg(long)]
     dry_run: bool,
@@ -81,7 +86,11 @@ pub struct SweepArgs {
 pub(super) fn run(args: &SweepArgs, serve: &ServeFlags) -> Result<u8, RunError> {
     let base = RunArgs { floor: !args.without_floor, ..args.run.clone() };
     let repeat = u32::try_from(args.repeat).expect("its range is checked when it is parsed");
-    let order_seed = args.order_seed.unwrap_or_else(crate::clock::monotonic_ns);
+    let begun = args.resume.as_deref().map(begun).transpose()?;
+    let order_seed = match &begun {
+        Some((_, sweep)) => sweep.order_seed,
+        None => args.order_seed.unwrap_or_else(crate::clock::monotonic_ns),
+    };
     let plan =
         Plan::new(args.vary.clone(), repeat, order_seed, &base, serve).map_err(RunError::Usage)?;
     if !args.run.quiet {
@@ -90,12 +99,16 @@ pub(super) fn run(args: &SweepArgs, serve: &ServeFlags) -> Result<u8, RunError> 
     if args.dry_run {
         return Ok(EXIT_OK);
     }
-    let json = args.run.json.clone().unwrap_or_else(|| {
+    let set = match begun {
+        Some((set, sweep)) => continued(set, &sweep, &plan)?,
+        None => fresh(&plan),
+    };
+    let json = args.run.json.clone().or_else(|| args.resume.clone()).unwrap_or_else(|| {
         let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         PathBuf::from(format!("pelton-sweep-{stamp}.json"))
     });
     let abort = abort_on_signals()?;
-    let set = drive(&plan, &json, &abort)?;
+    let set = drive(&plan, set, &json, &abort)?;
     write_json(Some(&json), &set)?;
     if let Some(path) = &args.csv {
         write_text(path, &csv::rows(&plan, &set))?;
@@ -107,8 +120,34 @@ pub(super) fn run(args: &SweepArgs, serve: &ServeFlags) -> Result<u8, RunError> 
     Ok(exit_code(&set))
 }
 
-/// Makes the runs. What was measured by then is in the file after each of them.
-fn drive(plan: &Plan, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunError> {
+/// A sweep that was begun before.
+fn begun(path: &Path) -> Result<(Set, Sweep), RunError> {
+    let usage = |reason: String| RunError::Usage(format!("--resume {}: {reason}", path.display()));
+    match Document::read(path).map_err(|error| RunError::Usage(error.to_string()))? {
+        Document::Set(set) => match set.sweep.clone() {
+            Some(sweep) => Ok((*set, sweep)),
+            None => Err(usage("it is the result of no sweep".to_owned())),
+        },
+        _ => Err(usage("it is the result of no sweep".to_owned())),
+    }
+}
+
+/// The sweep of before, if it had the same plan.
+fn continued(mut set: Set, sweep: &Sweep, plan: &Plan) -> Result<Set, RunError> {
+    let cells: Vec<_> = plan.cells.iter().map(|cell| cell.settings.clone()).collect();
+    if sweep.vary != plan.knobs || sweep.cells != cells || sweep.repeat != plan.repeat {
+        return Err(RunError::Usage(
+            "--resume: it had another plan: pass the same --vary and --repeat".to_owned(),
+        ));
+    }
+    if let Some(sweep) = &mut set.sweep {
+        sweep.interrupted = true;
+    }
+    Ok(set)
+}
+
+/// A sweep that has not begun.
+fn fresh(plan: &Plan) -> Set {
     let mut set = Set::new(Vec::new());
     set.sweep = Some(Sweep {
         vary: plan.knobs.clone(),
@@ -119,10 +158,16 @@ fn drive(plan: &Plan, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunEr
         interrupted: true,
         attempts: Vec::new(),
     });
+    set
+}
+
+/// Makes the runs that are not made yet. What was measured by then is in the file after each.
+fn drive(plan: &Plan, mut set: Set, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunError> {
+    let made = set.sweep.as_ref().map_or(0, |sweep| sweep.attempts.len());
     let total = plan.cells.len() * plan.repeat as usize;
     let runs = (0..plan.repeat)
         .flat_map(|round| plan.order(round).into_iter().map(move |cell| (round, cell)));
-    for (index, (round, number)) in runs.enumerate() {
+    for (index, (round, number)) in runs.enumerate().skip(made) {
         let cell = &plan.cells[number];
         let name = cell.name(&plan.knobs);
         let label = Label {
