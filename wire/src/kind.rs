@@ -54,6 +54,8 @@ pub enum Kind {
     QueueList = 43,
     /// Sends dead letters back.
     QueueRedrive = 44,
+    /// Bounds what all consumers of a connection have together.
+    QueueCredit = 45,
 }
 
 /// One row of the table that hello sends: the versions of a kind that the broker speaks.
@@ -68,7 +70,7 @@ pub struct KindRange {
 }
 
 /// Every kind that is served, with its versions. Reserved kinds are not in it.
-pub const SERVED: [KindRange; 24] = [
+pub const SERVED: [KindRange; 25] = [
     served(Kind::Hello),
     served(Kind::Ping),
     served(Kind::Metadata),
@@ -93,6 +95,7 @@ pub const SERVED: [KindRange; 24] = [
     served(Kind::QueuePurge),
     served(Kind::QueueList),
     served(Kind::QueueRedrive),
+    served(Kind::QueueCredit),
 ];
 
 const fn served(kind: Kind) -> KindRange {
@@ -101,7 +104,7 @@ const fn served(kind: Kind) -> KindRange {
 
 impl Kind {
     /// Every kind that has a number, served or reserved.
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 26] = [
         Kind::Hello,
         Kind::Ping,
         Kind::Metadata,
@@ -127,6 +130,7 @@ impl Kind {
         Kind::QueuePurge,
         Kind::QueueList,
         Kind::QueueRedrive,
+        Kind::QueueCredit,
     ];
 
     /// The kind with this number, served or reserved.

@@ -3,10 +3,10 @@
 use wire::frame::{self, Envelope};
 use wire::limits::{FRAME_HEADER_BYTES, SETTLE_ROWS_MAX};
 use wire::queue::{
-    CancelRequest, ConsumeReply, ConsumeRequest, CreateReply, Deliver, DescribeReply, ListReply,
-    PeekRequest, PublishHead, PublishReply, PullRequest, PurgeReply, QueueId, RedriveReply,
-    RedriveRequest, SETTLE_QUIET, Settings, SettleReply, SettleRow, encode_create, encode_delete,
-    encode_settle,
+    CancelRequest, ConsumeReply, ConsumeRequest, CreateReply, CreditRequest, Deliver,
+    DescribeReply, ListReply, PeekRequest, PublishHead, PublishReply, PullRequest, PurgeReply,
+    QueueId, RedriveReply, RedriveRequest, SETTLE_QUIET, Settings, SettleReply, SettleRow,
+    encode_create, encode_delete, encode_settle,
 };
 use wire::{Acks, Kind, Malformed, put_str16, topic};
 use zerocopy::{FromBytes, IntoBytes};
@@ -33,6 +33,8 @@ pub enum QueueEvent<'a> {
     Delivered(Deliver<'a>),
     /// A consumer is gone.
     Cancelled,
+    /// The bound holds.
+    Credited,
     /// Messages that were asked for.
     Pulled(Deliver<'a>),
     /// What became of messages.
@@ -56,6 +58,7 @@ pub(super) fn decode(id: RequestId, kind: Kind, body: &[u8]) -> Result<Event<'_>
         Kind::QueueConsume => QueueEvent::Consuming(fixed(body, "a consume reply")?),
         Kind::QueueDeliver => QueueEvent::Delivered(Deliver::decode(body)?),
         Kind::QueueCancel => QueueEvent::Cancelled,
+        Kind::QueueCredit => QueueEvent::Credited,
         Kind::QueuePull => QueueEvent::Pulled(Deliver::decode(body)?),
         Kind::QueueSettle => QueueEvent::Settled(SettleReply::decode(body)?),
         Kind::QueuePeek => QueueEvent::Peeked(Deliver::decode(body)?),
@@ -138,6 +141,13 @@ impl Session {
             self.request(Kind::QueueConsume, |out| out.extend_from_slice(request.as_bytes()))?;
         self.subscriptions.insert(id.number());
         Ok(id)
+    }
+
+    /// Bounds what all consumers of this session have together, beside the prefetch of each; 0
+    /// ends the bound.
+    pub fn credit(&mut self, messages: u32) -> Result<RequestId, SendError> {
+        let request = CreditRequest { messages: messages.into() };
+        self.request(Kind::QueueCredit, |out| out.extend_from_slice(request.as_bytes()))
     }
 
     /// Asks for a consumer to get no more.

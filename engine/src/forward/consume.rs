@@ -6,7 +6,7 @@ use wire::queue::{CancelRequest, ConsumeReply, QueueId};
 use wire::{FrameHeader, Kind};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Call, error_of};
+use super::{Call, KIND_CREDIT, error_of};
 use crate::pool::Bytes;
 use crate::port::ConnId;
 use crate::request::Request;
@@ -36,13 +36,19 @@ pub struct Consuming {
 impl Shard {
     /// Asks a queue's owner for its messages.
     pub(crate) fn consume_there(&mut self, shard: u16, queue: QueueId, request: Request) {
-        let body = self.pool.view(request.body).to_vec();
+        let mut body = self.pool.view(request.body).to_vec();
         let (consumer, is_leaving, is_held) = (None, false, false);
         let consuming = Consuming { request, queue, shard, consumer, is_leaving, is_held };
         let kind = Kind::QueueConsume.number();
-        let call = Call::Consume(Box::new(consuming));
-        let slot = self.call(shard, kind, 0, call, &[], |out| out.extend_from_slice(&body));
+        let slot = self.forward.calls.insert(Call::Consume(Box::new(consuming)));
         self.forward.consuming.entry(request.conn).or_default().push(slot);
+        let share = self.credit_share(request.conn);
+        body.extend_from_slice(&request.conn.1.to_le_bytes());
+        body.extend_from_slice(&share.to_le_bytes());
+        let correlation_id = u64::from(slot);
+        let envelope = Envelope { flags: 0, kind, kind_version: 1, correlation_id };
+        self.ask(shard, envelope, &[], |out| out.extend_from_slice(&body));
+        self.share_credit_again(request.conn);
     }
 
     /// The owner answers, delivers, or ends a consumer.
@@ -105,6 +111,28 @@ impl Shard {
         if is_full {
             self.tell_hold(slot, Hold::Stop);
         }
+    }
+
+    /// The other shards on which a client consumes.
+    pub(crate) fn consuming_shards(&self, client: (ConnId, u64)) -> Vec<u16> {
+        let slots = self.forward.consuming.get(&client).into_iter().flatten();
+        let shards = slots.filter_map(|&slot| match self.forward.calls.get(slot) {
+            Some(Call::Consume(consuming)) => Some(consuming.shard),
+            _ => None,
+        });
+        let mut shards: Vec<u16> = shards.collect();
+        shards.sort_unstable();
+        shards.dedup();
+        shards
+    }
+
+    /// Tells a shard what a client's consumers there may have.
+    pub(crate) fn tell_credit(&mut self, shard: u16, client: u64, share: u32) {
+        let envelope = Envelope { flags: 0, kind: KIND_CREDIT, kind_version: 1, correlation_id: 0 };
+        self.ask(shard, envelope, &[], |out| {
+            out.extend_from_slice(&client.to_le_bytes());
+            out.extend_from_slice(&share.to_le_bytes());
+        });
     }
 
     fn tell_hold(&mut self, slot: u32, hold: Hold) {
@@ -205,6 +233,7 @@ impl Shard {
                 self.forward.consuming.remove(&client);
             }
         }
+        self.share_credit_again(client);
     }
 }
 

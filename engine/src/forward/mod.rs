@@ -39,6 +39,9 @@ pub const KIND_HURRY: u16 = 0xff02;
 /// Kind of a frame that asks the catalog's shard to delete a queue, by its id.
 pub const KIND_DROP_QUEUE: u16 = 0xff03;
 
+/// Kind of a frame that tells what a client may have: [`crate::queue::credit::ClientCredit`]. It has no reply.
+pub const KIND_CREDIT: u16 = 0xff05;
+
 /// What another shard was asked for.
 #[derive(Debug)]
 pub enum Call {
@@ -242,6 +245,7 @@ impl Shard {
             KIND_APPLY => self.apply_announced(id, header.correlation_id.get(), body),
             KIND_HURRY => self.hurry_fetch(now, id, header.correlation_id.get()),
             KIND_HOLD => self.hold_consumer(id, header.correlation_id.get(), body),
+            KIND_CREDIT => self.credit_told(id, body),
             KIND_DROP_QUEUE => self.drop_queue_asked(now, id, header.correlation_id.get(), body),
             kind => unreachable!("no shard sends frames of kind {kind}"),
         }

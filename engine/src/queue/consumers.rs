@@ -9,6 +9,8 @@ pub struct Consumer {
     pub id: u32,
     /// Where its messages go, and under which serial that connection is known.
     pub conn: (ConnId, u64),
+    /// Which client of another shard it is of, if that is a link; else 0.
+    pub client: u64,
     /// What its deliveries repeat.
     pub correlation_id: u64,
     /// Most messages that are leased to it at once; 0: settled by being sent.
@@ -21,12 +23,14 @@ pub struct Consumer {
     pub is_blocked: bool,
     /// Its client, beyond a link, has so much to take that it gets nothing more now.
     pub is_held: bool,
+    /// Its connection's consumers together have what they may.
+    pub is_spent: bool,
 }
 
 impl Consumer {
     /// How many messages it may get now.
     pub const fn room(&self) -> u64 {
-        if self.is_blocked || self.is_held {
+        if self.is_blocked || self.is_held || self.is_spent {
             0
         } else if self.prefetch == 0 {
             u64::MAX
@@ -160,9 +164,18 @@ mod tests {
     use super::*;
 
     fn consumer(id: u32, priority: i16, prefetch: u32) -> Consumer {
-        let conn = (ConnId(id), 1);
-        let (held, is_blocked, is_held) = (0, false, false);
-        Consumer { id, conn, correlation_id: 0, prefetch, priority, held, is_blocked, is_held }
+        Consumer {
+            id,
+            conn: (ConnId(id), 1),
+            client: 0,
+            correlation_id: 0,
+            prefetch,
+            priority,
+            held: 0,
+            is_blocked: false,
+            is_held: false,
+            is_spent: false,
+        }
     }
 
     #[test]

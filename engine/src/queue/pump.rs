@@ -170,7 +170,14 @@ impl Shard {
             let Some(consumer) = queue.state.consumers.next(activity) else { return };
             // What is there is divided, so that nobody takes all of little.
             let share = queue.state.ready() / u64_of(queue.state.consumers.with_room(activity));
-            let most = consumer.room().min(share.max(1)).min(DELIVER_MESSAGES_MAX);
+            let credit = self.credit_room(&consumer);
+            if credit == 0 {
+                let found = self.queues.queue(slot).state.consumers.get_mut(consumer.id);
+                found.expect("just seen").is_spent = true;
+                continue;
+            }
+            let room = consumer.room().min(credit);
+            let most = room.min(share.max(1)).min(DELIVER_MESSAGES_MAX);
             let limit = self.store.settings.reply_bytes_queued_max;
             match self.conns.live(consumer.conn) {
                 Some(conn) if conn.reply_bytes < limit => {}

@@ -225,6 +225,10 @@ pub struct Queues {
     pub by_conn: BTreeMap<(ConnId, u64), Vec<(QueueId, u32)>>,
     /// Exclusive queues of each connection.
     pub exclusive: BTreeMap<(ConnId, u64), Vec<QueueId>>,
+    /// What consumers of clients may have together: by connection and client.
+    pub credits: BTreeMap<((ConnId, u64), u64), u32>,
+    /// What clients that are connected here have asked for, of all shards together.
+    pub credits_asked: BTreeMap<(ConnId, u64), u32>,
     /// Loads under way.
     pub loads: Slab<Load>,
     /// Loads that go on in this turn.

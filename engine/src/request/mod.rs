@@ -153,6 +153,7 @@ impl Shard {
             Kind::QueuePeek => self.peek_queue(request),
             Kind::QueuePurge => self.purge_queue(now, request),
             Kind::QueueRedrive => self.redrive_queue(request),
+            Kind::QueueCredit => self.credit(request),
             Kind::QueueDeliver => Err(UNKNOWN_KIND),
         }
     }

@@ -16,6 +16,7 @@ use super::{Answer, Refusal, Request};
 use crate::pool::Bytes;
 use crate::port::{ConnId, Time};
 use crate::queue::consumers::{Consumer, Puller};
+use crate::queue::credit::{CLIENT_CREDIT_BYTES, read_credit};
 use crate::queue::journal::{NewMessages, ROWS_RECORD_BYTES_MAX};
 use crate::queue::queues::{Ask, DELIVER_BYTES_MAX, LEASE_MS, Pending, Queues, Settling};
 use crate::queue::record::{RECORD_TRANSIENT, RECORD_TTL};
@@ -160,7 +161,13 @@ impl Shard {
     }
 
     pub(super) fn consume(&mut self, request: Request) -> Result<Answer, Refusal> {
-        let consume: ConsumeRequest = self.read_body(&request, "consume")?;
+        let (mut own, mut client) = (request, (0, 0));
+        if self.is_asked_by_shard(&request) {
+            own.body.len -= CLIENT_CREDIT_BYTES;
+            let credit = request.body.part(own.body.len, CLIENT_CREDIT_BYTES);
+            client = read_credit(self.pool.view(credit));
+        }
+        let consume: ConsumeRequest = self.read_body(&own, "consume")?;
         let slot = match self.queue_of(&request, &consume.queue)? {
             Home::Here(slot) => slot,
             Home::There(shard) => {
@@ -186,15 +193,21 @@ impl Shard {
         queue.state.consumers.insert(Consumer {
             id,
             conn: request.conn,
+            client: client.0,
             correlation_id: request.correlation_id,
             prefetch,
             priority: consume.priority.get(),
             held: 0,
             is_blocked: false,
             is_held: false,
+            is_spent: false,
         });
         queue.had_consumer = true;
         self.queues.by_conn.entry(request.conn).or_default().push((consume.queue, id));
+        match client {
+            (0, _) => self.share_credit_again(request.conn),
+            (client, share) => self.set_credit(request.conn, client, share),
+        }
         self.queues.touch(slot);
         let reply = ConsumeReply { consumer: id.into() };
         self.answer_queue(&request, Kind::QueueConsume, reply.as_bytes());
@@ -237,6 +250,7 @@ impl Shard {
             if all.is_empty() {
                 self.queues.by_conn.remove(&conn);
             }
+            self.credit_lost(conn);
         }
     }
 
@@ -336,6 +350,7 @@ impl Shard {
         settled.extend(rows.iter().map(|row| self.settle_row_of(now, slot, consumer, row, parts)));
         let acks = if quiet { Acks::None } else { Acks::Durable };
         let recorded = self.record_changes(now, slot, acks);
+        self.credit_settled(slot, consumer);
         self.queues.touch(slot);
         let end = recorded.map_err(|code| Refusal::new(code, "what was settled may not last"))?;
         if quiet && !self.is_asked_by_shard(&request) {

@@ -359,6 +359,8 @@ impl Shard {
             self.consumer_has_gone(slot);
         }
         self.leave_consuming(conn);
+        self.queues.credits_asked.remove(&conn);
+        self.credit_lost(conn);
         for id in self.queues.exclusive.remove(&conn).unwrap_or_default() {
             match self.home(&id) {
                 Ok(Home::Here(_)) => self.doom_queue(self.queues.now, &id),

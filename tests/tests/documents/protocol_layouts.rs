@@ -83,12 +83,13 @@ fn queues() -> [Layout; 7] {
     ]
 }
 
-fn queue_transfers() -> [Layout; 12] {
+fn queue_transfers() -> [Layout; 13] {
     [
         layout!(queue::PublishHead { queue, count, acks, reserved }),
         layout!(queue::PublishReply { first, count, reserved }),
         layout!(queue::ConsumeRequest { queue, prefetch, priority, flags, reserved }),
         layout!(queue::ConsumeReply { consumer }),
+        layout!(queue::CreditRequest { messages }),
         layout!(queue::CancelRequest { queue, consumer }),
         layout!(queue::DeliverHead { queue, lease, consumer, row_count, reserved }),
         layout!(queue::DeliveredRow { first, count, deliveries, flags, bytes }),

@@ -89,6 +89,46 @@ fn without_prefetch_a_message_is_settled_by_being_sent() {
 }
 
 #[test]
+fn a_connection_has_so_much_and_no_more() {
+    tell(|scene| {
+        let (client, other) = (scene.join(), scene.join());
+        let one = scene.create(client, "one", &Settings::new(), "");
+        let two = scene.create(client, "two", &Settings::new(), "");
+        scene.publish(client, &one, &["1"; 20]);
+        scene.publish(client, &two, &["2"; 20]);
+        assert_eq!(scene.ask(client, |session| session.credit(6)), Reply::Done);
+        scene.consume(client, &one, 5, 0);
+        scene.pass(50);
+        let mut held = scene.pushed(client);
+        assert_eq!(held.len(), 5, "a consumer has its own bound as well");
+        scene.consume(client, &two, 100, 0);
+        scene.consume(other, &two, 3, 0);
+        scene.pass(50);
+        assert_eq!(scene.bodies(other).len(), 3, "another connection has its own");
+        held.extend(scene.pushed(client));
+        // Two shards share it evenly, once what is too much is settled.
+        let mut got = held.len();
+        assert!((6..=8).contains(&got), "{got}");
+        while !held.is_empty() {
+            let parcel = held.remove(0);
+            let queue = if parcel.body == "1" { one } else { two };
+            scene.settle(client, &queue, &parcel, Verb::Accept, 0);
+            scene.pass(20);
+            let news = scene.pushed(client);
+            got += news.len();
+            held.extend(news);
+            assert!(held.len() <= 8, "{}", held.len());
+            assert!(got < 20 || held.len() <= 6, "{} of {got}", held.len());
+        }
+        assert_eq!(got, 37, "everything came, a little at a time");
+        scene.publish(client, &one, &["1"; 20]);
+        scene.ask(client, |session| session.credit(0));
+        scene.pass(50);
+        assert_eq!(scene.bodies(client).len(), 5, "prefetch alone");
+    });
+}
+
+#[test]
 fn a_consumer_that_never_settles_is_ended_and_others_get_its_messages() {
     tell(|scene| {
         let (silent, other) = (scene.join(), scene.join());

@@ -23,9 +23,9 @@ pub use settle::{
     Verb, encode_settle,
 };
 pub use transfer::{
-    CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, Deliver, DeliverHead,
-    DeliveredRow, PeekRequest, PublishHead, PublishReply, PublishRequest, PullRequest, PurgeReply,
-    ROW_REDELIVERED, RedriveReply, RedriveRequest,
+    CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, CreditRequest, Deliver,
+    DeliverHead, DeliveredRow, PeekRequest, PublishHead, PublishReply, PublishRequest, PullRequest,
+    PurgeReply, ROW_REDELIVERED, RedriveReply, RedriveRequest,
 };
 
 /// 128-bit id of a queue; never reused.

@@ -83,6 +83,16 @@ pub struct ConsumeRequest {
     pub reserved: u8,
 }
 
+/// Asks for a bound on what all consumers of the connection have together.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct CreditRequest {
+    /// Most messages that are leased to them at once; 0: each has its prefetch alone.
+    pub messages: U32,
+}
+
 /// There is a consumer now.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
