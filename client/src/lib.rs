@@ -26,7 +26,7 @@ pub use consumer::{PartitionPosition, Position};
 pub use error::ClientError;
 pub use producer::{Delivery, Outcome, Producer, ProducerOptions, Record, Totals};
 pub use queue::{PublisherOptions, QueuePublisher};
-pub use queue::{PullOptions, PushOptions, QueueConsumer, QueueDelivery};
+pub use queue::{PullOptions, PushOptions, QueueConsumer, QueueDelivery, Target};
 pub use wire::topic::Settings as TopicSettings;
 pub use wire::{Acks, ErrorCode, TopicId};
 

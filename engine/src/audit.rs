@@ -34,6 +34,7 @@ impl Shard {
         let counts = [
             ("produces", self.produces.len()),
             ("lists of waiting deletions", self.deletion_waits.len()),
+            ("routes", self.queues.routes.len()),
             ("fetches", self.fetches.len()),
             ("fetches of other shards", self.link_fetches.len()),
             ("fetches to look at", self.ready.len()),

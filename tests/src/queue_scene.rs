@@ -1,14 +1,17 @@
 //! A broker and clients of its queues that do one thing after the other, in virtual time.
 
+use std::collections::BTreeMap;
+
 use broker::io::sim::{ClientId, SimDisk};
 use client::session::{Event, QueueEvent, RequestId, SendError, Session};
 use engine::Settings;
 use engine::port::Time;
+use wire::batch::Batches;
 use wire::queue::{
     CONSUME_AUTO_ACK, ConsumeRequest, DeathNote, Deliver, PullRequest, QueueCounts, QueueId,
     ROW_REDELIVERED, RedriveReply, SettleRow, Verb, put_message,
 };
-use wire::{Acks, ErrorCode, queue};
+use wire::{Acks, ErrorCode, TopicId, fetch, queue};
 
 use crate::world::World;
 
@@ -57,6 +60,12 @@ pub enum Reply {
     Removed(u64),
     /// What was sent back.
     Redriven(RedriveReply),
+    /// Error, and number of the first message, of each target.
+    Routed(Vec<(u16, u64)>),
+    /// The topic is there.
+    Topic(TopicId),
+    /// Values of records, and their headers.
+    Records(Vec<(String, BTreeMap<String, String>)>),
     /// It is refused: with this code and sentence.
     Refused(ErrorCode, String),
 }
@@ -260,6 +269,10 @@ impl Scene {
                 Reply::Refused(code, refusal.detail.to_owned())
             }
             Event::Queue(_, event) => reply_of(event),
+            Event::TopicCreated(_, id) => Reply::Topic(**id),
+            Event::Fetched(_, reply) => {
+                Reply::Records(reply.parts().flat_map(|(_, bytes)| records(bytes)).collect())
+            }
             _ => Reply::Done,
         };
         self.visitors[client].answers.push((id, reply));
@@ -279,10 +292,27 @@ fn reply_of(event: &QueueEvent<'_>) -> Reply {
             let row = |row: &wire::queue::SettledRow| (row.error.get(), row.settled.get());
             Reply::Settled(reply.rows.iter().map(row).collect())
         }
+        QueueEvent::Routed(reply) => {
+            let row = |row: &wire::queue::RoutedRow| (row.error.get(), row.first.get());
+            Reply::Routed(reply.rows.iter().map(row).collect())
+        }
         QueueEvent::Purged(reply) => Reply::Removed(reply.removed.get()),
         QueueEvent::Redriven(reply) => Reply::Redriven(**reply),
         _ => Reply::Done,
     }
+}
+
+fn records(bytes: &[u8]) -> Vec<(String, BTreeMap<String, String>)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let record = |record: wire::batch::Record<'_>| {
+        let header = |header: wire::batch::Header<'_>| {
+            (text(header.key), text(header.value.unwrap_or_default()))
+        };
+        (text(record.value.unwrap_or_default()), record.headers.map(header).collect())
+    };
+    let batches = Batches::new(bytes).map(|batch| batch.expect("a batch"));
+    let all = batches.flat_map(|batch| batch.records().map(|record| record.expect("a record")));
+    all.map(record).collect()
 }
 
 fn parcels(deliver: &Deliver<'_>) -> Vec<Parcel> {
@@ -410,6 +440,61 @@ impl Scene {
             Reply::Described(counts) => *counts,
             other => panic!("{name} is not described: {other:?}"),
         }
+    }
+
+    /// What the records of a partition hold.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn records(
+        &mut self,
+        client: usize,
+        topic_id: TopicId,
+        partition: u32,
+    ) -> Vec<(String, BTreeMap<String, String>)> {
+        let head = fetch::RequestHead {
+            max_wait_ms: 0.into(),
+            min_bytes: 0.into(),
+            max_bytes: (1 << 20).into(),
+            isolation: 0,
+            flags: 0,
+            partition_count: 1.into(),
+        };
+        let entry = fetch::RequestEntry {
+            topic_id,
+            partition: partition.into(),
+            leader_epoch: u32::MAX.into(),
+            offset: 0.into(),
+            partition_max_bytes: (1 << 20).into(),
+            reserved: 0.into(),
+        };
+        match self.ask(client, |session| session.fetch(&head, &[entry])) {
+            Reply::Records(records) => records,
+            other => panic!("no records: {other:?}"),
+        }
+    }
+
+    /// A counter, of all shards together.
+    ///
+    /// # Panics
+    /// If none has this name.
+    pub fn counter(&self, name: &str) -> u64 {
+        let rows = (0..self.shards()).flat_map(|shard| self.world.shard(shard).counters().rows());
+        let found: Vec<u64> =
+            rows.filter(|(other, _)| *other == name).map(|(_, value)| value).collect();
+        assert!(!found.is_empty(), "there is no counter {name}");
+        found.iter().sum()
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.world.shards()
+    }
+
+    /// One turn of the broker.
+    pub fn step(&mut self) {
+        let soon = self.world.now().plus_ns(STEP_NS);
+        self.look(soon);
     }
 
     /// Whether there is a queue of this name.

@@ -129,6 +129,11 @@ impl World {
         if self.shards.len() == 1 { 0 } else { self.rng.index(self.shards.len()) }
     }
 
+    /// How many shards there are.
+    pub const fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// A shard.
     pub fn shard(&self, shard: usize) -> &Shard {
         &self.shards[shard].shard

@@ -1,5 +1,8 @@
 //! Black box: `pelton queue` against a real broker, across its deaths.
 
+use std::time::Duration;
+
+use client::{ConnectOptions, PublisherOptions, PushOptions, QueueConsumer, QueuePublisher};
 use pelton_tests::broker::Broker;
 use pelton_tests::program;
 use serde_json::Value;
@@ -147,4 +150,69 @@ fn whichever_shard_is_asked_the_owner_answers() {
     let names: Value = serde_json::from_str(&names).expect("JSON");
     let shards: Vec<u64> = (0..4).filter_map(|at| names[at]["shard"].as_u64()).collect();
     assert_eq!(shards.len(), 4, "{names}");
+}
+
+#[test]
+fn publishers_and_consumers_go_on_when_the_broker_comes_back() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let broker = Broker::start(dir.path());
+    ok(&broker, &["queue", "create", "jobs"]);
+    let address = broker.address().to_owned();
+    let connect =
+        ConnectOptions { reconnect_for: Duration::from_secs(60), ..ConnectOptions::default() };
+    let options = PublisherOptions::default();
+    let mut publisher =
+        QueuePublisher::connect(&address, "jobs", &connect, options).expect("it connects");
+    let mut consumer = QueueConsumer::connect(&address, "jobs", &connect).expect("it connects");
+    consumer.subscribe(PushOptions::default()).expect("it subscribes");
+    publisher.publish(b"", b"one", 0).expect("it is published");
+    publisher.publish(b"", b"two", 0).expect("it is published");
+    assert!(publisher.flush().expect("it is confirmed").iter().all(|one| !one.is_repeated));
+    let wait = Duration::from_secs(60);
+    let first = consumer.next(wait).expect("it is there").expect("in time");
+    assert_eq!(first.body, b"one");
+    consumer.accept(first.sequence).expect("it is accepted");
+    assert_eq!(consumer.next(wait).expect("it is there").expect("in time").body, b"two");
+    consumer.flush().expect("the broker has heard it");
+
+    broker.kill();
+    publisher.publish(b"", b"three", 0).expect("it waits");
+    let listen = format!("--listen={address}");
+    let _broker = Broker::try_start(dir.path(), &[&listen]).expect("its port is free again");
+    let confirms = publisher.flush().expect("it is confirmed by the next one");
+    assert!(confirms.into_iter().all(|confirm| confirm.outcome.is_ok()));
+    assert_eq!(publisher.reconnects(), 1);
+    let again = consumer.next(wait).expect("it is there").expect("in time");
+    assert_eq!((again.body.as_slice(), again.redelivered), (b"two".as_slice(), true));
+    assert_eq!(consumer.reconnects(), 1);
+    assert_eq!(consumer.next(wait).expect("it is there").expect("in time").body, b"three");
+    consumer.accept(again.sequence).expect("it is accepted");
+    consumer.flush().expect("the broker has heard it");
+}
+
+#[test]
+fn one_publish_goes_to_queues_and_topics_and_dead_letters_to_a_topic() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let broker = Broker::try_start(dir.path(), &["--shards", "2"]).expect("it starts");
+    ok(&broker, &["topic", "create", "events", "--partitions", "2"]);
+    let dead = ["--dead-letter-topic", "events", "--dead-letter-partition", "1"];
+    ok(&broker, &[&["queue", "create", "jobs"], dead.as_slice()].concat());
+    assert_eq!(described(&broker, "jobs")["dead_letter"], "events");
+    assert_eq!(described(&broker, "jobs")["dead_letter_partition"], 1);
+    ok(&broker, &["queue", "create", "audit"]);
+    let also = ["--also", "audit", "--also-topic", "events:0"];
+    broker
+        .run(&[&["queue", "publish", "jobs"], also.as_slice()].concat(), b"1\n2\n")
+        .expect_success();
+    assert_eq!(consume(&broker, "audit", &[]), "1\n2\n");
+    consume(&broker, "jobs", &["-c", "1", "--reject"]);
+    let rest = consume(&broker, "jobs", &[]);
+    assert_eq!(rest, "2\n");
+    let format = ["-f", r"%p %v\n", "--exit-at-end"];
+    let read = || ok(&broker, &[&["consume", "events"], format.as_slice()].concat());
+    let all = (0..1000).map(|_| read()).find(|all| all.lines().count() == 3);
+    let all = all.expect("the dead letter comes");
+    assert!(["0 1", "0 2", "1 1"].iter().all(|line| all.lines().any(|l| l == *line)), "{all}");
+    let no_such = failure(&broker, &["queue", "publish", "jobs", "--also-topic", "none:0"], "1\n");
+    assert!(no_such.contains("unknown_topic"), "{no_such}");
 }

@@ -56,6 +56,8 @@ pub enum Kind {
     QueueRedrive = 44,
     /// Bounds what all consumers of a connection have together.
     QueueCredit = 45,
+    /// Publishes messages to several queues and partitions of topics.
+    QueueRoute = 46,
 }
 
 /// One row of the table that hello sends: the versions of a kind that the broker speaks.
@@ -70,7 +72,7 @@ pub struct KindRange {
 }
 
 /// Every kind that is served, with its versions. Reserved kinds are not in it.
-pub const SERVED: [KindRange; 25] = [
+pub const SERVED: [KindRange; 26] = [
     served(Kind::Hello),
     served(Kind::Ping),
     served(Kind::Metadata),
@@ -96,6 +98,7 @@ pub const SERVED: [KindRange; 25] = [
     served(Kind::QueueList),
     served(Kind::QueueRedrive),
     served(Kind::QueueCredit),
+    served(Kind::QueueRoute),
 ];
 
 const fn served(kind: Kind) -> KindRange {
@@ -104,7 +107,7 @@ const fn served(kind: Kind) -> KindRange {
 
 impl Kind {
     /// Every kind that has a number, served or reserved.
-    pub const ALL: [Kind; 26] = [
+    pub const ALL: [Kind; 27] = [
         Kind::Hello,
         Kind::Ping,
         Kind::Metadata,
@@ -131,6 +134,7 @@ impl Kind {
         Kind::QueueList,
         Kind::QueueRedrive,
         Kind::QueueCredit,
+        Kind::QueueRoute,
     ];
 
     /// The kind with this number, served or reserved.

@@ -31,6 +31,8 @@ pub const ERROR_DETAIL_BYTES_MAX: usize = 512;
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Most messages in one publish.
 pub const PUBLISH_MESSAGES_MAX: u32 = 65_536;
+/// Most targets of one route.
+pub const ROUTE_TARGETS_MAX: usize = 256;
 /// Most rows in one settle.
 pub const SETTLE_ROWS_MAX: usize = 1024;
 

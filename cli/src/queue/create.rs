@@ -2,7 +2,10 @@
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use wire::queue::{Overflow, QUEUE_AUTO_DELETE, QUEUE_SINGLE_ACTIVE, QUEUE_TRANSIENT, Settings};
+use wire::queue::{
+    Overflow, QUEUE_AUTO_DELETE, QUEUE_DEAD_LETTER_TOPIC, QUEUE_SINGLE_ACTIVE, QUEUE_TRANSIENT,
+    Settings,
+};
 
 use super::{hex, milliseconds, name};
 use crate::failure::Failure;
@@ -52,6 +55,12 @@ pub struct CreateArgs {
     /// The queue that dead letters go to; it must exist
     #[arg(long, value_name = "QUEUE", value_parser = name)]
     dead_letter: Option<String>,
+    /// The topic that dead letters go to, as records of one partition; it must exist
+    #[arg(long, value_name = "TOPIC", value_parser = name, conflicts_with = "dead_letter")]
+    dead_letter_topic: Option<String>,
+    /// The partition of that topic
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "dead_letter_topic")]
+    dead_letter_partition: u32,
     #[command(flatten)]
     format: FormatArgs,
     #[command(flatten)]
@@ -84,6 +93,7 @@ pub fn create(args: &CreateArgs) -> Result<(), Failure> {
         (args.transient, QUEUE_TRANSIENT),
         (args.auto_delete, QUEUE_AUTO_DELETE),
         (args.single_active, QUEUE_SINGLE_ACTIVE),
+        (args.dead_letter_topic.is_some(), QUEUE_DEAD_LETTER_TOPIC),
     ];
     let flags = flags.into_iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag);
     let settings = Settings {
@@ -96,9 +106,11 @@ pub fn create(args: &CreateArgs) -> Result<(), Failure> {
         delivery_limit: args.delivery_limit.into(),
         lease_ms: args.lease.into(),
         consumer_timeout_ms: args.consumer_timeout.into(),
+        dead_letter_partition: args.dead_letter_partition.into(),
         ..Settings::new()
     };
-    let (queue, dead_letter) = (args.queue.as_deref(), args.dead_letter.as_deref());
+    let dead_letter = args.dead_letter.as_deref().or(args.dead_letter_topic.as_deref());
+    let queue = args.queue.as_deref();
     let mut connection = args.server.connect()?;
     let (id, name) = connection.create_queue(
         queue.unwrap_or_default(),

@@ -5,7 +5,8 @@ use client::queue::QueueDescription;
 use client::{Connection, QueueDelivery};
 use serde_json::{Value, json};
 use wire::queue::{
-    Overflow, QUEUE_AUTO_DELETE, QUEUE_EXCLUSIVE, QUEUE_SINGLE_ACTIVE, QUEUE_TRANSIENT, Reason,
+    Overflow, QUEUE_AUTO_DELETE, QUEUE_DEAD_LETTER_TOPIC, QUEUE_EXCLUSIVE, QUEUE_SINGLE_ACTIVE,
+    QUEUE_TRANSIENT, Reason,
 };
 
 use super::{NameArgs, hex, name};
@@ -100,6 +101,8 @@ pub fn describe(args: &NameArgs) -> Result<(), Failure> {
 
 fn json_of(queue: &QueueDescription) -> Value {
     let (settings, counts) = (&queue.settings, &queue.counts);
+    let partition = settings.has(QUEUE_DEAD_LETTER_TOPIC);
+    let partition = partition.then(|| settings.dead_letter_partition.get());
     let overflow = Overflow::from_u8(settings.overflow).map_or("unknown", Overflow::name);
     json!({
         "name": queue.name,
@@ -129,6 +132,7 @@ fn json_of(queue: &QueueDescription) -> Value {
         "lease_ms": settings.lease_ms.get(),
         "consumer_timeout_ms": settings.consumer_timeout_ms.get(),
         "dead_letter": queue.dead_letter,
+        "dead_letter_partition": partition,
     })
 }
 

@@ -8,6 +8,7 @@ use clap::Args;
 use client::queue::Confirm;
 use client::{
     PublisherOptions, PullOptions, PushOptions, QueueConsumer, QueueDelivery, QueuePublisher,
+    Target,
 };
 use loadgen::run::AcksChoice;
 use wire::queue::Verb;
@@ -26,6 +27,12 @@ pub struct PublishArgs {
     /// Its name
     #[arg(value_name = "QUEUE", value_parser = name)]
     queue: String,
+    /// Publish to this queue as well; may be given again
+    #[arg(long, value_name = "QUEUE", value_parser = name)]
+    also: Vec<String>,
+    /// Publish to this partition of a topic as well; may be given again
+    #[arg(long, value_name = "TOPIC:PARTITION", value_parser = partition)]
+    also_topic: Vec<Target>,
     /// When a message is confirmed; `none` does not exist for queues
     #[arg(long, value_enum, default_value = "durable")]
     acks: AcksChoice,
@@ -91,12 +98,14 @@ pub struct ConsumeArgs {
 pub fn publish(args: &PublishArgs) -> Result<ExitCode, Failure> {
     let options = PublisherOptions { acks: args.acks.into(), ..PublisherOptions::default() };
     let connect = server::options();
+    let queues = std::iter::once(&args.queue).chain(&args.also).cloned().map(Target::Queue);
+    let targets: Vec<Target> = queues.chain(args.also_topic.iter().cloned()).collect();
     let mut publisher =
-        QueuePublisher::connect(&args.server.server, &args.queue, &connect, options)?;
+        QueuePublisher::connect_to(&args.server.server, &targets, &connect, options)?;
     if args.transient {
         publisher.transient();
     }
-    let (mut confirmed, mut refused) = (0u64, 0u64);
+    let mut tally = Tally::default();
     let mut input = io::BufReader::new(io::stdin().lock());
     let mut line = Vec::new();
     loop {
@@ -109,26 +118,51 @@ pub fn publish(args: &PublishArgs) -> Result<ExitCode, Failure> {
         let body = line.strip_suffix(b"\n").unwrap_or(&line);
         publisher.publish(b"", body, args.ttl)?;
         if input.buffer().is_empty() {
-            tally(publisher.poll()?, &mut confirmed, &mut refused);
+            tally.count(publisher.poll()?);
         }
     }
-    tally(publisher.flush()?, &mut confirmed, &mut refused);
+    tally.count(publisher.flush()?);
+    let Tally { confirmed, refused, repeated } = tally;
     output::note(&format!("{confirmed} messages confirmed, {refused} refused"));
+    if repeated > 0 {
+        output::note(&format!(
+            "the connection was lost on the way: {repeated} of them may be there twice"
+        ));
+    }
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn tally(confirms: Vec<Confirm>, confirmed: &mut u64, refused: &mut u64) {
-    for confirm in confirms {
-        match confirm.outcome {
-            Ok(_) => *confirmed += u64::from(confirm.count),
-            Err(error) => {
-                if *refused == 0 {
-                    output::note(&format!("pelton: {error}"));
+/// What became of messages.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    confirmed: u64,
+    refused: u64,
+    repeated: u64,
+}
+
+impl Tally {
+    fn count(&mut self, confirms: Vec<Confirm>) {
+        for confirm in confirms {
+            let count = u64::from(confirm.count);
+            match confirm.outcome {
+                Ok(_) => self.confirmed += count,
+                Err(error) => {
+                    if self.refused == 0 {
+                        output::note(&format!("pelton: {error}"));
+                    }
+                    self.refused += count;
                 }
-                *refused += u64::from(confirm.count);
             }
+            self.repeated += if confirm.is_repeated { count } else { 0 };
         }
     }
+}
+
+/// `TOPIC:PARTITION`.
+fn partition(text: &str) -> Result<Target, String> {
+    let (topic, number) = text.rsplit_once(':').ok_or("give it as TOPIC:PARTITION")?;
+    let number = number.parse().map_err(|_| "the partition is a number")?;
+    Ok(Target::Partition(name(topic)?, number))
 }
 
 /// Runs `queue get`.

@@ -9,7 +9,7 @@ use wire::queue::{
 };
 use wire::{Kind, Malformed};
 
-use super::connect_to_owner;
+use super::dial::{connect_again, connect_to_owner};
 use crate::connection::{ConnectOptions, Connection, refused};
 use crate::error::ClientError;
 use crate::session::{Event, QueueEvent, RequestId, Violation};
@@ -109,8 +109,14 @@ impl QueueDelivery {
 /// ```
 #[derive(Debug)]
 pub struct QueueConsumer {
+    address: String,
+    name: String,
+    connect: ConnectOptions,
     connection: Connection,
     queue: QueueId,
+    /// How it subscribed.
+    push: Option<PushOptions>,
+    reconnects: u64,
     /// The subscription and the consumer's number.
     subscription: Option<(RequestId, u32)>,
     arrived: VecDeque<QueueDelivery>,
@@ -130,10 +136,15 @@ impl QueueConsumer {
         queue: &str,
         options: &ConnectOptions,
     ) -> Result<Self, ClientError> {
-        let (connection, queue) = connect_to_owner(address, queue, options)?;
+        let (connection, id) = connect_to_owner(address, queue, options)?;
         Ok(QueueConsumer {
+            address: address.to_owned(),
+            name: queue.to_owned(),
+            connect: options.clone(),
             connection,
-            queue,
+            queue: id,
+            push: None,
+            reconnects: 0,
             subscription: None,
             arrived: VecDeque::new(),
             rows: Vec::new(),
@@ -161,9 +172,39 @@ impl QueueConsumer {
             _ => None,
         })?;
         self.subscription = Some((id, consumer));
+        self.push = Some(options);
         // Half of what may be unsettled is told at once, so that credit never runs dry.
         self.batch = (options.prefetch / 2).clamp(1, 500);
         Ok(())
+    }
+
+    /// How often the connection was lost and made again. What was not settled by then is delivered
+    /// again, marked so.
+    pub const fn reconnects(&self) -> u64 {
+        self.reconnects
+    }
+
+    /// If the connection was lost it is made again, with its subscription.
+    fn survive<R>(&mut self, result: Result<R, ClientError>) -> Result<Option<R>, ClientError> {
+        let mut error = match result {
+            Err(error) if error.is_passing() => error,
+            other => return other.map(Some),
+        };
+        loop {
+            let (address, name, options) = (&self.address, &self.name, &self.connect);
+            let connect = || connect_to_owner(address, name, options);
+            (self.connection, self.queue) = connect_again(options, error, connect)?;
+            self.reconnects += 1;
+            self.subscription = None;
+            // It all comes again.
+            self.arrived.clear();
+            self.rows.clear();
+            self.accepted = 0;
+            match self.push.map_or(Ok(()), |push| self.subscribe(push)) {
+                Err(again) if again.is_passing() => error = again,
+                other => return other.map(|()| None),
+            }
+        }
     }
 
     /// The next message that was pushed, waiting for it at most so long. What was accepted before
@@ -177,14 +218,15 @@ impl QueueConsumer {
             if let Some(delivery) = self.arrived.pop_front() {
                 return Ok(Some(delivery));
             }
-            self.tell_accepted()?;
-            self.take_events()?;
+            let told = self.tell_accepted().and_then(|()| self.take_events());
+            self.survive(told)?;
             if self.arrived.is_empty() {
                 if Instant::now() >= deadline {
                     return Ok(None);
                 }
-                self.connection.exchange(deadline)?;
-                self.take_events()?;
+                let exchanged = self.connection.exchange(deadline).map(|_| ());
+                let exchanged = exchanged.and_then(|()| self.take_events());
+                self.survive(exchanged)?;
             }
         }
     }
@@ -207,15 +249,23 @@ impl QueueConsumer {
                 wait_ms: ms(left.min(piece)).into(),
                 lease_ms: ms(options.lease).into(),
             };
-            let id = self.connection.session_mut().pull(&request)?;
-            let found = self.connection.answer(id, "answer to pull", |event| match event {
-                Event::Queue(_, QueueEvent::Pulled(reply)) => Some(QueueDelivery::all(reply)),
-                _ => None,
-            })??;
-            if !found.is_empty() || Instant::now() >= deadline {
-                return Ok(found);
+            let pulled = self.pull_once(&request);
+            match self.survive(pulled)? {
+                Some(found) if !found.is_empty() || Instant::now() >= deadline => {
+                    return Ok(found);
+                }
+                _ => {}
             }
         }
+    }
+
+    fn pull_once(&mut self, request: &PullRequest) -> Result<Vec<QueueDelivery>, ClientError> {
+        let request = PullRequest { queue: self.queue, ..*request };
+        let id = self.connection.session_mut().pull(&request)?;
+        self.connection.answer(id, "answer to pull", |event| match event {
+            Event::Queue(_, QueueEvent::Pulled(reply)) => Some(QueueDelivery::all(reply)),
+            _ => None,
+        })?
     }
 
     /// A message that was pushed is done: told to the broker with others, without an answer.
@@ -229,13 +279,17 @@ impl QueueConsumer {
         }
         self.accepted += 1;
         let is_full = self.rows.len() == wire::limits::SETTLE_ROWS_MAX;
-        if self.accepted >= self.batch || is_full { self.tell_accepted() } else { Ok(()) }
+        if self.accepted < self.batch && !is_full {
+            return Ok(());
+        }
+        let told = self.tell_accepted();
+        self.survive(told).map(|_| ())
     }
 
     /// Says what becomes of messages, and waits for the answer: one row per range.
     ///
     /// # Errors
-    /// The connection is lost or times out.
+    /// The connection is lost, so that nobody knows, or times out; the next call makes it again.
     pub fn settle(
         &mut self,
         messages: std::ops::RangeInclusive<u64>,

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use wire::Acks;
 use wire::limits::{MESSAGE_BYTES_MAX, PUBLISH_MESSAGES_MAX};
-use wire::queue::{MESSAGE_TRANSIENT, QueueId, put_message};
+use wire::queue::{MESSAGE_TRANSIENT, RouteTarget, RoutedRow, TargetKind, put_message};
+use wire::{Acks, ErrorCode, Kind};
 
-use super::connect_to_owner;
+use super::dial::{Target, connect_again, connect_to_targets};
 use crate::connection::{ConnectOptions, Connection, refused};
 use crate::error::ClientError;
 use crate::session::{Event, QueueEvent, RequestId};
@@ -37,11 +37,14 @@ pub struct Confirm {
     pub first: u64,
     /// How many.
     pub count: u32,
-    /// The sequence number of the first in its queue, or why they were refused.
+    /// The sequence number of the first in its queue, or why they were refused. Of several targets,
+    /// the first one's; or the first refusal, though others may have taken them.
     pub outcome: Result<u64, ClientError>,
+    /// The connection was lost in between, so they may be there twice.
+    pub is_repeated: bool,
 }
 
-/// Publishes messages to one queue.
+/// Publishes messages to one queue, or to several queues and partitions.
 ///
 /// ```no_run
 /// use pelton_client::{ConnectOptions, PublisherOptions, QueuePublisher};
@@ -59,19 +62,41 @@ pub struct Confirm {
 /// ```
 #[derive(Debug)]
 pub struct QueuePublisher {
+    address: String,
+    connect: ConnectOptions,
+    targets: Vec<Target>,
     connection: Connection,
-    queue: QueueId,
+    /// The targets by their ids.
+    found: Vec<RouteTarget>,
     options: PublisherOptions,
     /// Messages of the next frame.
     messages: Vec<u8>,
     count: u32,
     published: u64,
     unconfirmed: usize,
-    /// Frames under way: id, first number, count.
-    frames: VecDeque<(RequestId, u64, u32)>,
+    frames: VecDeque<Frame>,
+    /// Buffers of frames that are confirmed.
+    free: Vec<Vec<u8>>,
     confirms: Vec<Confirm>,
     flags: u8,
+    reconnects: u64,
+    /// The broker stops: what it refused is sent again to the next one.
+    is_leaving: bool,
 }
+
+/// A frame that is not confirmed.
+#[derive(Debug)]
+struct Frame {
+    /// None if it is to be sent.
+    id: Option<RequestId>,
+    first: u64,
+    count: u32,
+    messages: Vec<u8>,
+    is_repeated: bool,
+}
+
+/// Buffers that are kept for the next frames.
+const FREE_BUFFERS_MAX: usize = 64;
 
 impl QueuePublisher {
     /// Connects to the shard that owns the queue.
@@ -84,19 +109,43 @@ impl QueuePublisher {
         connect: &ConnectOptions,
         options: PublisherOptions,
     ) -> Result<Self, ClientError> {
-        let (connection, queue) = connect_to_owner(address, queue, connect)?;
+        QueuePublisher::connect_to(address, &[Target::Queue(queue.to_owned())], connect, options)
+    }
+
+    /// Connects for publishing each message to all of these targets.
+    ///
+    /// # Errors
+    /// Nothing answers there, or one of them does not exist.
+    pub fn connect_to(
+        address: &str,
+        targets: &[Target],
+        connect: &ConnectOptions,
+        options: PublisherOptions,
+    ) -> Result<Self, ClientError> {
+        let (connection, found) = connect_to_targets(address, targets, connect)?;
         Ok(QueuePublisher {
+            address: address.to_owned(),
+            connect: connect.clone(),
+            targets: targets.to_vec(),
             connection,
-            queue,
+            found,
             options,
             messages: Vec::new(),
             count: 0,
             published: 0,
             unconfirmed: 0,
             frames: VecDeque::new(),
+            free: Vec::new(),
             confirms: Vec::new(),
             flags: 0,
+            reconnects: 0,
+            is_leaving: false,
         })
+    }
+
+    /// How often the connection was lost and made again.
+    pub const fn reconnects(&self) -> u64 {
+        self.reconnects
     }
 
     /// From now on messages may be gone after a crash of the broker, and are confirmed at once.
@@ -143,8 +192,9 @@ impl QueuePublisher {
     /// The connection is lost.
     pub fn poll(&mut self) -> Result<Vec<Confirm>, ClientError> {
         self.send_frame()?;
-        self.connection.receive_now()?;
-        self.take_events()?;
+        let received = self.connection.receive_now().map(|_| ());
+        let taken = received.and_then(|()| self.take_events());
+        self.survive(taken)?;
         Ok(std::mem::take(&mut self.confirms))
     }
 
@@ -160,34 +210,82 @@ impl QueuePublisher {
         Ok(std::mem::take(&mut self.confirms))
     }
 
+    /// Closes the frame that is being filled, and sends what there is room for.
     fn send_frame(&mut self) -> Result<(), ClientError> {
-        if self.count == 0 {
-            return Ok(());
+        if self.count > 0 {
+            let empty = self.free.pop().unwrap_or_default();
+            let messages = std::mem::replace(&mut self.messages, empty);
+            self.messages.clear();
+            let first = self.published - u64::from(self.count);
+            let (id, count, is_repeated) = (None, self.count, false);
+            self.frames.push_back(Frame { id, first, count, messages, is_repeated });
+            self.count = 0;
         }
-        let bytes = self.messages.len() + 64;
-        while !self.connection.session().has_room(bytes) {
-            self.await_some()?;
+        while self.frames.back().is_some_and(|frame| frame.id.is_none()) {
+            let sent = self.send_waiting();
+            self.survive(sent)?;
+            if self.frames.back().is_some_and(|frame| frame.id.is_none()) {
+                self.await_some()?;
+            }
         }
-        let session = self.connection.session_mut();
-        let id = session.publish(&self.queue, self.options.acks, self.count, &self.messages)?;
-        let first = self.published - u64::from(self.count);
-        self.frames.push_back((id, first, self.count));
-        self.messages.clear();
-        self.count = 0;
+        Ok(())
+    }
+
+    /// Sends frames that wait, as far as the session has room.
+    fn send_waiting(&mut self) -> Result<(), ClientError> {
+        let waiting = self.frames.partition_point(|frame| frame.id.is_some());
+        for frame in self.frames.range_mut(waiting..) {
+            let bytes = frame.messages.len() + 64 + size_of_val(self.found.as_slice());
+            let session = self.connection.session_mut();
+            if !session.has_room(bytes) {
+                break;
+            }
+            let (acks, count) = (self.options.acks, frame.count);
+            frame.id = Some(match self.found[..] {
+                [one] if one.kind.get() == TargetKind::Queue as u32 => {
+                    session.publish(&one.id, acks, count, &frame.messages)?
+                }
+                _ => session.route(&self.found, acks, count, &frame.messages)?,
+            });
+        }
         self.connection.send_now()
+    }
+
+    /// If the connection was lost it is made again, and what was under way is to be sent again.
+    fn survive(&mut self, result: Result<(), ClientError>) -> Result<(), ClientError> {
+        let error = match result {
+            Err(error) if error.is_passing() => error,
+            other => return other,
+        };
+        let (address, targets, options) = (&self.address, &self.targets, &self.connect);
+        let connect = || connect_to_targets(address, targets, options);
+        (self.connection, self.found) = connect_again(options, error, connect)?;
+        self.reconnects += 1;
+        self.is_leaving = false;
+        for frame in &mut self.frames {
+            frame.is_repeated |= frame.id.take().is_some();
+        }
+        let sent = self.send_waiting();
+        // It is lost again: the next call notices that, too.
+        if sent.as_ref().is_err_and(ClientError::is_passing) { Ok(()) } else { sent }
     }
 
     /// Waits until a confirm has come.
     fn await_some(&mut self) -> Result<(), ClientError> {
         let after = self.connection.request_timeout();
-        let deadline = Instant::now() + after;
-        let before = self.unconfirmed;
+        let mut deadline = Instant::now() + after;
+        let (before, reconnects) = (self.unconfirmed, self.reconnects);
         while self.unconfirmed == before {
             if Instant::now() >= deadline {
                 return Err(ClientError::TimedOut { what: "confirms", after });
             }
-            self.connection.exchange(deadline)?;
-            self.take_events()?;
+            let exchanged = self.connection.exchange(deadline).map(|_| ());
+            let exchanged = exchanged.and_then(|()| self.take_events());
+            let exchanged = exchanged.and_then(|()| self.send_waiting());
+            self.survive(exchanged)?;
+            if self.reconnects > reconnects {
+                deadline = deadline.max(Instant::now() + after);
+            }
         }
         Ok(())
     }
@@ -196,16 +294,42 @@ impl QueuePublisher {
         while let Some(event) = self.connection.session_mut().next_event()? {
             let (id, outcome) = match event {
                 Event::Queue(id, QueueEvent::Published(reply)) => (id, Ok(reply.first.get())),
+                Event::Queue(id, QueueEvent::Routed(reply)) => (id, routed(reply.rows)),
                 Event::Refused(id, refusal) => (id, Err(refused(&refusal))),
                 _ => continue,
             };
-            let Some(at) = self.frames.iter().position(|(other, _, _)| *other == id) else {
+            let is_own = |frame: &Frame| frame.id == Some(id);
+            let Some(at) = self.frames.iter().position(is_own) else { continue };
+            let code = outcome.as_ref().err().and_then(ClientError::error_code);
+            if code == Some(ErrorCode::ShuttingDown) {
+                // It was not taken, and the next broker gets it.
+                self.is_leaving = true;
                 continue;
-            };
-            let (_, first, count) = self.frames.remove(at).expect("just found");
+            }
+            let Frame { first, count, messages, is_repeated, .. } =
+                self.frames.remove(at).expect("just found");
+            if self.free.len() < FREE_BUFFERS_MAX {
+                self.free.push(messages);
+            }
             self.unconfirmed -= usize::try_from(count).expect("u32 fits usize");
-            self.confirms.push(Confirm { first, count, outcome });
+            self.confirms.push(Confirm { first, count, outcome, is_repeated });
         }
-        Ok(())
+        match self.is_leaving {
+            true => Err(ClientError::Lost { source: None }),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What became of messages that went to several targets.
+fn routed(rows: &[RoutedRow]) -> Result<u64, ClientError> {
+    match rows.iter().find(|row| row.error.get() != 0) {
+        None => Ok(rows.first().map_or(0, |row| row.first.get())),
+        Some(row) => {
+            let at = rows.iter().position(|other| other == row).expect("just found");
+            let detail = format!("target {} of the route did not take them", at + 1);
+            let (kind, code) = (Kind::QueueRoute, row.error.get());
+            Err(ClientError::Refused { kind, code, detail })
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! Requests about queues, and the deliveries that a broker pushes.
 
 use wire::frame::{self, Envelope};
-use wire::limits::{FRAME_HEADER_BYTES, SETTLE_ROWS_MAX};
+use wire::limits::{FRAME_HEADER_BYTES, ROUTE_TARGETS_MAX, SETTLE_ROWS_MAX};
 use wire::queue::{
     CancelRequest, ConsumeReply, ConsumeRequest, CreateReply, CreditRequest, Deliver,
     DescribeReply, ListReply, PeekRequest, PublishHead, PublishReply, PullRequest, PurgeReply,
-    QueueId, RedriveReply, RedriveRequest, SETTLE_QUIET, Settings, SettleReply, SettleRow,
-    encode_create, encode_delete, encode_settle,
+    QueueId, RedriveReply, RedriveRequest, RouteHead, RouteReply, RouteTarget, SETTLE_QUIET,
+    Settings, SettleReply, SettleRow, encode_create, encode_delete, encode_route, encode_settle,
 };
 use wire::{Acks, Kind, Malformed, put_str16, topic};
 use zerocopy::{FromBytes, IntoBytes};
@@ -27,6 +27,8 @@ pub enum QueueEvent<'a> {
     Listed(ListReply<'a>),
     /// Messages are taken.
     Published(&'a PublishReply),
+    /// What became of messages, for each target.
+    Routed(RouteReply<'a>),
     /// There is a consumer; its deliveries come under the same request id.
     Consuming(&'a ConsumeReply),
     /// Messages were pushed.
@@ -59,6 +61,7 @@ pub(super) fn decode(id: RequestId, kind: Kind, body: &[u8]) -> Result<Event<'_>
         Kind::QueueDeliver => QueueEvent::Delivered(Deliver::decode(body)?),
         Kind::QueueCancel => QueueEvent::Cancelled,
         Kind::QueueCredit => QueueEvent::Credited,
+        Kind::QueueRoute => QueueEvent::Routed(RouteReply::decode(body)?),
         Kind::QueuePull => QueueEvent::Pulled(Deliver::decode(body)?),
         Kind::QueueSettle => QueueEvent::Settled(SettleReply::decode(body)?),
         Kind::QueuePeek => QueueEvent::Peeked(Deliver::decode(body)?),
@@ -129,6 +132,25 @@ impl Session {
             PublishHead { queue: *queue, count: count.into(), acks: acks as u8, reserved: [0; 3] };
         self.request(Kind::QueuePublish, |out| {
             out.extend_from_slice(head.as_bytes());
+            out.extend_from_slice(messages);
+        })
+    }
+
+    /// Publishes messages as [`Session::publish`] does, to several queues and partitions.
+    pub fn route(
+        &mut self,
+        targets: &[RouteTarget],
+        acks: Acks,
+        count: u32,
+        messages: &[u8],
+    ) -> Result<RequestId, SendError> {
+        if targets.is_empty() || targets.len() > ROUTE_TARGETS_MAX {
+            return Err(SendError::Invalid("a route has 1 to 256 targets"));
+        }
+        let targets_bytes = size_of::<RouteHead>() + size_of_val(targets);
+        self.check(FRAME_HEADER_BYTES + targets_bytes + messages.len())?;
+        self.request(Kind::QueueRoute, |out| {
+            encode_route(out, acks, count, targets);
             out.extend_from_slice(messages);
         })
     }

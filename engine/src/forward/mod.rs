@@ -27,7 +27,7 @@ use crate::log::read::Part;
 use crate::log::slab::Slab;
 use crate::pool::{BufId, Bytes, PAGE_BYTES, Source};
 use crate::port::{ConnId, LinkEnd, Time};
-use crate::request::Request;
+use crate::request::{Request, RoutePart};
 use crate::shard::Shard;
 use crate::units::usize_of;
 
@@ -76,6 +76,8 @@ pub enum Call {
     Apply(u32),
     /// Messages of a queue, which may take long: the answer is handed to who asked.
     Pull(Request),
+    /// Messages for its queues: the route, and rows of it.
+    Route(RoutePart, Vec<usize>),
     /// Something of which only the doing matters.
     Nothing,
     /// Messages of a queue, again and again, until it ends.
@@ -231,6 +233,7 @@ impl Shard {
             Call::Relay(request) => self.relay_back(request, &header, body),
             Call::Apply(slot) => self.change_applied(slot),
             Call::Pull(request) => self.relay_back(request, &header, body),
+            Call::Route(part, rows) => self.route_answered(part, &rows, &header, body),
             Call::Nothing => {}
             Call::Cancel { slot, request } => {
                 self.cancel_answered(slot, request, &header, body);
@@ -306,7 +309,7 @@ impl Shard {
 }
 
 /// What an error reply says, if the frame is one.
-fn error_of(bytes: &[u8], header: &FrameHeader) -> Option<u16> {
+pub(crate) fn error_of(bytes: &[u8], header: &FrameHeader) -> Option<u16> {
     if header.flags & FLAG_ERROR == 0 {
         return None;
     }

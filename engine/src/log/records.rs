@@ -62,14 +62,14 @@ impl Store {
         Ok(self.record_appended(pool, id, len, acks))
     }
 
-    /// Appends a record of messages that lie in the pool, and writes into each of them when it
-    /// was published. Gives the offset behind it.
+    /// Appends a record of messages that lie in the pool, behind its head and rows, and writes into
+    /// each of them when it was published. Gives the offset behind it.
     pub fn append_messages(
         &mut self,
         pool: &mut Pool,
         now: Time,
         id: PartitionId,
-        head: &RecordHead,
+        head: (&RecordHead, &[u8]),
         messages: (Bytes, u64),
         acks: Acks,
     ) -> Result<u64, ErrorCode> {
@@ -77,13 +77,16 @@ impl Store {
         if self.space.is_short() {
             return Err(ErrorCode::StorageFull);
         }
-        let len = RECORD_HEAD_BYTES + at.len;
+        let (head, rows) = head;
+        let front = RECORD_HEAD_BYTES + rows.len();
+        let len = front + at.len;
         self.reserve_record(pool, now, id, len)?;
         let (buf, end) = self.open_end(id);
-        pool.copy_from(at, buf, end + RECORD_HEAD_BYTES);
+        pool.copy_from(at, buf, end + front);
         let bytes = &mut pool.bytes_mut(buf)[end..end + len];
         bytes[..RECORD_HEAD_BYTES].copy_from_slice(head.as_bytes());
-        stamp(&mut bytes[RECORD_HEAD_BYTES..], published_ms);
+        bytes[RECORD_HEAD_BYTES..front].copy_from_slice(rows);
+        stamp(&mut bytes[front..], published_ms);
         Ok(self.record_appended(pool, id, len, acks))
     }
 

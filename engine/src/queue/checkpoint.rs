@@ -61,6 +61,7 @@ impl Shard {
             Pending::Published(request, first, count) => {
                 self.answer_published(&request, first, count);
             }
+            Pending::Routed(part) => self.route_part_done(part),
             Pending::Answer(request, kind, body) => self.answer_queue(&request, kind, &body),
             Pending::Checkpoint(begin, floor) => {
                 let store = self.queues.stores.get_mut(&number).expect("just looked at");
@@ -277,6 +278,10 @@ impl Shard {
                 let (request, kind) = match pending {
                     Pending::Published(request, _, _) => (request, Kind::QueuePublish),
                     Pending::Answer(request, kind, _) => (request, kind),
+                    Pending::Routed(part) => {
+                        self.route_failed(part, code);
+                        continue;
+                    }
                     Pending::Reveal(..) | Pending::Checkpoint(..) => continue,
                 };
                 self.refuse_queue(&request, kind, code, "the device failed");

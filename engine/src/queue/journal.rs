@@ -5,7 +5,9 @@ use wire::{Acks, ErrorCode};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::queues::Pending;
-use super::record::{MovedHead, RECORD_HEAD_BYTES, RangeRow, RecordHead, RecordKind, put_rows};
+use super::record::{
+    MovedHead, RECORD_HEAD_BYTES, RECORD_TTL, RangeRow, RecordHead, RecordKind, SharedRow, put_rows,
+};
 use crate::log::partition::PartitionId;
 use crate::pool::Bytes;
 use crate::port::Time;
@@ -71,13 +73,52 @@ impl Shard {
         head.flags = new.flags;
         head.bytes = u64_of(at.len).into();
         let pool = &mut self.pool;
-        let end = self.store.append_messages(pool, now, stream, &head, (at, wall_ms), acks)?;
+        let end =
+            self.store.append_messages(pool, now, stream, (&head, &[]), (at, wall_ms), acks)?;
         let taken = self.note_taken(store, RECORD_HEAD_BYTES + at.len);
         let queue = self.queues.queue(slot);
         queue.state.publish(new.count, u64_of(at.len));
         queue.mark(first, end - 1, taken);
         self.store.counters.queue_messages_published += u64::from(new.count);
         Ok((first, end))
+    }
+
+    /// Records messages that several queues of a store get, once. Gives their first numbers and the
+    /// offset behind the record.
+    pub(crate) fn record_shared(
+        &mut self,
+        now: Time,
+        slots: &[u32],
+        at: Bytes,
+        new: NewMessages,
+        acks: Acks,
+    ) -> Result<(Vec<u64>, u64), ErrorCode> {
+        let wall_ms = self.queues.wall_ms;
+        let stream = self.stream_of(slots[0]);
+        let store = self.queues.queue(slots[0]).store;
+        let row = |&slot: &u32| {
+            let queue = self.queues.queue(slot);
+            SharedRow { queue: queue.id, first: queue.state.next().into() }
+        };
+        let rows: Vec<SharedRow> = slots.iter().map(row).collect();
+        let rows_bytes = size_of_val(rows.as_slice());
+        let mut head = RecordHead::new(RecordKind::Shared, [0; 16], rows_bytes + at.len);
+        head.first = u64_of(rows.len()).into();
+        head.count = new.count.into();
+        head.flags = new.flags;
+        head.bytes = u64_of(at.len).into();
+        let head = (&head, rows.as_bytes());
+        let pool = &mut self.pool;
+        let end = self.store.append_messages(pool, now, stream, head, (at, wall_ms), acks)?;
+        let taken = self.note_taken(store, RECORD_HEAD_BYTES + rows_bytes + at.len);
+        for (&slot, row) in slots.iter().zip(&rows) {
+            let queue = self.queues.queue(slot);
+            queue.state.publish(new.count, u64_of(at.len));
+            queue.state.may_expire |= new.flags & RECORD_TTL != 0;
+            queue.mark(row.first.get(), end - 1, taken);
+            self.store.counters.queue_messages_published += u64::from(new.count);
+        }
+        Ok((rows.iter().map(|row| row.first.get()).collect(), end))
     }
 
     /// Records that messages are delivered, or are settled by that.
@@ -249,14 +290,20 @@ impl Shard {
 }
 
 /// Where a message was.
-struct Origin {
-    queue: QueueId,
-    at: u64,
-    deliveries: u32,
+pub(super) struct Origin {
+    pub(super) queue: QueueId,
+    pub(super) at: u64,
+    pub(super) deliveries: u32,
 }
 
 /// The message as it arrives: with a note of its death, or without any.
-fn rewrite(message: &[u8], origin: &Origin, passage: Passage, wall_ms: u64, out: &mut Vec<u8>) {
+pub(super) fn rewrite(
+    message: &[u8],
+    origin: &Origin,
+    passage: Passage,
+    wall_ms: u64,
+    out: &mut Vec<u8>,
+) {
     out.clear();
     let (head, rest) = MessageHead::ref_from_prefix(message).expect("checked once");
     let (note, rest) = match head.flags & MESSAGE_DEAD {

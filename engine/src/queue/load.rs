@@ -259,8 +259,8 @@ impl Shard {
 /// Takes what a record has of the queue's messages into its window. Gives how many bytes.
 fn take_in(queues: &mut Queues, slot: u32, record: &Record<'_>) -> usize {
     let queue = queues.queue(slot);
-    let Some((range, bytes)) = record.messages() else { return 0 };
-    if record.head.queue != queue.id || queue.is_idle(range.clone()) {
+    let Some((range, bytes)) = record.messages_of(&queue.id) else { return 0 };
+    if queue.is_idle(range.clone()) {
         return 0;
     }
     let before = queue.window.bytes();

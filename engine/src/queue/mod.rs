@@ -4,6 +4,7 @@ mod asks;
 pub mod checkpoint;
 pub mod consumers;
 pub(crate) mod credit;
+pub(crate) mod ferry;
 pub(crate) mod journal;
 pub mod load;
 mod pump;

@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use wire::frame::{Envelope, FLAG_REPLY, encode};
-use wire::queue::{DeliverHead, DeliveredRow, Message, ROW_REDELIVERED, Reason};
+use wire::queue::{
+    DeliverHead, DeliveredRow, Message, QUEUE_DEAD_LETTER_TOPIC, ROW_REDELIVERED, Reason,
+};
 use wire::{Acks, ErrorCode, Kind};
 use zerocopy::IntoBytes;
 
@@ -19,9 +21,9 @@ use crate::request::Request;
 use crate::shard::Shard;
 use crate::units::{u32_of, u64_of};
 
-const NS_PER_MS: u64 = 1_000_000;
+pub(super) const NS_PER_MS: u64 = 1_000_000;
 /// Messages that leave one queue for another in one turn.
-const MOVES_PER_TURN: u32 = 256;
+pub(super) const MOVES_PER_TURN: u32 = 256;
 
 /// Why a delivery takes no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -367,6 +369,9 @@ impl Shard {
 
     /// Messages that are dying become dead letters.
     fn bury_dying(&mut self, slot: u32, now: Now, batch: &mut OpBatch) {
+        if self.queues.queue(slot).state.settings.has(QUEUE_DEAD_LETTER_TOPIC) {
+            return self.ferry_dying(slot, now, batch);
+        }
         for _ in 0..MOVES_PER_TURN {
             let queue = self.queues.queue(slot);
             let Some((at, reason)) = queue.state.first_dying() else { return };
@@ -408,7 +413,8 @@ impl Shard {
         let is_unused = expires_ms > 0 && !queue.is_consumed() && !queue.is_doomed;
         let unused = is_unused.then(|| queue.used.plus_ns(expires_ms.saturating_mul(NS_PER_MS)));
         let pulls = queue.pullers.iter().map(|puller| puller.due).min();
-        let all = [queue.state.deadline(), head, unused, pulls.filter(|_| !stopping)];
+        let ferry = queue.ferry.as_ref().and_then(|ferry| ferry.due);
+        let all = [queue.state.deadline(), head, unused, pulls.filter(|_| !stopping), ferry];
         let next = all.into_iter().flatten().min();
         let is_over = unused.is_some_and(|due| due <= now.time);
         let id = queue.id;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use wire::queue::{DeliveredRow, QueueId, Settings, SettleRow, SettledRow};
 
 use super::consumers::Puller;
+use super::ferry::Ferry;
 use super::load::Load;
 use super::ranges::RangeSet;
 use super::record::{RangeRow, StateRow};
@@ -14,7 +15,7 @@ use super::window::Window;
 use crate::log::partition::PartitionId;
 use crate::log::slab::Slab;
 use crate::port::{ConnId, Time};
-use crate::request::Request;
+use crate::request::{Request, Route, RoutePart};
 
 /// How far apart in its store a queue's messages may lie between two that are marked.
 pub const MARK_BYTES: u64 = 64 * 1024;
@@ -48,6 +49,8 @@ pub struct Queue {
     pub pullers: VecDeque<Puller>,
     /// Requests that need messages' bodies, oldest first.
     pub asks: VecDeque<Ask>,
+    /// Dead letters on their way to a partition.
+    pub ferry: Option<Box<Ferry>>,
     /// The load of messages that is under way.
     pub load: Option<u32>,
     /// What has happened and is not recorded yet.
@@ -152,6 +155,8 @@ pub enum Pending {
     Published(Request, u64, u32),
     /// A settle or purge is answered with this body.
     Answer(Request, wire::Kind, Vec<u8>),
+    /// Queues have a route's messages.
+    Routed(RoutePart),
     /// A checkpoint that began at this offset is whole; nothing before the second one matters.
     Checkpoint(u64, u64),
 }
@@ -231,6 +236,8 @@ pub struct Queues {
     pub credits_asked: BTreeMap<(ConnId, u64), u32>,
     /// Loads under way.
     pub loads: Slab<Load>,
+    /// Routes that are not answered yet.
+    pub routes: Slab<Route>,
     /// Loads that go on in this turn.
     pub continued: Vec<Load>,
     /// The time of this turn.

@@ -35,11 +35,13 @@ pub enum RecordKind {
     CheckpointPart = 7,
     /// The checkpoint that began at offset `first` is whole.
     CheckpointEnd = 8,
+    /// Messages were published to several queues: `first` times a [`SharedRow`], then they.
+    Shared = 9,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [RecordKind; 8] = [
+    pub const ALL: [RecordKind; 9] = [
         RecordKind::Messages,
         RecordKind::Delivered,
         RecordKind::Removed,
@@ -48,6 +50,7 @@ impl RecordKind {
         RecordKind::CheckpointBegin,
         RecordKind::CheckpointPart,
         RecordKind::CheckpointEnd,
+        RecordKind::Shared,
     ];
 
     /// The kind with this number.
@@ -66,6 +69,7 @@ impl RecordKind {
             RecordKind::CheckpointBegin => "checkpoint_begin",
             RecordKind::CheckpointPart => "checkpoint_part",
             RecordKind::CheckpointEnd => "checkpoint_end",
+            RecordKind::Shared => "shared",
         }
     }
 }
@@ -144,6 +148,18 @@ pub struct MovedHead {
     pub source_sequence: U64,
     /// Its bytes there.
     pub source_bytes: U64,
+}
+
+/// A queue that has messages which others have too.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
+)]
+#[repr(C)]
+pub struct SharedRow {
+    /// The queue.
+    pub queue: QueueId,
+    /// Sequence number of the first of them in it.
+    pub first: U64,
 }
 
 /// What a [`StateRow`] tells.
@@ -244,6 +260,26 @@ impl<'a> Record<'a> {
     pub fn moved(&self) -> Option<&'a MovedHead> {
         let is_moved = self.kind == RecordKind::Moved;
         MovedHead::ref_from_prefix(self.data).ok().filter(|_| is_moved).map(|(head, _)| head)
+    }
+
+    /// The queues that have the messages of a shared record, and the messages.
+    pub fn shared(&self) -> Option<(&'a [SharedRow], &'a [u8])> {
+        if self.kind != RecordKind::Shared {
+            return None;
+        }
+        let rows = usize::try_from(self.head.first.get()).ok()?;
+        let (rows, messages) =
+            self.data.split_at_checked(rows.checked_mul(size_of::<SharedRow>())?)?;
+        Some((<[SharedRow]>::ref_from_bytes(rows).ok()?, messages))
+    }
+
+    /// The messages of it that a queue has, with their numbers there.
+    pub fn messages_of(&self, queue: &QueueId) -> Option<(Range<u64>, &'a [u8])> {
+        let Some((rows, messages)) = self.shared() else {
+            return self.messages().filter(|_| self.head.queue == *queue);
+        };
+        let first = rows.iter().find(|row| row.queue == *queue)?.first.get();
+        Some((first..first.saturating_add(u64::from(self.head.count.get())), messages))
     }
 
     /// The messages of it that lie in its queue, with their numbers.

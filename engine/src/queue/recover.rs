@@ -43,6 +43,7 @@ impl Recovery {
             RecordKind::CheckpointPart => self.part(record),
             RecordKind::CheckpointEnd => self.checkpoint(record),
             RecordKind::Messages | RecordKind::Moved => self.messages(offset, record),
+            RecordKind::Shared => self.shared(offset, record),
             RecordKind::Delivered | RecordKind::Removed | RecordKind::Died => self.rows(record),
         }
     }
@@ -105,6 +106,17 @@ impl Recovery {
         queue.state.replay_published(range.start, head.count.get(), head.bytes.get());
         queue.state.may_expire |= head.flags & RECORD_TTL != 0;
         queue.mark(range.start, offset, self.taken);
+    }
+
+    fn shared(&mut self, offset: u64, record: &Record<'_>) {
+        let head = record.head;
+        for row in record.shared().map_or(&[][..], |(rows, _)| rows) {
+            let Some(queue) = self.queues.get_mut(&row.queue) else { continue };
+            let first = row.first.get();
+            queue.state.replay_published(first, head.count.get(), head.bytes.get());
+            queue.state.may_expire |= head.flags & RECORD_TTL != 0;
+            queue.mark(first, offset, self.taken);
+        }
     }
 
     fn rows(&mut self, record: &Record<'_>) {

@@ -395,6 +395,21 @@ impl State {
         self.dying.first().map(|(range, reason)| (range.start, reason))
     }
 
+    /// The first message from `from` on that is dying, and why.
+    pub fn next_dying(&self, from: u64) -> Option<(u64, Reason)> {
+        self.dying.from(from).map(|(range, reason)| (range.start, reason))
+    }
+
+    /// A dying message of `bytes` bytes is gone: its dead letter is where it goes.
+    pub fn ferry_over(&mut self, at: u64, bytes: u32, changes: &mut Changes) {
+        let before = self.dying.len();
+        self.bury(at, bytes);
+        if self.dying.len() < before {
+            changes.removed.push(at..at + 1);
+            changes.removed_bytes += u64::from(bytes);
+        }
+    }
+
     /// How often a message has been delivered that is not leased.
     pub fn delivered(&self, at: u64) -> u32 {
         self.deliveries.get(at).unwrap_or(0)

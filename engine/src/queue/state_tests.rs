@@ -47,6 +47,8 @@ impl Pair {
             let id = state.consumers.next_id();
             let (conn, prefetch) = ((ConnId(id), 1), 20);
             state.consumers.insert(Consumer {
+                client: 0,
+                is_spent: false,
                 id,
                 conn,
                 correlation_id: 0,

@@ -8,13 +8,16 @@ mod list_offsets;
 mod produce;
 mod queue_traffic;
 mod queues;
+mod route;
 mod topics;
 mod unread;
 
 pub use delete_records::DeletionWait;
 pub use fetch::{Fetch, FetchLists};
 pub use list_offsets::Searches;
-pub use produce::{Ask, Produce};
+pub use produce::{Ask, Produce, Purpose};
+pub(crate) use route::put_record;
+pub use route::{Route, RoutePart};
 pub use topics::new_partition;
 
 use wire::limits::FRAME_HEADER_BYTES;
@@ -154,6 +157,7 @@ impl Shard {
             Kind::QueuePurge => self.purge_queue(now, request),
             Kind::QueueRedrive => self.redrive_queue(request),
             Kind::QueueCredit => self.credit(request),
+            Kind::QueueRoute => self.route(now, request),
             Kind::QueueDeliver => Err(UNKNOWN_KIND),
         }
     }

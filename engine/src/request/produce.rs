@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use wire::batch::Batch;
 use wire::frame::{Envelope, encode};
 use wire::produce::{self, ReplyEntry, RequestEntry, Timing};
+use wire::queue::QueueId;
 use wire::{Acks, ErrorCode, Kind};
 
-use super::{Answer, Refusal, Request};
+use super::{Answer, Refusal, Request, RoutePart};
 use crate::catalog::Owner;
 use crate::log::partition::{PartitionId, Waiter};
 use crate::log::store::BatchFacts;
@@ -37,6 +38,19 @@ pub struct Produce {
     pub owner_timing: Option<Timing>,
     /// When it is answered TIMED_OUT.
     pub due: Option<Time>,
+    /// Who hears of it.
+    pub purpose: Purpose,
+}
+
+/// Whom a produce is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The client that asked for it.
+    Client,
+    /// A route, and the row of its target.
+    Route(RoutePart, usize),
+    /// Dead letters of a queue.
+    Ferry(QueueId),
 }
 
 /// When things happened to a request.
@@ -65,6 +79,15 @@ pub struct Ask {
 
 impl Shard {
     pub(super) fn produce(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
+        self.produce_for(now, request, Purpose::Client)
+    }
+
+    pub(super) fn produce_for(
+        &mut self,
+        now: Time,
+        request: Request,
+        purpose: Purpose,
+    ) -> Result<Answer, Refusal> {
         let ask = self.read_ask(request)?;
         if self.stopping.is_some() {
             let detail = "the broker is stopping";
@@ -82,6 +105,7 @@ impl Shard {
             timing: ask.timing.then_some(Stamps { received: now, appended: now, submitted: now }),
             owner_timing: None,
             due: None,
+            purpose,
         });
         let mut at = size_of::<produce::RequestHead>() + ask.entries * size_of::<RequestEntry>();
         let (mut waiting, mut elsewhere) = (0, 0);
@@ -216,6 +240,9 @@ impl Shard {
         let Some(mut produce) = self.produces.remove(slot) else { return };
         if let Some(due) = produce.due {
             self.timers.remove(&(due, Timer::Produce(slot, produce.serial)));
+        }
+        if produce.purpose != Purpose::Client {
+            self.produced(now, produce.purpose, produce.entries.first());
         }
         let live = self.conns.live(produce.conn).is_some();
         if live && acks != Acks::None {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use wire::queue::{
     CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, MESSAGE_DEAD, MESSAGE_TOO_LONG,
-    MESSAGE_TRANSIENT, Messages, Overflow, PeekRequest, PublishReply, PublishRequest, PullRequest,
+    MESSAGE_TRANSIENT, Messages, PeekRequest, PublishReply, PublishRequest, PullRequest,
     PurgeReply, QUEUE_TRANSIENT, QueueId, Reason, RedriveRequest, SETTLE_QUIET, SETTLE_UP_TO,
     SettleHead, SettleReply, SettleRequest, SettleRow, SettledRow, Verb,
 };
@@ -27,43 +27,25 @@ use crate::units::{u64_of, usize_of};
 const NS_PER_MS: u64 = 1_000_000;
 
 /// What the messages of a publish are, together.
-struct Batch {
-    at: Bytes,
-    new: NewMessages,
+#[derive(Clone, Copy)]
+pub(super) struct Batch {
+    pub(super) at: Bytes,
+    pub(super) new: NewMessages,
     /// All of them are transient.
-    is_transient: bool,
+    pub(super) is_transient: bool,
 }
 
 impl Shard {
     pub(super) fn publish(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
         let publish = PublishRequest::decode(self.pool.view(request.body))?;
         let (id, acks) = (publish.head.queue, publish.head.acks);
-        if self.is_overloaded {
-            let detail = "producers bring more than the device takes: send it again a little later";
-            return Err(Refusal::new(ErrorCode::Overloaded, detail));
-        }
+        let acks = self.may_publish(acks)?;
         let slot = match self.queue_of(&request, &id)? {
             Home::Here(slot) => slot,
             Home::There(shard) => return Ok(self.hand_on(shard, Kind::QueuePublish, request)),
         };
-        let acks = Acks::from_u8(acks).filter(|&acks| acks != Acks::None);
-        let acks = acks.ok_or(Refusal::new(
-            ErrorCode::InvalidRequest,
-            "acks of a publish is 1 (memory), 2 (written) or 3 (durable): it is always answered",
-        ))?;
-        if self.stopping.is_some() {
-            return Err(Refusal::new(ErrorCode::ShuttingDown, "the broker is stopping"));
-        }
         let batch = self.read_messages(&request, slot)?;
-        let bytes = u64_of(batch.at.len);
-        let state = &self.queues.queue(slot).state;
-        let overflow = Overflow::from_u8(state.settings.overflow).expect("checked at creation");
-        if overflow != Overflow::DropHead && state.is_over(batch.new.count.into(), bytes) {
-            if overflow == Overflow::RejectDeadLetter {
-                self.bury_refused(now, slot, &batch)?;
-            }
-            return Err(QUEUE_FULL);
-        }
+        self.make_room_for(now, slot, &batch)?;
         let waits = if batch.is_transient { Acks::Memory } else { acks };
         let wanted = if waits == Acks::Memory { Acks::None } else { waits };
         let (first, end) = self
@@ -83,13 +65,39 @@ impl Shard {
         Ok(Answer::Later)
     }
 
-    /// Checks the messages of a publish once and for all.
+    /// Whether messages may be taken now, and when that is answered.
+    pub(super) fn may_publish(&self, acks: u8) -> Result<Acks, Refusal> {
+        if self.is_overloaded {
+            let detail = "producers bring more than the device takes: send it again a little later";
+            return Err(Refusal::new(ErrorCode::Overloaded, detail));
+        }
+        if self.stopping.is_some() {
+            return Err(Refusal::new(ErrorCode::ShuttingDown, "the broker is stopping"));
+        }
+        let acks = Acks::from_u8(acks).filter(|&acks| acks != Acks::None);
+        acks.ok_or(Refusal::new(
+            ErrorCode::InvalidRequest,
+            "acks of a publish is 1 (memory), 2 (written) or 3 (durable): it is always answered",
+        ))
+    }
+
+    /// What the messages of a publish are, together with what their queue says.
     fn read_messages(&mut self, request: &Request, slot: u32) -> Result<Batch, Refusal> {
-        let body = self.pool.view(request.body);
-        let publish = PublishRequest::decode(body)?;
-        let from = request.body.len - publish.messages.len();
+        let publish = PublishRequest::decode(self.pool.view(request.body))?;
+        let (len, count) = (publish.messages.len(), publish.head.count.get());
+        let at = request.body.part(request.body.len - len, len);
+        let mut batch = self.check_messages(at, count)?;
+        let state = &mut self.queues.queue(slot).state;
+        state.may_expire |= batch.new.flags & RECORD_TTL != 0;
+        batch.is_transient |= state.settings.has(QUEUE_TRANSIENT);
+        batch.new.flags |= if batch.is_transient { RECORD_TRANSIENT } else { 0 };
+        Ok(batch)
+    }
+
+    /// Checks messages that lie back to back once and for all.
+    pub(super) fn check_messages(&self, at: Bytes, counted: u32) -> Result<Batch, Refusal> {
         let (mut count, mut flags, mut is_transient) = (0u32, 0, true);
-        for message in Messages::new(publish.messages) {
+        for message in Messages::new(self.pool.view(at)) {
             let message = message.map_err(|malformed| match malformed {
                 MESSAGE_TOO_LONG => Refusal::new(ErrorCode::TooLarge, malformed.0),
                 malformed => malformed.into(),
@@ -103,20 +111,16 @@ impl Shard {
             is_transient &= message.head.flags & MESSAGE_TRANSIENT != 0;
             count += 1;
         }
-        if count != publish.head.count.get() {
+        if count != counted {
             return Err(Malformed("a publish has other messages than it counts").into());
         }
-        let at = request.body.part(from, publish.messages.len());
-        let state = &mut self.queues.queue(slot).state;
-        state.may_expire |= flags & RECORD_TTL != 0;
-        is_transient |= state.settings.has(QUEUE_TRANSIENT);
         flags |= if is_transient { RECORD_TRANSIENT } else { 0 };
         Ok(Batch { at, new: NewMessages { count, flags }, is_transient })
     }
 
     /// New messages are recorded: they are delivered once that is durable; transient ones at once,
     /// if nothing before them waits.
-    fn messages_recorded(&mut self, slot: u32, batch: &Batch, first: u64, end: u64) {
+    pub(super) fn messages_recorded(&mut self, slot: u32, batch: &Batch, first: u64, end: u64) {
         let queue = self.queues.queue(slot);
         let (id, store) = (queue.id, queue.store);
         let (to, bytes) = (first + u64::from(batch.new.count), u64_of(batch.at.len));
@@ -142,7 +146,12 @@ impl Shard {
     }
 
     /// Messages for which there is no room become dead letters.
-    fn bury_refused(&mut self, now: Time, slot: u32, batch: &Batch) -> Result<(), Refusal> {
+    pub(super) fn bury_refused(
+        &mut self,
+        now: Time,
+        slot: u32,
+        batch: &Batch,
+    ) -> Result<(), Refusal> {
         let queue = self.queues.queue(slot);
         let target = queue.state.settings.dead_letter();
         let Some(to) = target.and_then(|target| self.queues.slot(&target)) else { return Ok(()) };
@@ -459,7 +468,7 @@ impl Shard {
     }
 
     /// Who has the queue, if the request may use it.
-    fn queue_of(&mut self, request: &Request, id: &QueueId) -> Result<Home, Refusal> {
+    pub(super) fn queue_of(&mut self, request: &Request, id: &QueueId) -> Result<Home, Refusal> {
         self.check_lock(request, id)?;
         self.home(id)
     }
@@ -476,7 +485,7 @@ impl Shard {
 
 /// Messages that one redrive moves.
 const REDRIVE_MESSAGES_MAX: u32 = 1000;
-const QUEUE_FULL: Refusal = Refusal::new(
+pub(super) const QUEUE_FULL: Refusal = Refusal::new(
     ErrorCode::QueueFull,
     "the queue has as many messages or bytes as its settings allow",
 );

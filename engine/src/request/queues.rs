@@ -3,8 +3,9 @@
 use wire::frame::FLAG_ERROR;
 use wire::queue::{
     CreateReply, CreateRequest, DELETE_IF_EMPTY, DELETE_IF_UNUSED, DeleteRequest, DescribeReply,
-    LIST_NAMES_MAX, ListRequest, Overflow, QUEUE_AUTO_DELETE, QUEUE_EXCLUSIVE, QUEUE_FLAGS_ALL,
-    QueueCounts, QueueId, Settings, encode_create_reply, encode_describe_reply, encode_list_row,
+    LIST_NAMES_MAX, ListRequest, Overflow, QUEUE_AUTO_DELETE, QUEUE_DEAD_LETTER_TOPIC,
+    QUEUE_EXCLUSIVE, QUEUE_FLAGS_ALL, QueueCounts, QueueId, Settings, encode_create_reply,
+    encode_describe_reply, encode_list_row,
 };
 use wire::{ErrorCode, FrameHeader, Kind, topic};
 
@@ -28,7 +29,7 @@ pub(crate) enum Home {
 }
 
 /// A request that nobody made.
-const NOBODY: (ConnId, u64) = (ConnId(u32::MAX), 0);
+pub(super) const NOBODY: (ConnId, u64) = (ConnId(u32::MAX), 0);
 
 impl Shard {
     pub(super) fn create_queue(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
@@ -37,7 +38,10 @@ impl Shard {
         let mut settings = *create.settings;
         settings.dead_letter = [0; 16];
         let mut store = None;
-        if !dead_letter.is_empty() {
+        let to_topic = settings.has(QUEUE_DEAD_LETTER_TOPIC);
+        if to_topic {
+            settings.dead_letter = self.dead_letter_topic(&settings, &dead_letter)?;
+        } else if !dead_letter.is_empty() {
             let found = self.queue_named(&dead_letter).map_err(|_| NO_DEAD_LETTER_QUEUE)?;
             settings.dead_letter = found;
             // Together, so that a dead letter and its removal are one record.
@@ -66,6 +70,17 @@ impl Shard {
         self.append_change(now, request, Change::CreateQueue { id, entry })?;
         self.catalog.queue_names.insert(name, id);
         Ok(Answer::Later)
+    }
+
+    /// The topic that dead letters are to go to.
+    fn dead_letter_topic(&self, settings: &Settings, name: &str) -> Result<QueueId, Refusal> {
+        let id = self.topic_id(name)?;
+        let topic = self.catalog.topics.get(&id).ok_or(NO_DEAD_LETTER_TOPIC)?;
+        let partition = crate::units::usize_of(settings.dead_letter_partition.get());
+        match partition < topic.partitions.len() {
+            true => Ok(id),
+            false => Err(NO_DEAD_LETTER_TOPIC),
+        }
     }
 
     /// A queue of this name is there already: it must be the same.
@@ -195,14 +210,18 @@ impl Shard {
         };
         let entry = &self.catalog.queues[&id];
         let target = entry.settings.dead_letter();
+        let topic = target.filter(|_| entry.settings.has(QUEUE_DEAD_LETTER_TOPIC));
+        let topic = topic.and_then(|topic| self.catalog.topics.get(&topic));
         let target = target.and_then(|target| self.catalog.queues.get(&target));
+        let target = target.map(|target| target.name.as_str());
+        let target = target.or(topic.map(|topic| topic.name.as_str()));
         let reply = DescribeReply {
             queue: id,
             shard: self.store.settings.shard,
             settings: &entry.settings,
             counts: &counts,
             name: &entry.name,
-            dead_letter: target.map_or("", |target| target.name.as_str()),
+            dead_letter: target.unwrap_or_default(),
         };
         let mut body = Vec::new();
         encode_describe_reply(&mut body, &reply);
@@ -410,6 +429,8 @@ impl Shard {
 
 const UNKNOWN_QUEUE: Refusal =
     Refusal::new(ErrorCode::UnknownQueue, "no queue has this name or id");
+const NO_DEAD_LETTER_TOPIC: Refusal =
+    Refusal::new(ErrorCode::UnknownPartition, "the topic for dead letters has no such partition");
 const NO_DEAD_LETTER_QUEUE: Refusal = Refusal::new(
     ErrorCode::UnknownQueue,
     "the queue for dead letters does not exist: create it first",
@@ -422,7 +443,9 @@ fn invalid_settings(settings: &Settings) -> Option<&'static str> {
     let Some(overflow) = Overflow::from_u8(settings.overflow) else {
         return Some("overflow is drop-head, reject or reject-dead-letter");
     };
-    if settings.reserved != [0; 3] || settings.reserved_end.get() != 0 {
+    let to_topic = settings.has(QUEUE_DEAD_LETTER_TOPIC);
+    let is_partition_odd = !to_topic && settings.dead_letter_partition.get() != 0;
+    if settings.reserved != [0; 3] || is_partition_odd {
         return Some("reserved bytes of the queue's settings are not zero");
     }
     let is_bounded = settings.max_messages.get() > 0 || settings.max_bytes.get() > 0;
@@ -431,7 +454,7 @@ fn invalid_settings(settings: &Settings) -> Option<&'static str> {
             "overflow says what to do beyond max messages or bytes: the queue has neither",
         );
     }
-    if overflow == Overflow::RejectDeadLetter && settings.dead_letter().is_none() {
+    if overflow == Overflow::RejectDeadLetter && (to_topic || settings.dead_letter().is_none()) {
         return Some("overflow reject-dead-letter needs a queue for dead letters");
     }
     None

@@ -6,7 +6,7 @@ use wire::{ErrorCode, Kind, TopicId, limits};
 use zerocopy::IntoBytes;
 
 use super::{Answer, Refusal, Request};
-use crate::catalog::{Change, Owner, PendingChange, Topic};
+use crate::catalog::{Change, Owner, PendingChange, QueueEntry, Topic};
 use crate::forward::What;
 use crate::frame::EntryKind;
 use crate::log::partition::{Partition, PartitionId};
@@ -15,6 +15,7 @@ use crate::placement;
 use crate::port::Time;
 use crate::shard::Shard;
 use crate::units::{u32_of, usize_of};
+use wire::queue::QUEUE_DEAD_LETTER_TOPIC;
 
 impl Shard {
     pub(super) fn create_topic(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
@@ -60,6 +61,13 @@ impl Shard {
         });
         if again {
             return Err(UNKNOWN_TOPIC);
+        }
+        let is_target = |queue: &QueueEntry| {
+            queue.settings.has(QUEUE_DEAD_LETTER_TOPIC) && queue.settings.dead_letter == id
+        };
+        if self.catalog.queues.values().any(is_target) {
+            let detail = "a queue's dead letters go there: delete that one first";
+            return Err(Refusal::new(ErrorCode::QueueInUse, detail));
         }
         self.append_change(now, request, Change::Delete { id })?;
         Ok(Answer::Later)

@@ -70,6 +70,7 @@ fn every_layout_is_drawn_as_it_is() {
         }),
         layout!(record::RangeRow { from, to }),
         layout!(record::MovedHead { source, source_sequence, source_bytes }),
+        layout!(record::SharedRow { queue, first }),
         layout!(record::StateRow { tag, value, a, b }),
     ];
     drawing::compare(&FORMAT, &layouts);

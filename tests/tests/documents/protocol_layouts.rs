@@ -42,7 +42,7 @@ fn queues() -> [Layout; 7] {
             delivery_limit,
             lease_ms,
             consumer_timeout_ms,
-            reserved_end,
+            dead_letter_partition,
             dead_letter
         }),
         layout!(queue::QueueCounts {
@@ -83,12 +83,15 @@ fn queues() -> [Layout; 7] {
     ]
 }
 
-fn queue_transfers() -> [Layout; 13] {
+fn queue_transfers() -> [Layout; 16] {
     [
         layout!(queue::PublishHead { queue, count, acks, reserved }),
         layout!(queue::PublishReply { first, count, reserved }),
         layout!(queue::ConsumeRequest { queue, prefetch, priority, flags, reserved }),
         layout!(queue::ConsumeReply { consumer }),
+        layout!(queue::RouteHead { count, acks, reserved, target_count }),
+        layout!(queue::RouteTarget { id, kind, partition }),
+        layout!(queue::RoutedRow { error, reserved, reserved_end, first }),
         layout!(queue::CreditRequest { messages }),
         layout!(queue::CancelRequest { queue, consumer }),
         layout!(queue::DeliverHead { queue, lease, consumer, row_count, reserved }),

@@ -6,6 +6,7 @@ mod consumers;
 mod leases;
 mod lifetimes;
 mod refusals;
+mod routes;
 
 use pelton_tests::queue_scene::{Parcel, Scene};
 

@@ -4,6 +4,7 @@
 //! queue's messages have sequence numbers from 0, and whoever settles them names ranges of these.
 
 mod message;
+mod route;
 mod settings;
 mod settle;
 mod transfer;
@@ -12,11 +13,14 @@ pub use message::{
     DEATH_NOTE_BYTES, DeathNote, MESSAGE_DEAD, MESSAGE_HEAD_BYTES, MESSAGE_TOO_LONG,
     MESSAGE_TRANSIENT, Message, MessageHead, Messages, Reason, put_message,
 };
+pub use route::{
+    RouteHead, RouteReply, RouteRequest, RouteTarget, RoutedRow, TargetKind, encode_route,
+};
 pub use settings::{
     CreateReply, CreateRequest, DELETE_IF_EMPTY, DELETE_IF_UNUSED, DeleteRequest, DescribeReply,
-    LIST_NAMES_MAX, ListReply, ListRequest, Overflow, QUEUE_AUTO_DELETE, QUEUE_EXCLUSIVE,
-    QUEUE_FLAGS_ALL, QUEUE_SINGLE_ACTIVE, QUEUE_TRANSIENT, QueueCounts, Settings, encode_create,
-    encode_create_reply, encode_delete, encode_describe_reply, encode_list_row,
+    LIST_NAMES_MAX, ListReply, ListRequest, Overflow, QUEUE_AUTO_DELETE, QUEUE_DEAD_LETTER_TOPIC,
+    QUEUE_EXCLUSIVE, QUEUE_FLAGS_ALL, QUEUE_SINGLE_ACTIVE, QUEUE_TRANSIENT, QueueCounts, Settings,
+    encode_create, encode_create_reply, encode_delete, encode_describe_reply, encode_list_row,
 };
 pub use settle::{
     SETTLE_QUIET, SETTLE_UP_TO, SettleHead, SettleReply, SettleRequest, SettleRow, SettledRow,

@@ -15,9 +15,14 @@ pub const QUEUE_EXCLUSIVE: u32 = 2;
 pub const QUEUE_AUTO_DELETE: u32 = 4;
 /// One consumer at a time gets everything, the others wait for their turn.
 pub const QUEUE_SINGLE_ACTIVE: u32 = 8;
+/// Its dead letters go to a partition of a topic, not to a queue.
+pub const QUEUE_DEAD_LETTER_TOPIC: u32 = 16;
 /// Every flag.
-pub const QUEUE_FLAGS_ALL: u32 =
-    QUEUE_TRANSIENT | QUEUE_EXCLUSIVE | QUEUE_AUTO_DELETE | QUEUE_SINGLE_ACTIVE;
+pub const QUEUE_FLAGS_ALL: u32 = QUEUE_TRANSIENT
+    | QUEUE_EXCLUSIVE
+    | QUEUE_AUTO_DELETE
+    | QUEUE_SINGLE_ACTIVE
+    | QUEUE_DEAD_LETTER_TOPIC;
 
 /// Delete it only if nobody consumes from it.
 pub const DELETE_IF_UNUSED: u32 = 1;
@@ -82,8 +87,8 @@ pub struct Settings {
     pub lease_ms: U32,
     /// A push consumer must settle a message within this time; 0: 30 min.
     pub consumer_timeout_ms: U32,
-    /// Zero.
-    pub reserved_end: U32,
+    /// The partition that dead letters go to, if they go to a topic; else 0.
+    pub dead_letter_partition: U32,
     /// Where dead letters go; zero: nowhere. In a create request the name says it.
     pub dead_letter: QueueId,
 }

@@ -1,0 +1,142 @@
+//! Dead letters that go to a partition of a topic, on whatever shard that is: each batch is
+//! durable there before its messages are gone here. If the broker dies between the two they come
+//! again, so a dead letter is there at least once.
+
+use wire::batch::BatchBuilder;
+use wire::queue::{QueueId, Reason};
+use wire::{Acks, ErrorCode};
+
+use super::journal::{Origin, Passage, rewrite};
+use super::load::Hand;
+use super::pump::{MOVES_PER_TURN, NS_PER_MS};
+use super::queues::DELIVER_BYTES_MAX;
+use crate::port::{Level, Notice, Now, OpBatch, Time};
+use crate::request::{Purpose, put_record};
+use crate::shard::Shard;
+use crate::units::u32_of;
+
+/// How long dead letters wait after they could not be taken.
+const RETRY_NS: u64 = 500 * NS_PER_MS;
+
+/// Dead letters on their way to a partition.
+#[derive(Debug, Default)]
+pub struct Ferry {
+    /// Their numbers and lengths; none while it waits to try again.
+    aboard: Vec<(u64, u32)>,
+    /// When to try again.
+    pub due: Option<Time>,
+}
+
+impl Shard {
+    /// Sends messages that are dying to the partition that the queue names.
+    pub(super) fn ferry_dying(&mut self, slot: u32, now: Now, batch: &mut OpBatch) {
+        let queue = self.queues.queue(slot);
+        if let Some(ferry) = &queue.ferry
+            && ferry.due.is_none_or(|due| due > now.time)
+        {
+            return;
+        }
+        queue.ferry = None;
+        let wall_ms = self.queues.wall_ms;
+        let mut records = BatchBuilder::with_capacity(4096);
+        let mut aboard = Vec::new();
+        let (mut next, mut left) = (0, MOVES_PER_TURN);
+        while left > 0 && records.len() < DELIVER_BYTES_MAX {
+            let Some((at, reason)) = self.queues.queue(slot).state.next_dying(next) else { break };
+            match self.bring(slot, at, batch) {
+                Hand::Here => {}
+                Hand::Unreadable => continue,
+                Hand::Later => break,
+            }
+            let mut letter = std::mem::take(&mut self.queues.bytes);
+            let queue = self.queues.queue(slot);
+            let deliveries = queue.state.delivered(at);
+            let origin = Origin { queue: queue.id, at, deliveries };
+            let bytes = queue.window.message(at).expect("just brought");
+            let size = u32_of(bytes.len());
+            rewrite(bytes, &origin, Passage::Death(reason), wall_ms, &mut letter);
+            if aboard.is_empty() || records.len() + letter.len() <= DELIVER_BYTES_MAX {
+                put_letter(&mut records, &letter, reason, wall_ms);
+                aboard.push((at, size));
+                left -= 1;
+            } else {
+                left = 0;
+            }
+            self.queues.bytes = letter;
+            next = at + 1;
+        }
+        if aboard.is_empty() {
+            return;
+        }
+        let queue = self.queues.queue(slot);
+        let id = queue.id;
+        let settings = &queue.state.settings;
+        let place = (settings.dead_letter, settings.dead_letter_partition.get());
+        queue.ferry = Some(Box::new(Ferry { aboard, due: None }));
+        let purpose = Purpose::Ferry(id);
+        self.produce_inside(now.time, place, records.finish(), Acks::Durable, purpose);
+    }
+
+    /// Dead letters are durable in their partition, or are not.
+    pub(crate) fn ferry_landed(
+        &mut self,
+        now: Time,
+        queue: &QueueId,
+        outcome: Result<u64, ErrorCode>,
+    ) {
+        let Some(slot) = self.queues.slot(queue) else { return };
+        let queue = self.queues.queue(slot);
+        let Some(ferry) = queue.ferry.take() else { return };
+        match outcome {
+            Ok(_) => {
+                for (at, size) in ferry.aboard {
+                    queue.state.ferry_over(at, size, &mut queue.changes);
+                }
+            }
+            Err(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition) => {
+                let count = ferry.aboard.len();
+                for (at, _) in ferry.aboard {
+                    queue.state.drop_dying(at, &mut queue.changes);
+                }
+                let text = format!(
+                    "{count} dead letters of queue {:032x} are dropped: the topic that they go to \
+                     is gone",
+                    u128::from_be_bytes(queue.id)
+                );
+                self.notices.push(Notice { level: Level::Warn, conn: None, text });
+            }
+            Err(_) => {
+                let due = Some(now.max(self.queues.now).plus_ns(RETRY_NS));
+                let ferry = Ferry { aboard: Vec::new(), due };
+                self.queues.queue(slot).ferry = Some(Box::new(ferry));
+            }
+        }
+        self.queues.touch(slot);
+    }
+}
+
+/// Appends the record that a dead letter becomes.
+fn put_letter(records: &mut BatchBuilder, letter: &[u8], reason: Reason, wall_ms: u64) {
+    let (message, _) = wire::queue::Message::split(letter).expect("just made");
+    let note = message.death.expect("just made");
+    let origin = format!("{:032x}", u128::from_be_bytes(note.origin));
+    let numbers = [
+        note.origin_sequence.get(),
+        note.deaths.get().into(),
+        note.deliveries.get().into(),
+        note.died_ms.get(),
+        note.first_published_ms.get(),
+    ];
+    let [sequence, deaths, deliveries, died_ms, published_ms] =
+        numbers.map(|number| number.to_string());
+    let headers: [(&[u8], Option<&[u8]>); 7] = [
+        (b"pelton.death.reason", Some(reason.name().as_bytes())),
+        (b"pelton.death.origin", Some(origin.as_bytes())),
+        (b"pelton.death.origin_sequence", Some(sequence.as_bytes())),
+        (b"pelton.death.deaths", Some(deaths.as_bytes())),
+        (b"pelton.death.deliveries", Some(deliveries.as_bytes())),
+        (b"pelton.death.died_ms", Some(died_ms.as_bytes())),
+        (b"pelton.death.first_published_ms", Some(published_ms.as_bytes())),
+    ];
+    put_record(records, &message, wall_ms, &headers);
+}
