@@ -9,7 +9,7 @@ use engine::port::Time;
 use wire::batch::Batches;
 use wire::queue::{
     CONSUME_AUTO_ACK, ConsumeRequest, DeathNote, Deliver, PullRequest, QueueCounts, QueueId,
-    ROW_REDELIVERED, RedriveReply, SettleRow, Verb, put_message,
+    ROW_REDELIVERED, RedriveJobReply, RedriveReply, SettleRow, Verb, put_message,
 };
 use wire::{Acks, ErrorCode, TopicId, fetch, queue};
 
@@ -60,6 +60,8 @@ pub enum Reply {
     Removed(u64),
     /// What was sent back.
     Redriven(RedriveReply),
+    /// How far a job is.
+    Job(RedriveJobReply),
     /// Error, and number of the first message, of each target.
     Routed(Vec<(u16, u64)>),
     /// The topic is there.
@@ -297,6 +299,7 @@ fn reply_of(event: &QueueEvent<'_>) -> Reply {
             Reply::Routed(reply.rows.iter().map(row).collect())
         }
         QueueEvent::Purged(reply) => Reply::Removed(reply.removed.get()),
+        QueueEvent::RedriveJob(reply) => Reply::Job(**reply),
         QueueEvent::Redriven(reply) => Reply::Redriven(**reply),
         _ => Reply::Done,
     }

@@ -58,6 +58,8 @@ pub enum Kind {
     QueueCredit = 45,
     /// Publishes messages to several queues and partitions of topics.
     QueueRoute = 46,
+    /// Starts, shows or stops a job that sends dead letters back.
+    QueueRedriveJob = 47,
 }
 
 /// One row of the table that hello sends: the versions of a kind that the broker speaks.
@@ -72,7 +74,7 @@ pub struct KindRange {
 }
 
 /// Every kind that is served, with its versions. Reserved kinds are not in it.
-pub const SERVED: [KindRange; 26] = [
+pub const SERVED: [KindRange; 27] = [
     served(Kind::Hello),
     served(Kind::Ping),
     served(Kind::Metadata),
@@ -99,6 +101,7 @@ pub const SERVED: [KindRange; 26] = [
     served(Kind::QueueRedrive),
     served(Kind::QueueCredit),
     served(Kind::QueueRoute),
+    served(Kind::QueueRedriveJob),
 ];
 
 const fn served(kind: Kind) -> KindRange {
@@ -107,7 +110,7 @@ const fn served(kind: Kind) -> KindRange {
 
 impl Kind {
     /// Every kind that has a number, served or reserved.
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 28] = [
         Kind::Hello,
         Kind::Ping,
         Kind::Metadata,
@@ -135,6 +138,7 @@ impl Kind {
         Kind::QueueRedrive,
         Kind::QueueCredit,
         Kind::QueueRoute,
+        Kind::QueueRedriveJob,
     ];
 
     /// The kind with this number, served or reserved.

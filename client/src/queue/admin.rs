@@ -1,6 +1,8 @@
 //! Queues as a whole: create, delete, describe, list, purge, peek, redrive.
 
-use wire::queue::{PeekRequest, QueueCounts, QueueId, RedriveReply, Settings};
+use wire::queue::{
+    PeekRequest, QueueCounts, QueueId, RedriveJobReply, RedriveJobRequest, RedriveReply, Settings,
+};
 
 use super::consumer::QueueDelivery;
 use crate::connection::Connection;
@@ -138,6 +140,22 @@ impl<T: Transport> Connection<T> {
             Event::Queue(_, QueueEvent::Peeked(reply)) => Some(QueueDelivery::all(reply)),
             _ => None,
         })?
+    }
+
+    /// Starts, shows or stops the job of a queue that sends its dead letters back, and tells how
+    /// far it is.
+    ///
+    /// # Errors
+    /// It does not exist, or a job is started while one runs; the connection is lost or times out.
+    pub fn redrive_job(
+        &mut self,
+        request: &RedriveJobRequest,
+    ) -> Result<RedriveJobReply, ClientError> {
+        let id = self.session_mut().redrive_job(request)?;
+        self.answer(id, "answer to redrive", |event| match event {
+            Event::Queue(_, QueueEvent::RedriveJob(reply)) => Some(**reply),
+            _ => None,
+        })
     }
 
     /// Sends at most so many dead letters back to the queues they died in, durably.

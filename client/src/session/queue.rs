@@ -5,8 +5,9 @@ use wire::limits::{FRAME_HEADER_BYTES, ROUTE_TARGETS_MAX, SETTLE_ROWS_MAX};
 use wire::queue::{
     CancelRequest, ConsumeReply, ConsumeRequest, CreateReply, CreditRequest, Deliver,
     DescribeReply, ListReply, PeekRequest, PublishHead, PublishReply, PullRequest, PurgeReply,
-    QueueId, RedriveReply, RedriveRequest, RouteHead, RouteReply, RouteTarget, SETTLE_QUIET,
-    Settings, SettleReply, SettleRow, encode_create, encode_delete, encode_route, encode_settle,
+    QueueId, RedriveJobReply, RedriveJobRequest, RedriveReply, RedriveRequest, RouteHead,
+    RouteReply, RouteTarget, SETTLE_QUIET, Settings, SettleReply, SettleRow, encode_create,
+    encode_delete, encode_route, encode_settle,
 };
 use wire::{Acks, Kind, Malformed, put_str16, topic};
 use zerocopy::{FromBytes, IntoBytes};
@@ -45,6 +46,8 @@ pub enum QueueEvent<'a> {
     Peeked(Deliver<'a>),
     /// Messages were removed.
     Purged(&'a PurgeReply),
+    /// How far a job is that sends dead letters back.
+    RedriveJob(&'a RedriveJobReply),
     /// Dead letters went back.
     Redriven(&'a RedriveReply),
 }
@@ -60,6 +63,7 @@ pub(super) fn decode(id: RequestId, kind: Kind, body: &[u8]) -> Result<Event<'_>
         Kind::QueueConsume => QueueEvent::Consuming(fixed(body, "a consume reply")?),
         Kind::QueueDeliver => QueueEvent::Delivered(Deliver::decode(body)?),
         Kind::QueueCancel => QueueEvent::Cancelled,
+        Kind::QueueRedriveJob => QueueEvent::RedriveJob(fixed(body, "a redrive job")?),
         Kind::QueueCredit => QueueEvent::Credited,
         Kind::QueueRoute => QueueEvent::Routed(RouteReply::decode(body)?),
         Kind::QueuePull => QueueEvent::Pulled(Deliver::decode(body)?),
@@ -213,6 +217,11 @@ impl Session {
     /// Asks to see messages.
     pub fn peek(&mut self, request: &PeekRequest) -> Result<RequestId, SendError> {
         self.request(Kind::QueuePeek, |out| out.extend_from_slice(request.as_bytes()))
+    }
+
+    /// Starts, shows or stops a job that sends dead letters back.
+    pub fn redrive_job(&mut self, request: &RedriveJobRequest) -> Result<RequestId, SendError> {
+        self.request(Kind::QueueRedriveJob, |out| out.extend_from_slice(request.as_bytes()))
     }
 
     /// Sends dead letters back to the queues they died in.

@@ -39,7 +39,7 @@ pub const KIND_HURRY: u16 = 0xff02;
 /// Kind of a frame that asks the catalog's shard to delete a queue, by its id.
 pub const KIND_DROP_QUEUE: u16 = 0xff03;
 
-/// Kind of a frame that tells what a client may have: [`crate::queue::credit::ClientCredit`]. It has no reply.
+/// Kind of a frame that tells what a client's consumers may have: `credit.rs`. It has no reply.
 pub const KIND_CREDIT: u16 = 0xff05;
 
 /// What another shard was asked for.

@@ -12,6 +12,7 @@ pub mod queues;
 pub mod ranges;
 pub mod record;
 pub mod recover;
+pub(crate) mod redrive;
 pub mod state;
 #[cfg(test)]
 mod state_tests;

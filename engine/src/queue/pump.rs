@@ -75,6 +75,7 @@ impl Shard {
         self.answer_pulls(slot, now, batch);
         self.push_to_consumers(slot, now, batch);
         self.answer_asks(slot, now, batch);
+        self.run_redrive(slot, now, batch);
         self.bury_dying(slot, now, batch);
         self.move_to_end(slot, now, batch);
         if self.record_changes(now.time, slot, Acks::None).is_err() && self.store.failed.is_none() {
@@ -84,6 +85,7 @@ impl Shard {
         let queue = self.queues.queue(slot);
         let store = queue.store;
         let is_returning = queue.state.is_returning();
+        queue.shrink();
         self.queues.account_window(slot);
         let store = self.queues.stores.get_mut(&store).expect("a queue's store is there");
         match is_returning {
@@ -413,8 +415,10 @@ impl Shard {
         let is_unused = expires_ms > 0 && !queue.is_consumed() && !queue.is_doomed;
         let unused = is_unused.then(|| queue.used.plus_ns(expires_ms.saturating_mul(NS_PER_MS)));
         let pulls = queue.pullers.iter().map(|puller| puller.due).min();
+        let redrive = queue.redrive.as_ref().and_then(|job| job.due);
         let ferry = queue.ferry.as_ref().and_then(|ferry| ferry.due);
-        let all = [queue.state.deadline(), head, unused, pulls.filter(|_| !stopping), ferry];
+        let all =
+            [queue.state.deadline(), head, unused, pulls.filter(|_| !stopping), ferry, redrive];
         let next = all.into_iter().flatten().min();
         let is_over = unused.is_some_and(|due| due <= now.time);
         let id = queue.id;

@@ -10,6 +10,7 @@ use super::ferry::Ferry;
 use super::load::Load;
 use super::ranges::RangeSet;
 use super::record::{RangeRow, StateRow};
+use super::redrive::Redrive;
 use super::state::{Changes, Lease, State};
 use super::window::Window;
 use crate::log::partition::PartitionId;
@@ -51,6 +52,8 @@ pub struct Queue {
     pub asks: VecDeque<Ask>,
     /// Dead letters on their way to a partition.
     pub ferry: Option<Box<Ferry>>,
+    /// A job that sends dead letters back.
+    pub redrive: Option<Box<Redrive>>,
     /// The load of messages that is under way.
     pub load: Option<u32>,
     /// What has happened and is not recorded yet.
@@ -109,6 +112,22 @@ impl Queue {
     /// Whether somebody wants messages.
     pub fn is_consumed(&self) -> bool {
         !self.state.consumers.is_empty() || !self.pullers.is_empty()
+    }
+
+    /// Gives memory back that a queue does not need which is empty and nobody uses.
+    pub fn shrink(&mut self) {
+        if self.state.messages() > 0 || self.is_consumed() || !self.changes.is_empty() {
+            return;
+        }
+        self.state.shrink();
+        self.moving.shrink();
+        self.unreadable.shrink();
+        self.window.clear();
+        self.index = BTreeMap::new();
+        self.changes = Changes::default();
+        if self.asks.is_empty() {
+            (self.asks, self.pullers) = (VecDeque::new(), VecDeque::new());
+        }
     }
 
     /// Whether nobody wants any of these messages' bodies soon.
@@ -213,7 +232,7 @@ pub struct Settling {
 #[derive(Debug, Default)]
 pub struct Queues {
     /// Queues by slot.
-    pub slots: Slab<Queue>,
+    pub slots: Slab<Box<Queue>>,
     /// Slots by id.
     pub by_id: BTreeMap<QueueId, u32>,
     /// Stores by number.
@@ -315,13 +334,13 @@ impl Queues {
     /// Takes a queue in.
     pub fn insert(&mut self, queue: Queue) -> u32 {
         let id = queue.id;
-        let slot = self.slots.insert(queue);
+        let slot = self.slots.insert(Box::new(queue));
         self.by_id.insert(id, slot);
         slot
     }
 
     /// Takes a queue out.
-    pub fn remove(&mut self, id: &QueueId) -> Option<(u32, Queue)> {
+    pub fn remove(&mut self, id: &QueueId) -> Option<(u32, Box<Queue>)> {
         let slot = self.by_id.remove(id)?;
         let queue = self.slots.remove(slot)?;
         if let Some(time) = queue.timer {

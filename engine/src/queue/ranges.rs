@@ -27,6 +27,11 @@ impl<T: Copy + PartialEq> PartialEq for RangeMap<T> {
 impl<T: Copy + Eq> Eq for RangeMap<T> {}
 
 impl<T: Copy + PartialEq> RangeMap<T> {
+    /// Gives its memory back, if nothing is in it.
+    pub fn shrink(&mut self) {
+        self.0.take_if(|ranges| ranges.len == 0);
+    }
+
     /// How many sequence numbers have a value.
     pub const fn len(&self) -> u64 {
         match &self.0 {

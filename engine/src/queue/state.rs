@@ -13,6 +13,7 @@
 //! messages. A message returns only when the record of its last delivery is durable, so that its
 //! count of deliveries never falls, whatever dies.
 
+mod dying;
 mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +25,7 @@ use super::consumers::{Activity, Consumers};
 use super::ranges::{RangeMap, RangeSet};
 use crate::port::Time;
 
-pub use snapshot::Snapshot;
+pub use snapshot::{Ending, Snapshot};
 
 /// Who has a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +172,23 @@ impl State {
         self.bytes
     }
 
+    /// Gives memory back that an empty queue does not need.
+    pub fn shrink(&mut self) {
+        let State { ready, leases, dying, aside, deliveries, sizes, .. } = self;
+        ready.shrink();
+        leases.shrink();
+        dying.shrink();
+        aside.shrink();
+        deliveries.shrink();
+        sizes.shrink();
+        if self.deadlines.is_empty() {
+            self.deadlines = BTreeSet::new();
+        }
+        if self.returning.is_empty() && self.away.is_empty() {
+            (self.returning, self.away) = (BTreeMap::new(), BTreeMap::new());
+        }
+    }
+
     /// Who of the consumers gets messages.
     pub fn activity(&self) -> Activity {
         if self.settings.has(QUEUE_SINGLE_ACTIVE) { Activity::Single } else { Activity::All }
@@ -198,16 +216,6 @@ impl State {
         let over = |limit: u64, have: u64| limit > 0 && have > limit;
         over(self.settings.max_messages.get(), self.messages() + count)
             || over(self.settings.max_bytes.get(), self.bytes + bytes)
-    }
-
-    /// Whether messages at the head must make room. Those that die already do; while it is not
-    /// known how much that is, nobody else does.
-    pub fn is_head_over(&self) -> bool {
-        let (count, bytes) = self.dying_sized;
-        let over = |limit: u64, have: u64| limit > 0 && have > limit;
-        count == self.dying.len()
-            && (over(self.settings.max_messages.get(), self.messages() - count)
-                || over(self.settings.max_bytes.get(), self.bytes.saturating_sub(bytes)))
     }
 
     /// The first message that is ready, from `from` on.
@@ -390,47 +398,9 @@ impl State {
         ready.len()
     }
 
-    /// The first message that is dying, and why.
-    pub fn first_dying(&self) -> Option<(u64, Reason)> {
-        self.dying.first().map(|(range, reason)| (range.start, reason))
-    }
-
-    /// The first message from `from` on that is dying, and why.
-    pub fn next_dying(&self, from: u64) -> Option<(u64, Reason)> {
-        self.dying.from(from).map(|(range, reason)| (range.start, reason))
-    }
-
-    /// A dying message of `bytes` bytes is gone: its dead letter is where it goes.
-    pub fn ferry_over(&mut self, at: u64, bytes: u32, changes: &mut Changes) {
-        let before = self.dying.len();
-        self.bury(at, bytes);
-        if self.dying.len() < before {
-            changes.removed.push(at..at + 1);
-            changes.removed_bytes += u64::from(bytes);
-        }
-    }
-
     /// How often a message has been delivered that is not leased.
     pub fn delivered(&self, at: u64) -> u32 {
         self.deliveries.get(at).unwrap_or(0)
-    }
-
-    /// A dying message of `bytes` bytes is gone: its dead letter is on its way.
-    pub fn bury(&mut self, at: u64, bytes: u32) {
-        if self.leave_dying(at) {
-            self.tally.dead_lettered += 1;
-            self.sizes.remove(at..at + 1);
-            self.deliveries.remove(at..at + 1);
-            self.bytes = self.bytes.saturating_sub(u64::from(bytes));
-        }
-    }
-
-    /// A dying message is gone, since there is no place for dead letters any more.
-    pub fn drop_dying(&mut self, at: u64, changes: &mut Changes) {
-        if self.leave_dying(at) {
-            self.tally.dropped += 1;
-            self.forget(at..at + 1, changes);
-        }
     }
 
     /// A ready message of `bytes` bytes is gone: it went to another queue.
@@ -538,17 +508,6 @@ impl State {
         changes.died.push((range, reason));
     }
 
-    /// A message is dying no more. True if it was.
-    fn leave_dying(&mut self, at: u64) -> bool {
-        let was = self.dying.remove(at..at + 1) == 1;
-        if let Some(size) = self.sizes.get(at).filter(|_| was) {
-            let (count, bytes) = &mut self.dying_sized;
-            *count -= 1;
-            *bytes -= u64::from(size);
-        }
-        was
-    }
-
     /// Messages that are in no state any more are gone.
     fn forget(&mut self, range: Range<u64>, changes: &mut Changes) {
         let sizes = self.sizes.within(range.clone());
@@ -601,13 +560,4 @@ pub enum Doubt {
     None,
     /// They may have: the broker ended without saying goodbye.
     Suspect,
-}
-
-/// How a broker's life ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Everything it had done was recorded.
-    Clean,
-    /// It may have done something last that was not.
-    Sudden,
 }

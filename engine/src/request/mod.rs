@@ -157,6 +157,7 @@ impl Shard {
             Kind::QueuePurge => self.purge_queue(now, request),
             Kind::QueueRedrive => self.redrive_queue(request),
             Kind::QueueCredit => self.credit(request),
+            Kind::QueueRedriveJob => self.redrive_job(now, request),
             Kind::QueueRoute => self.route(now, request),
             Kind::QueueDeliver => Err(UNKNOWN_KIND),
         }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use wire::queue::{
     CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, MESSAGE_DEAD, MESSAGE_TOO_LONG,
     MESSAGE_TRANSIENT, Messages, PeekRequest, PublishReply, PublishRequest, PullRequest,
-    PurgeReply, QUEUE_TRANSIENT, QueueId, Reason, RedriveRequest, SETTLE_QUIET, SETTLE_UP_TO,
-    SettleHead, SettleReply, SettleRequest, SettleRow, SettledRow, Verb,
+    PurgeReply, QUEUE_TRANSIENT, QueueId, Reason, RedriveJobRequest, RedriveRequest, SETTLE_QUIET,
+    SETTLE_UP_TO, SettleHead, SettleReply, SettleRequest, SettleRow, SettledRow, Verb,
 };
 use wire::{Acks, ErrorCode, Kind, Malformed, topic};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -433,6 +433,14 @@ impl Shard {
         };
         let left = redrive.max_messages.get().min(REDRIVE_MESSAGES_MAX);
         Ok(self.ask_queue(slot, Ask::Redrive { request, from: 0, left, moved: 0, kept: 0 }))
+    }
+
+    pub(super) fn redrive_job(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
+        let job: RedriveJobRequest = self.read_body(&request, "redrive job")?;
+        match self.queue_of(&request, &job.queue)? {
+            Home::Here(slot) => self.redrive_asked(now, slot, &request),
+            Home::There(shard) => Ok(self.hand_on(shard, Kind::QueueRedriveJob, request)),
+        }
     }
 
     fn ask_queue(&mut self, slot: u32, ask: Ask) -> Answer {

@@ -83,7 +83,7 @@ fn queues() -> [Layout; 7] {
     ]
 }
 
-fn queue_transfers() -> [Layout; 16] {
+fn queue_transfers() -> [Layout; 18] {
     [
         layout!(queue::PublishHead { queue, count, acks, reserved }),
         layout!(queue::PublishReply { first, count, reserved }),
@@ -100,6 +100,8 @@ fn queue_transfers() -> [Layout; 16] {
         layout!(queue::PeekRequest { queue, from, max_messages, max_bytes }),
         layout!(queue::PurgeReply { removed }),
         layout!(queue::RedriveRequest { queue, max_messages }),
+        layout!(queue::RedriveJobRequest { queue, verb, reserved, rate, max_messages }),
+        layout!(queue::RedriveJobReply { state, rate, moved, kept, left }),
         layout!(queue::RedriveReply { moved, kept, left }),
     ]
 }

@@ -77,9 +77,10 @@ fn what_queues_can_be_told_is_listed() {
         format!("{} | QUEUE_EXCLUSIVE", queue::QUEUE_EXCLUSIVE),
         format!("{} | QUEUE_AUTO_DELETE", queue::QUEUE_AUTO_DELETE),
         format!("{} | QUEUE_SINGLE_ACTIVE", queue::QUEUE_SINGLE_ACTIVE),
+        format!("{} | QUEUE_DEAD_LETTER_TOPIC", queue::QUEUE_DEAD_LETTER_TOPIC),
     ];
     document::assert_lines("queue flags", &PROTOCOL.columns("Queue flags", 2), &flags);
-    assert_eq!(queue::QUEUE_FLAGS_ALL.count_ones(), 4, "every flag is listed");
+    assert_eq!(queue::QUEUE_FLAGS_ALL.count_ones(), 5, "every flag is listed");
     let overflow =
         queue::Overflow::ALL.map(|choice| format!("{} | {}", choice as u8, choice.name()));
     document::assert_lines("overflow", &PROTOCOL.columns("Overflow", 2), &overflow);
@@ -113,6 +114,7 @@ fn limits_are_the_ones_listed() {
         ERROR_DETAIL_BYTES_MAX,
         MESSAGE_BYTES_MAX,
         PUBLISH_MESSAGES_MAX,
+        ROUTE_TARGETS_MAX,
         SETTLE_ROWS_MAX,
     ];
     document::assert_lines("limits", &PROTOCOL.columns("Limits", 2), &code);

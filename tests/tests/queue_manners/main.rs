@@ -5,6 +5,7 @@ mod bounds;
 mod consumers;
 mod leases;
 mod lifetimes;
+mod redrives;
 mod refusals;
 mod routes;
 

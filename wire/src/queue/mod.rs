@@ -4,6 +4,7 @@
 //! queue's messages have sequence numbers from 0, and whoever settles them names ranges of these.
 
 mod message;
+mod redrive;
 mod route;
 mod settings;
 mod settle;
@@ -13,6 +14,7 @@ pub use message::{
     DEATH_NOTE_BYTES, DeathNote, MESSAGE_DEAD, MESSAGE_HEAD_BYTES, MESSAGE_TOO_LONG,
     MESSAGE_TRANSIENT, Message, MessageHead, Messages, Reason, put_message,
 };
+pub use redrive::{RedriveJobReply, RedriveJobRequest, RedriveState, RedriveVerb};
 pub use route::{
     RouteHead, RouteReply, RouteRequest, RouteTarget, RoutedRow, TargetKind, encode_route,
 };

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use wire::queue::Reason;
 
-use super::{Ending, State};
+use super::State;
 use crate::queue::ranges::{RangeMap, RangeSet};
 
 /// What a queue is at one moment, as a checkpoint records it.
@@ -119,4 +119,13 @@ impl State {
             self.suspect = self.next;
         }
     }
+}
+
+/// How a broker's life ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything it had done was recorded.
+    Clean,
+    /// It may have done something last that was not.
+    Sudden,
 }
