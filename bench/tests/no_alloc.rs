@@ -8,14 +8,16 @@ use std::cell::Cell;
 use pelton_bench::batch;
 use pelton_bench::null_backend::NullBackend;
 use pelton_bench::requests::{
-    accept_request, fetch_request, produce_request, publish_request, reply_body,
+    accept_request, fetch_request, produce_request, publish_request, reply_body, request,
     shard_with_consumer, shard_with_topic,
 };
-use wire::{Acks, fetch, produce};
+use wire::{Acks, Kind, fetch, produce, queue};
 
 thread_local! {
     /// Per thread, so that the test harness's own threads do not count.
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that are allocated and not freed.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
 }
 
 struct Counting;
@@ -25,14 +27,20 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        LIVE.set(LIVE.get() + bytes_of(layout));
         // SAFETY: the caller keeps the contract of `alloc`, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.set(LIVE.get() - bytes_of(layout));
         // SAFETY: the pointer came from `alloc` above, that is, from the system's allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
+}
+
+fn bytes_of(layout: Layout) -> i64 {
+    i64::try_from(layout.size()).unwrap_or(i64::MAX)
 }
 
 #[global_allocator]
@@ -142,4 +150,28 @@ fn messages_through_queues_allocate_nothing_each() {
         let most = u64::from(ROUNDS) * 3 * PER_HUNDRED_MESSAGES_MAX / 100;
         assert!(allocations <= most, "{count} at once: {allocations} allocations");
     }
+}
+
+fn create_queues(backend: &mut NullBackend, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        let name = format!("queue-{number}");
+        let request = request(Kind::QueueCreate, 0, |out| {
+            queue::encode_create(out, &queue::Settings::new(), &name, "");
+        });
+        reply_body(backend.exchange(&request));
+    }
+}
+
+/// Ten thousand queues that nobody uses: what each costs in memory, and that none has a timer.
+#[test]
+fn an_idle_queue_costs_less_than_a_kibibyte_and_no_time() {
+    const QUEUES: u32 = 10_000;
+    let (mut backend, _) = shard_with_topic(1);
+    create_queues(&mut backend, 0..100);
+    let before = LIVE.get();
+    create_queues(&mut backend, 100..100 + QUEUES);
+    let each = (LIVE.get() - before) / i64::from(QUEUES);
+    assert!((200..=1024).contains(&each), "{each} bytes each");
+    let deadlines = backend.shard.deadlines();
+    assert!(deadlines.iter().all(|(what, _)| *what != "queues"), "{deadlines:?}");
 }

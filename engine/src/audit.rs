@@ -64,6 +64,7 @@ impl Shard {
             ("space", store.space_deadline()),
             ("retention", store.retention_deadline()),
             ("sweep of streams", store.streams.sweep_at),
+            ("queues", self.queues.deadline()),
             ("timer", self.timers.first().map(|(time, _)| *time)),
         ];
         all.into_iter().filter_map(|(what, time)| Some((what, time?))).collect()

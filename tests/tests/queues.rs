@@ -1,5 +1,6 @@
 //! Queues in the simulator: no seed breaks a law, and what the laws are about does happen.
 
+use pelton_tests::canary::Canary;
 use pelton_tests::queue_life::{QueueLife, Seen};
 
 #[test]
@@ -28,4 +29,17 @@ fn nor_where_shards_come_and_go_and_requests_arrive_anywhere() {
         assert!(wrong.is_empty(), "seed {seed}: {}", wrong.join("\n  "));
         assert!(seen.confirmed > 100 && seen.accepted > 50, "seed {seed}: {seen:?}");
     }
+}
+
+/// The canary: on a device that says durable of what is not, a message comes back before the record
+/// of its delivery lasts, and after the power went it was delivered less often than before. The
+/// laws must be seen to break, that one among them.
+#[test]
+fn a_redelivery_before_its_record_is_durable_is_noticed() {
+    let fell = |wrong: &String| wrong.contains("was delivered") && wrong.contains(" times, then ");
+    let is_noticed = |seed: u64| {
+        let wrong = QueueLife::live_with(seed, Canary::EarlyAcknowledgement, 250, 4);
+        wrong.iter().any(fell)
+    };
+    assert!((1..=40).any(is_noticed), "no count of deliveries was seen to fall");
 }

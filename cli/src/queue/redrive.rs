@@ -106,7 +106,7 @@ fn connect_again(args: &RedriveArgs) -> Result<Connection, Failure> {
     loop {
         match args.server.connect() {
             Ok(connection) => return Ok(connection),
-            Err(error) if Instant::now() >= until => return Err(error),
+            Err(error) if Instant::now() >= until => return Err(error.into()),
             Err(_) => std::thread::sleep(LOOK),
         }
     }

@@ -81,6 +81,8 @@ pub struct BootReport {
     pub queues: usize,
     /// Messages in them.
     pub queue_messages: u64,
+    /// Records of queue stores that were replayed.
+    pub queue_records: u64,
     /// Segments of queue stores with damage: what it held of messages is not known.
     pub queue_damage: Vec<FilePath>,
 }

@@ -86,6 +86,7 @@ impl<D: Disk> Boot<'_, D> {
             store.recovery.finish(self.superblock.boot_epoch.get());
             self.report.queues += store.recovery.queues.len();
             self.report.queue_messages += store.recovery.messages_alive();
+            self.report.queue_records += store.recovery.records;
         }
     }
 

@@ -185,8 +185,8 @@ impl Shard {
         let Some(boundary) = partition.segments.get(1).map(|segment| segment.base_offset) else {
             return;
         };
-        let mine = |queue: &&Box<Queue>| queue.store == number;
-        let queues = self.queues.slots.iter().map(|(_, queue)| queue).filter(mine);
+        let mine = |queue: &&Queue| queue.store == number;
+        let queues = self.queues.slots.iter().map(|(_, queue)| &**queue).filter(mine);
         let alive: u64 = queues.map(|queue| queue.state.bytes()).sum();
         if alive > stored / 2 {
             return;

@@ -17,6 +17,8 @@ pub struct Recovery {
     /// The checkpoint that is being read began here.
     begun: Option<u64>,
     ending: Option<Ending>,
+    /// Records that were replayed.
+    pub records: u64,
     /// Bytes of records that were replayed.
     pub taken: u64,
     /// How many there had been at the newest checkpoint.
@@ -34,6 +36,7 @@ impl Recovery {
     /// Replays the record at `offset`. Those of queues that are gone mean nothing.
     pub fn replay(&mut self, offset: u64, record: &Record<'_>) {
         self.taken += u64::from(record.head.length.get());
+        self.records += 1;
         self.ending = Some(Ending::Sudden);
         match record.kind {
             RecordKind::CheckpointBegin => {

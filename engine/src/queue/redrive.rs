@@ -188,7 +188,8 @@ impl Shard {
     /// A job of the queue goes on, if there is one.
     pub(super) fn run_redrive(&mut self, slot: u32, now: Now, batch: &mut OpBatch) {
         let Some(mut job) = self.queues.queue(slot).redrive.take() else { return };
-        if job.state == RedriveState::Running {
+        // It is not to keep a broker from ending.
+        if job.state == RedriveState::Running && self.stopping.is_none() {
             self.redrive_some(slot, &mut job, now, batch);
         }
         if let Some(slot) = self.queues.slots.get_mut(slot) {

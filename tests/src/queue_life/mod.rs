@@ -19,6 +19,7 @@ use wire::queue::{
 };
 use wire::{Acks, ErrorCode};
 
+use crate::canary::Canary;
 use crate::world::World;
 
 /// Turns of the world between two actions.
@@ -120,6 +121,23 @@ impl QueueLife {
     /// Lives a life of several rebirths, each with one of these numbers of shards, and a drain.
     /// Gives what broke a law, and what happened.
     pub fn live(seed: u64, shards: &[u16], actions: u32, rebirths: u32) -> (Vec<String>, Seen) {
+        let mut life = QueueLife::lived(seed, shards, actions, rebirths, None);
+        life.wrong.truncate(10);
+        (life.wrong, life.seen)
+    }
+
+    /// The same in a world with a planted bug. Gives everything that broke a law.
+    pub fn live_with(seed: u64, canary: Canary, actions: u32, rebirths: u32) -> Vec<String> {
+        QueueLife::lived(seed, &[1], actions, rebirths, Some(canary)).wrong
+    }
+
+    fn lived(
+        seed: u64,
+        shards: &[u16],
+        actions: u32,
+        rebirths: u32,
+        canary: Option<Canary>,
+    ) -> QueueLife {
         let settings = Settings::tiny();
         let mut life = QueueLife {
             rng: Rng::new(seed),
@@ -143,6 +161,9 @@ impl QueueLife {
                     break;
                 }
             };
+            if let Some(canary) = canary {
+                canary.spoil_disk(world.disk().plan());
+            }
             let is_last = rebirth == rebirths;
             if !is_last && life.rng.one_in(2) {
                 let next = world.disk().mutations() + 1 + life.rng.below(400);
@@ -164,8 +185,7 @@ impl QueueLife {
             disk.power_on();
         }
         life.judge();
-        life.wrong.truncate(10);
-        (life.wrong, life.seen)
+        life
     }
 
     fn act(&mut self, world: &mut World, actions: u32) -> Result<(), Dead> {
