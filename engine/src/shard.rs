@@ -223,6 +223,7 @@ impl Shard {
             self.store.scrub(&mut self.pool, now.time, batch);
         }
         self.store.reap(batch, &mut self.deleted);
+        self.store.files.end_turn();
         for buf in self.returns.drain(..) {
             batch.ops.push(crate::port::Op::RecvReturn { buf });
         }
@@ -280,6 +281,7 @@ impl Shard {
             self.store.streams.sweep_at,
             self.queues.deadline(),
             (!self.store.streams.woken.is_empty()).then_some(Time::default()),
+            self.store.files.wants_turn.then_some(Time::default()),
         ];
         store.into_iter().flatten().chain(timer).min()
     }

@@ -55,6 +55,9 @@ impl Store {
             return self.files.take();
         }
         let idle = self.segment_files.iter().find_map(|(&slot, &(id, sequence))| {
+            if self.files.is_fresh(slot) {
+                return None;
+            }
             let partition = self.partitions.get(id.0)?;
             let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
             let is_waiting = |state| matches!(state, RunState::Written | RunState::Proving);
@@ -63,7 +66,10 @@ impl Store {
                 segment.users > 0 || segment.extending || partition.runs.iter().any(unflushed);
             (segment.open_file() == Some(slot) && !busy).then_some((slot, id, sequence))
         });
-        let (slot, id, sequence) = idle?;
+        let Some((slot, id, sequence)) = idle else {
+            self.files.refuse();
+            return None;
+        };
         self.close_segment_file(batch, id, sequence);
         debug_assert!(!self.segment_files.contains_key(&slot));
         self.files.take()
@@ -179,6 +185,7 @@ impl Store {
 
     /// A segment's file was opened, or not.
     pub fn file_opened(&mut self, slot: FileSlot, result: Result<u64, Fault>) {
+        self.files.opened(slot);
         let is_other = self.start_opened(slot, result)
             || self.start_spare_opened(slot, result)
             || self.spare_opened(slot, result)

@@ -119,7 +119,8 @@ impl Store {
             let partition = self.partitions.get(id.0)?;
             let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
             let is_open = segment.buffered == SegmentFile::Open(slot);
-            (is_open && segment.users == 0).then_some((id, sequence))
+            let is_idle = segment.users == 0 && !self.files.is_fresh(slot);
+            (is_open && is_idle).then_some((id, sequence))
         })
     }
 
