@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use broker::io::sim::Rng;
 use client::{Delivery, Outcome, Record};
 
+use super::FLAGS;
 use super::recorder::{Event, Recorder, SharedRecord, locked};
 use crate::broker::Broker;
 use crate::crash::load::connect;
@@ -84,15 +85,15 @@ pub fn live(kind: FileSystem, rng: &mut Rng) -> Result<Life, String> {
     let mounted = Mounted::of_image(kind, &disk);
     let record = recorder.record();
     let mut load = Load { record: &record, rng, acked: Vec::new(), sent: 0, pending: Vec::new() };
-    let broker = start(&mounted.data(), &[]);
+    let broker = start(&mounted.data(), &FLAGS);
     create_topic(&broker);
     let begun = load.events();
     load.produce(&broker);
     broker.kill();
-    let broker = start(&mounted.data(), &[]);
+    let broker = start(&mounted.data(), &FLAGS);
     load.produce(&broker);
     stop(broker);
-    let broker = start(&mounted.data(), &[]);
+    let broker = start(&mounted.data(), &FLAGS);
     load.produce(&broker);
     let Load { acked, sent, .. } = load;
     let events = std::mem::take(&mut locked(&record).events);

@@ -17,6 +17,9 @@ use super::reading::read_all;
 use super::volume::{FileSystem, Mounted, is_root};
 use super::{PARTITIONS, TOPIC, start};
 
+/// The file systems are small: little of them is kept back.
+const FLAGS: [&str; 1] = ["--free-bytes-min=12MiB"];
+
 /// What the cuts were.
 #[derive(Debug, Default)]
 pub struct Cuts {
@@ -72,7 +75,7 @@ pub fn cut_power(kind: FileSystem, points: u64, seed: u64) -> Result<Cuts, Strin
 /// Starts a broker on an image and compares. Gives how many acknowledged records were found.
 fn judge(kind: FileSystem, image: &Path, life: &Life, moment: usize) -> u64 {
     let mounted = Mounted::of_image(kind, image);
-    let broker = start(&mounted.data(), &[]);
+    let broker = start(&mounted.data(), &FLAGS);
     let partitions = usize::try_from(PARTITIONS).expect("few");
     let found = read_all(broker.address(), TOPIC, partitions);
     let mut verified = 0;
