@@ -7,8 +7,9 @@ use pelton_tests::program::{self, Finished};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-/// Loads that short measure nothing worth knowing, but everything happens.
-const SHORT: &str = "--mode=queue --duration=150ms --warmup=0s --batch=10rec --inflight=100 \
+/// Loads that short measure nothing worth knowing, but everything happens, also on a machine that
+/// stalls for half a second now and then.
+const SHORT: &str = "--mode=queue --duration=1500ms --warmup=0s --batch=10rec --inflight=100 \
                      --broker=journal-bytes=8MiB --broker=memory-bytes=64MiB";
 
 fn run(dir: &TempDir, flags: &str) -> Finished {
