@@ -115,9 +115,10 @@ impl<D: Disk> Boot<'_, D> {
     /// Judges the frames, and applies what they hold of the catalog and its segments lack.
     pub(super) fn judge_journals(&mut self, noted: Noted) -> Result<Journals, BootError> {
         let Noted { mut journals, rings } = noted;
+        let mut next = self.store.partition(self.catalog_id()).progress.appended();
         for (shard, found) in rings {
             let ring = self.judge_ring(shard, found, &mut journals);
-            self.apply_catalog(&ring)?;
+            next = self.apply_catalog(&ring, next)?;
             journals.rings.push(ring);
         }
         Ok(journals)
@@ -235,10 +236,11 @@ impl<D: Disk> Boot<'_, D> {
         Ring { shard, catalog: catalog.collect(), files, notes, lost: judged.lost }
     }
 
-    /// Applies the catalog entries that its segments do not have.
-    fn apply_catalog(&mut self, ring: &Ring) -> Result<(), BootError> {
+    /// Applies the ring's entries of the catalog from `next` on: neither its segments nor rings
+    /// before have those. Gives the offset behind them. The replay writes what is applied here,
+    /// and nothing else: the next start has no other catalog.
+    fn apply_catalog(&mut self, ring: &Ring, mut next: u64) -> Result<u64, BootError> {
         let id = self.catalog_id();
-        let mut next = self.store.partition(id).progress.appended();
         let mut last = None;
         let is_wanted = |note: &Note| ring.catalog.contains(&note.lsn);
         self.visit(ring, is_wanted, &mut |boot, at, note, entry| {
@@ -256,9 +258,12 @@ impl<D: Disk> Boot<'_, D> {
                 let what = "records of the catalog are damaged that had been acknowledged";
                 return Err(refused(at.clone(), note.position, what));
             };
-            let what = "a record of the catalog cannot be read";
-            let list = changes(data).ok_or(BootError::Corrupt(at.clone(), note.position, what))?;
-            next += u64_of(list.len());
+            let list = changes(data).filter(|list| u64_of(list.len()) == u64::from(entry.count));
+            let Some(list) = list else {
+                let what = "a record of the catalog cannot be read";
+                return Err(BootError::Corrupt(at.clone(), note.position, what));
+            };
+            next = entry.next();
             list.into_iter().for_each(|change| boot.apply(change));
             Ok(())
         })?;
@@ -273,7 +278,7 @@ impl<D: Disk> Boot<'_, D> {
             let at = (ring.files[lost.file].clone(), lost.position);
             self.end_unknown(id, next, at, what);
         }
-        Ok(())
+        Ok(next)
     }
 
     /// Whether the journals hold all records of a stream from one offset to another.
@@ -378,8 +383,9 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Of the catalog's one stream: what only bears its topic is of a stream that nobody knows.
     fn is_catalog(&self) -> bool {
-        self.stream.0 == Store::CATALOG_TOPIC && self.kind == EntryKind::Catalog as u16
+        self.stream == (Store::CATALOG_TOPIC, 0) && self.kind == EntryKind::Catalog as u16
     }
 
     /// Offset behind its last record.

@@ -6,15 +6,17 @@ use wire::batch::Batches;
 
 use super::journal::refused;
 use super::quarantine::At;
+use super::scanner::Scanner;
 use super::truth::{self, Evidence, Place, Verdict};
 use super::walk::{Age, Before, Begins, Outside, Proof, Walked};
 use super::{Boot, BootError};
 use crate::catalog::Change;
-use crate::frame::{EntryKind, Unreadable};
+use crate::frame::{EntryKind, SegmentPlace};
 use crate::layout::FilePath;
 use crate::log::cursors::Progress;
 use crate::log::partition::{Partition, PartitionId};
 use crate::log::segment::Segment;
+use crate::log::store::Store;
 use crate::port::Disk;
 use crate::units::u64_of;
 
@@ -262,40 +264,76 @@ impl<D: Disk> Boot<'_, D> {
         Ok(())
     }
 
-    /// Applies the changes that a segment of the catalog holds.
+    /// Applies the changes that a segment of the catalog holds: all of them, or the start is
+    /// refused.
     pub(super) fn read_catalog_segment(
         &mut self,
         id: PartitionId,
         sequence: u32,
     ) -> Result<(), BootError> {
-        let segment = self.store.partition(id).segments.iter().find(|s| s.sequence == sequence);
-        let end = segment.map_or(0, |segment| segment.end);
-        let path = self.store.partition(id).path(sequence);
+        let partition = self.store.partition(id);
+        let path = partition.path(sequence);
+        let place = partition.place(sequence, 0);
+        let segment = partition.segments.iter().find(|s| s.sequence == sequence);
+        let segment = segment.expect("listed by the caller");
+        let (mut next, end) = (segment.base_offset, segment.next_offset);
         let mut scanner = self.scanner(&path)?;
         let mut position = 0;
-        while position < end {
-            let fault = |fault| BootError::Disk(path.clone(), fault);
-            let view = match scanner.frame(self.disk, &mut self.pool, position).map_err(fault)? {
-                Ok(view) => view,
-                Err(Unreadable::Blank) => break,
-                Err(_) => {
+        while end.is_none_or(|end| next < end) {
+            let here = SegmentPlace { position, ..place };
+            match self.catalog_frame(&mut scanner, &here, next)? {
+                CatalogFrame::Whole { changes, bytes } => {
+                    next += u64_of(changes.len());
+                    position += bytes;
+                    changes.into_iter().for_each(|change| self.apply(change));
+                }
+                // What is lost here was settled by hand.
+                CatalogFrame::Missing if self.is_settled(next) => break,
+                CatalogFrame::Missing => {
                     let what = "a frame of the catalog is damaged";
                     return Err(refused(path, position, what));
                 }
-            };
-            let changes = view.parts().next().and_then(|(_, data)| changes(data));
-            position += u64_of(view.frame_bytes());
-            let Some(changes) = changes else {
-                let what = "a record of the catalog cannot be read";
-                return Err(BootError::Corrupt(path, position, what));
-            };
-            for change in changes {
-                self.apply(change);
             }
         }
         scanner.close(&mut self.pool);
         Ok(())
     }
+
+    /// Whether the catalog's lost file says that it goes on behind changes that are lost.
+    fn is_settled(&self, next: u64) -> bool {
+        let lost = self.lost.get(&(Store::CATALOG_TOPIC, 0));
+        lost.is_some_and(|lost| lost.at(next).is_some())
+    }
+
+    fn catalog_frame(
+        &mut self,
+        scanner: &mut Scanner,
+        place: &SegmentPlace,
+        next: u64,
+    ) -> Result<CatalogFrame, BootError> {
+        let broker_id = self.store.identity.broker_id;
+        let (path, position) = (place.path(), place.position);
+        let fault = |fault| BootError::Disk(path.clone(), fault);
+        let frame = scanner.frame(self.disk, &mut self.pool, position).map_err(fault)?;
+        let whole = frame.ok().filter(|view| view.is_at(&broker_id, place));
+        let parts = whole.as_ref().and_then(|view| view.parts().next());
+        let Some((entry, data)) = parts.filter(|(entry, _)| entry.base_offset.get() == next) else {
+            return Ok(CatalogFrame::Missing);
+        };
+        let bytes = whole.as_ref().map_or(0, |view| u64_of(view.frame_bytes()));
+        let list = changes(data).filter(|list| u64_of(list.len()) == u64::from(entry.count.get()));
+        let what = "a record of the catalog cannot be read";
+        let changes = list.ok_or(BootError::Corrupt(path, position, what))?;
+        Ok(CatalogFrame::Whole { changes, bytes })
+    }
+}
+
+/// What a segment of the catalog has at some place.
+enum CatalogFrame {
+    /// The frame that belongs there: what changed, and how long it is.
+    Whole { changes: Vec<Change>, bytes: u64 },
+    /// Something else, or nothing.
+    Missing,
 }
 
 /// The changes in an entry of the catalog.
