@@ -227,14 +227,7 @@ impl FakeBroker {
                 if request.head.acks == Acks::None as u8 {
                     return;
                 }
-                let entry = produce::ReplyEntry {
-                    topic_id: entry.topic_id,
-                    partition: entry.partition,
-                    error: 0.into(),
-                    reserved: 0.into(),
-                    base_offset: base_offset.into(),
-                    log_start_offset: 0.into(),
-                };
+                let entry = produce::ReplyEntry::appended(entry, base_offset);
                 self.reply(conn, Kind::Produce, id, |out| {
                     produce::encode_reply(out, &[entry], None);
                 });

@@ -163,6 +163,21 @@ pub struct ReplyEntry {
     pub log_start_offset: U64,
 }
 
+impl ReplyEntry {
+    /// The batch of `entry` was appended at `base_offset` to a partition that begins at 0.
+    #[must_use]
+    pub fn appended(entry: &RequestEntry, base_offset: u64) -> Self {
+        Self {
+            topic_id: entry.topic_id,
+            partition: entry.partition,
+            error: 0.into(),
+            reserved: 0.into(),
+            base_offset: base_offset.into(),
+            log_start_offset: 0.into(),
+        }
+    }
+}
+
 /// Where the time of a request went on the server, in ns.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,

@@ -2,28 +2,13 @@
 
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::Side;
 use super::cell::Cell;
-use crate::report::{RUN_SCHEMA, Run, SET_SCHEMA, Set};
+use crate::page::{self, DocumentError};
+use crate::report::Set;
 use crate::validity::ValidityVerdict;
-
-/// Why a file cannot be compared.
-#[derive(Debug)]
-pub struct DocumentError {
-    path: PathBuf,
-    reason: String,
-}
-
-impl fmt::Display for DocumentError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.reason)
-    }
-}
-
-impl std::error::Error for DocumentError {}
 
 /// A file that was read.
 pub(super) struct Document {
@@ -33,13 +18,13 @@ pub(super) struct Document {
 
 impl Document {
     pub(super) fn read(path: &Path) -> Result<Self, DocumentError> {
-        let error = |reason: String| DocumentError { path: path.to_path_buf(), reason };
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| error(format!("cannot be read: {source}")))?;
-        let set = parse(&text).map_err(error)?;
-        if set.cells.is_empty() {
-            return Err(error("holds no run".to_owned()));
-        }
+        let error = |reason: &str| Err(DocumentError::new(path, reason.to_owned()));
+        let set = match page::Document::read(path)? {
+            page::Document::Run(run) => Set::new(vec![*run]),
+            page::Document::Set(set) if set.cells.is_empty() => return error("holds no run"),
+            page::Document::Set(set) => *set,
+            _ => return error("only runs and sets of runs are compared"),
+        };
         Ok(Self { path: path.to_path_buf(), set })
     }
 
@@ -74,22 +59,6 @@ impl Document {
         flatten("", &serde_json::to_value(&run.env).unwrap_or_default(), &mut facts);
         facts.insert("tool_version".to_owned(), run.tool.version.clone());
         facts
-    }
-}
-
-fn parse(text: &str) -> Result<Set, String> {
-    let json: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
-    let schema = json.get("schema").and_then(Value::as_str).unwrap_or("none");
-    let bad = |error: serde_json::Error| format!("is no whole {schema}: {error}");
-    match schema {
-        RUN_SCHEMA => {
-            let run: Run = serde_json::from_value(json.clone()).map_err(bad)?;
-            Ok(Set::new(vec![run]))
-        }
-        SET_SCHEMA => serde_json::from_value(json.clone()).map_err(bad),
-        _ => {
-            Err(format!("its schema is {schema}; this program reads {RUN_SCHEMA} and {SET_SCHEMA}"))
-        }
     }
 }
 

@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 pub use arms::{Weighed, weigh};
 use cell::Cell;
 use document::Document;
-pub use document::DocumentError;
 pub(crate) use document::flatten;
 use pair::Pair;
 pub use render::render;
+
+use crate::page::DocumentError;
 
 /// Name and version of the schema of a comparison.
 pub const COMPARE_SCHEMA: &str = "pelton.bench.compare/1";

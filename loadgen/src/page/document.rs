@@ -30,6 +30,12 @@ pub struct DocumentError {
     reason: String,
 }
 
+impl DocumentError {
+    pub(crate) fn new(path: &Path, reason: String) -> Self {
+        Self { path: path.to_path_buf(), reason }
+    }
+}
+
 impl fmt::Display for DocumentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path.display(), self.reason)
@@ -44,7 +50,7 @@ impl Document {
     /// # Errors
     /// It cannot be read, or holds no whole result.
     pub fn read(path: &Path) -> Result<Self, DocumentError> {
-        let error = |reason: String| DocumentError { path: path.to_path_buf(), reason };
+        let error = |reason: String| DocumentError::new(path, reason);
         let text = std::fs::read_to_string(path)
             .map_err(|source| error(format!("cannot be read: {source}")))?;
         Self::parse(&text).map_err(error)

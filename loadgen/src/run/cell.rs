@@ -86,13 +86,7 @@ pub(super) fn measure(site: &mut Site, args: &RunArgs, label: &Label) -> Result<
     };
     let removed =
         removed.and_then(|()| beside.map_or(Ok(()), |topic| topic.remove(&mut site.control)));
-    let result = result.map_err(|error| match (error, site.log()) {
-        (error @ (RunError::Interrupted | RunError::Usage(_)), _) => error,
-        (error, log) if log.is_empty() => error,
-        (error, log) => RunError::Setup(format!("{error}; the end of the broker's log:{log}")),
-    })?;
-    removed?;
-    Ok(result)
+    site.conclude(result, removed)
 }
 
 struct Cell<'a> {

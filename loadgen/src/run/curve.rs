@@ -4,17 +4,15 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::cell::{self, Label};
 use super::choices::Rate;
 use super::options::RunArgs;
+use super::result_file::{ResultFile, was_interrupted};
 use super::site::Site;
-use super::{
-    EXIT_ERROR, EXIT_INTEGRITY, EXIT_INTERRUPTED, EXIT_OK, RunError, abort_on_signals, write_json,
-};
+use super::{EXIT_ERROR, EXIT_INTEGRITY, EXIT_INTERRUPTED, EXIT_OK, RunError, abort_on_signals};
 use crate::integrity::IntegrityVerdict;
 use crate::random::Random;
 use crate::report::{Figure, Run, Unit};
@@ -57,10 +55,7 @@ pub struct Curve {
 
 /// Measures the curve.
 pub(super) fn run(args: &CurveArgs) -> Result<u8, RunError> {
-    let json = args.run.json.clone().unwrap_or_else(|| {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        PathBuf::from(format!("pelton-curve-{stamp}.json"))
-    });
+    let file = ResultFile::of(&args.run, "curve");
     let mut curve = Curve {
         schema: CURVE_SCHEMA.to_owned(),
         closed_loop_records_per_s: None,
@@ -70,16 +65,8 @@ pub(super) fn run(args: &CurveArgs) -> Result<u8, RunError> {
     };
     let ended = measure(args, &mut curve);
     curve.runs.sort_by_key(|run| run.options.rate_records_per_s);
-    match ended {
-        Ok(()) => curve.interrupted = false,
-        Err(RunError::Interrupted) => {}
-        Err(error) => return Err(error),
-    }
-    write_json(Some(&json), &curve)?;
-    if !args.run.quiet && json != Path::new("-") {
-        println!("{}", render(&curve));
-        println!("result: {}", json.display());
-    }
+    curve.interrupted = was_interrupted(ended)?;
+    file.finish(&curve, || render(&curve))?;
     Ok(curve.exit_code())
 }
 

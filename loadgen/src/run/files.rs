@@ -1,6 +1,6 @@
 //! Commands that work on results: pages and exports, the same run again, and the schemas.
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use schemars::schema_for;
@@ -179,14 +179,6 @@ fn hlog(runs: &[&Run]) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|_| count > 0)
 }
 
-/// A command line as results keep it, without the program and `bench`.
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct Line {
-    #[command(flatten)]
-    bench: BenchArgs,
-}
-
 /// Does again what the file's command line says.
 pub(super) fn rerun(args: &RerunArgs, serve: &ServeFlags) -> Result<u8, RunError> {
     let document = read(&args.file)?;
@@ -205,13 +197,13 @@ pub(super) fn rerun(args: &RerunArgs, serve: &ServeFlags) -> Result<u8, RunError
         line.push(format!("--json={}", json.display()));
     }
     eprintln!("pelton bench {}", line.join(" "));
-    let again = Line::try_parse_from(&line).map_err(|error| {
+    let again = BenchArgs::from_line(&line).map_err(|error| {
         RunError::Setup(format!("{path}: this program does not take its command line: {error}"))
     })?;
     if line.first().is_some_and(|word| word == "rerun") {
         return Err(RunError::Setup(format!("{path} was itself made by `rerun`: give its source")));
     }
-    Ok(bench(&again.bench, serve))
+    Ok(bench(&again, serve))
 }
 
 /// What decided the order of the runs, where that was drawn.

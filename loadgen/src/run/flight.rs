@@ -1,6 +1,6 @@
 //! A request on its way: what it carries, and what is recorded when its answer comes.
 
-use super::producer::Bench;
+use super::tally::{Tally, Window};
 use crate::schedule::Schedule;
 use wire::produce::Timing;
 
@@ -10,10 +10,15 @@ pub(super) struct Flight {
     pub(super) count: u32,
     /// Of all its values.
     pub(super) value_bytes: u64,
+    pub(super) times: Times,
+}
+
+/// When a request and its records were due, and when it left.
+pub(super) struct Times {
+    pub(super) due: Due,
     /// When it could have left at the earliest.
     pub(super) ready_ns: u64,
     pub(super) sent_ns: u64,
-    pub(super) due: Due,
 }
 
 /// The records of one batch.
@@ -53,66 +58,84 @@ pub(super) enum Due {
     At(u64),
 }
 
-/// Counts records that the broker has answered for.
-pub(super) fn record_acked(bench: &mut Bench<'_>, count: u64, value_bytes: u64, now_ns: u64) {
-    bench.progress.acked(count);
-    if bench.window.measures(now_ns) {
-        bench.tally.acked_records += count;
-        bench.tally.acked_value_bytes += value_bytes;
-        if let Some(stretch) = bench.tally.timeline.at(now_ns) {
+/// Counts records that the broker has answered for within the window.
+pub(super) fn record_acked(
+    tally: &mut Tally,
+    window: &Window,
+    count: u64,
+    value_bytes: u64,
+    now_ns: u64,
+) {
+    if window.measures(now_ns) {
+        tally.acked_records += count;
+        tally.acked_value_bytes += value_bytes;
+        if let Some(stretch) = tally.timeline.at(now_ns) {
             stretch.acked(count);
         }
     }
 }
 
 /// Notes where the time of an answered request went, if it was sent while measuring.
-pub(super) fn record_anatomy(bench: &mut Bench<'_>, flight: &Flight, timing: &Timing, now_ns: u64) {
-    if !bench.window.measures(flight.sent_ns) {
+pub(super) fn record_anatomy(
+    tally: &mut Tally,
+    window: &Window,
+    flight: &Flight,
+    timing: &Timing,
+    now_ns: u64,
+) {
+    let sent_ns = flight.times.sent_ns;
+    if !window.measures(sent_ns) {
         return;
     }
-    let (count, anatomy) = (u64::from(flight.count), &mut bench.tally.anatomy);
+    let (count, anatomy) = (u64::from(flight.count), &mut tally.anatomy);
     let [queue, append, commit] =
         [timing.queue_ns, timing.append_ns, timing.commit_ns].map(|ns| ns.get());
-    let elsewhere = (now_ns - flight.sent_ns).saturating_sub(queue + append + commit);
+    let elsewhere = (now_ns - sent_ns).saturating_sub(queue + append + commit);
     anatomy.queue.record_n(queue, count);
     anatomy.append.record_n(append, count);
     anatomy.commit.record_n(commit, count);
     anatomy.network.record_n(elsewhere, count);
 }
 
-/// Notes how long the records of an answered request took, those that were due while measuring.
-pub(super) fn record_latencies(bench: &mut Bench<'_>, flight: Flight, now_ns: u64) {
-    let count = u64::from(flight.count);
-    let (tally, window) = (&mut *bench.tally, &bench.window);
+/// Notes how long the `count` records of an answered request took, those that were due while
+/// measuring.
+pub(super) fn record_latencies(
+    tally: &mut Tally,
+    window: &Window,
+    times: Times,
+    count: u32,
+    now_ns: u64,
+) {
+    let Times { due, ready_ns, sent_ns } = times;
     let mut stretch = tally.timeline.at(now_ns);
-    match flight.due {
+    match due {
         Due::At(due_ns) if window.measures(due_ns) => {
             if let Some(stretch) = stretch {
-                stretch.response(now_ns - due_ns, flight.count);
+                stretch.response(now_ns - due_ns, count);
             }
             // A closed loop has one latency: the slot was free when the request could be sent.
-            tally.response.record_n(now_ns - due_ns, count);
-            tally.service.record_n(now_ns - due_ns, count);
+            tally.response.record_n(now_ns - due_ns, count.into());
+            tally.service.record_n(now_ns - due_ns, count.into());
         }
         Due::At(_) => {}
         Due::Scheduled(mut schedule) => {
             let mut measured = 0;
-            for _ in 0..flight.count {
+            for _ in 0..count {
                 let due_ns = schedule.take_due(u64::MAX).expect("everything is due by then");
                 if window.measures(due_ns) {
                     tally.response.record(now_ns - due_ns);
                     if let Some(stretch) = &mut stretch {
                         stretch.response(now_ns - due_ns, 1);
                     }
-                    tally.schedule_delay.record(flight.sent_ns - due_ns);
+                    tally.schedule_delay.record(sent_ns - due_ns);
                     // Later records of a late request waited for the generator alone.
-                    tally.client_queue.record(flight.ready_ns.saturating_sub(due_ns));
+                    tally.client_queue.record(ready_ns.saturating_sub(due_ns));
                     measured += 1;
                 }
             }
             if measured > 0 {
-                tally.service.record_n(now_ns - flight.sent_ns, measured);
-                tally.slip.record(flight.sent_ns.saturating_sub(flight.ready_ns));
+                tally.service.record_n(now_ns - sent_ns, measured);
+                tally.slip.record(sent_ns.saturating_sub(ready_ns));
             }
         }
     }

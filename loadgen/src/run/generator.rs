@@ -1,29 +1,23 @@
 //! A generator thread: many connections, one loop.
 
 use client::session::Event;
-use client::transport::{Received, Transport};
+use client::transport::Transport;
 use client::{ClientError, Connection};
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{io, mem};
 
 use super::consumer::{Consumer, Proof};
+use super::launch::Share;
 use super::producer::{Answer, Bench, Producer};
 use super::scatter::Scatter;
 use super::tally::{EffortMeter, Tally, Window};
-use super::target::Target;
+use super::target::{Target, receive};
 use super::template::BatchTemplate;
 use super::work::{Replay, Signals, Waiting, Work};
 use crate::integrity::{Coverage, Pass};
 
 /// The longest sleep, so that aborts and ends are noticed.
-const SLEEP_NS_MAX: u64 = 20_000_000;
-
-/// Which producers and consumers a thread runs.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Share {
-    pub(super) producers: Vec<u32>,
-    pub(super) consumers: Vec<u32>,
-}
+pub(super) const SLEEP_NS_MAX: u64 = 20_000_000;
 
 /// What a thread leaves behind.
 pub(super) struct Yield {
@@ -63,9 +57,8 @@ impl<'a, T: Target> Generator<'a, T> {
         share: Share,
         mut target: T,
     ) -> Result<Self, ClientError> {
-        let count = share.producers.len() + share.consumers.len();
-        let mut connections = Vec::with_capacity(count);
-        for (index, &number) in share.producers.iter().chain(&share.consumers).enumerate() {
+        let mut connections = Vec::with_capacity(share.len());
+        for (index, number) in share.numbers().enumerate() {
             connections.push(target.connect(work, index, number)?);
         }
         Ok(Self { work, signals, share, connections, target })
@@ -178,12 +171,9 @@ impl<T: Target> Loop<'_, T> {
         let Self { work, signals, window, lanes, templates, turn, scatter, tally, .. } = self;
         let Lane { connection, role, readable, .. } = &mut lanes[index];
         let mut moved = false;
-        if *readable {
-            let received = receive(connection, readable)?;
-            if received > 0 {
-                moved = true;
-                now_ns = (work.clock)();
-            }
+        if *readable && receive(connection, readable)? > 0 {
+            moved = true;
+            now_ns = (work.clock)();
         }
         let progress = signals.progress;
         match role {
@@ -293,29 +283,6 @@ impl<T: Target> Loop<'_, T> {
             self.signals.producing_ended(&self.tally.ends);
         }
         Yield { tally: self.tally, passes }
-    }
-}
-
-/// Receives once. A read that does not fill its space has emptied the socket.
-fn receive(
-    connection: &mut Connection<impl Transport>,
-    readable: &mut bool,
-) -> Result<usize, ClientError> {
-    let (session, transport) = connection.parts_mut();
-    let space = session.receive_space();
-    let room = space.len();
-    let received = transport.receive(space);
-    match received.map_err(|source| ClientError::Lost { source: Some(source) })? {
-        Received::Closed => Err(ClientError::Lost { source: None }),
-        Received::Nothing => {
-            *readable = false;
-            Ok(0)
-        }
-        Received::Bytes(count) => {
-            session.received(count);
-            *readable = count == room;
-            Ok(count)
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 
 use super::RunError;
 use super::choices::Pin;
-use super::generator::{Generator, Share, Yield};
+use super::generator::{Generator, Yield};
 use super::tally::{Tally, Window};
 use super::target::{Null, Sockets, Target};
 use super::work::{Progress, Reach, Signals, Work};
@@ -15,7 +15,26 @@ use crate::cores::pin_to;
 use crate::integrity::{Coverage, Pass};
 
 /// From all threads being connected to the first record.
-const START_DELAY_NS: u64 = 2_000_000;
+pub(super) const START_DELAY_NS: u64 = 2_000_000;
+
+/// Which producers (or publishers) and consumers a thread runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Share {
+    pub(super) producers: Vec<u32>,
+    pub(super) consumers: Vec<u32>,
+}
+
+impl Share {
+    /// All of them, producers first.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.producers.iter().chain(&self.consumers).copied()
+    }
+
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.producers.len() + self.consumers.len()
+    }
+}
 
 /// How loads run beside each other.
 pub(super) struct Launch<'a> {
@@ -74,7 +93,7 @@ impl Launch<'_> {
         let Self { crews, cores, pin, abort } = self;
         let mut loads = Vec::with_capacity(crews.len());
         for Crew { work, progress, targets, urgency } in crews {
-            let shares = shares(work, cores.len());
+            let shares = shares(work.producers_running(), work.consumers, cores.len());
             let signals = Signals::new(shares.len(), work.partitions, abort, progress);
             if let Some(targets) = targets {
                 signals.targets.set(targets).expect("no thread has begun");
@@ -195,14 +214,14 @@ fn generate_at<T: Target>(
 }
 
 /// Deals producers and consumers out to at most `threads` threads, none of them idle.
-fn shares(work: &Work<'_>, threads: usize) -> Vec<Share> {
-    let connections = (work.producers_running() + work.consumers) as usize;
+pub(super) fn shares(producers: u32, consumers: u32, threads: usize) -> Vec<Share> {
+    let connections = (producers + consumers) as usize;
     let threads = threads.min(connections).max(1);
     let mut shares = vec![Share::default(); threads];
-    for index in 0..work.producers_running() {
+    for index in 0..producers {
         shares[index as usize % threads].producers.push(index);
     }
-    for index in 0..work.consumers {
+    for index in 0..consumers {
         // Counted from the other end, so that both kinds spread over the threads.
         shares[threads - 1 - index as usize % threads].consumers.push(index);
     }

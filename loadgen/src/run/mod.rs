@@ -22,6 +22,7 @@ mod progress_line;
 mod queue;
 mod records;
 mod result;
+mod result_file;
 mod routing;
 mod scatter;
 mod scenario;
@@ -49,7 +50,7 @@ pub use records::{Keys, Sizes};
 pub use set::SetArgs;
 pub use sweep::SweepArgs;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -116,6 +117,17 @@ enum BenchCommand {
 }
 
 impl BenchArgs {
+    /// Takes the words behind `pelton bench`.
+    fn from_line(words: &[String]) -> Result<Self, clap::Error> {
+        #[derive(Parser)]
+        #[command(no_binary_name = true)]
+        struct Line {
+            #[command(flatten)]
+            bench: BenchArgs,
+        }
+        Line::try_parse_from(words).map(|line| line.bench)
+    }
+
     /// What is wrong with the flags of one load, as a usage error.
     #[must_use]
     pub fn invalid(&self) -> Option<String> {

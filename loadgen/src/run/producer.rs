@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use wire::produce::{ReplyEntry, Timing};
 use wire::{Acks, ErrorCode};
 
-use super::flight::{Due, Flight, Part, Parts, record_acked, record_anatomy, record_latencies};
+use super::flight::{Due, Flight, Part, Parts, Times};
+use super::flight::{record_acked, record_anatomy, record_latencies};
 use super::records::KeyDraw;
 use super::scatter::{Dealer, Scatter};
 use super::tally::{Tally, Window};
@@ -143,8 +144,8 @@ impl Producer {
                 true => self.encode_scattered(bench, now_ns),
                 false => self.encode(bench, now_ns, begin_ns),
             };
-            flight.ready_ns = ready_ns;
-            flight.sent_ns = (work.clock)();
+            flight.times.ready_ns = ready_ns;
+            flight.times.sent_ns = (work.clock)();
             let wall_ms = bench.wall_ms(begin_ns);
             let write = match &mut flight.parts {
                 Parts::One(part) => {
@@ -206,14 +207,14 @@ impl Producer {
         }
         if acked > 0 {
             let value_bytes = flight.value_bytes * u64::from(acked) / u64::from(flight.count);
-            record_acked(bench, u64::from(acked), value_bytes, now_ns);
+            bench.acked(u64::from(acked), value_bytes, now_ns);
         }
         // Of a request that was taken in part, it is not known which records were late.
         if acked == flight.count {
             if let Answer::Entries(_, Some(timing)) = answer {
-                record_anatomy(bench, &flight, timing, now_ns);
+                record_anatomy(bench.tally, &bench.window, &flight, timing, now_ns);
             }
-            record_latencies(bench, flight, now_ns);
+            record_latencies(bench.tally, &bench.window, flight.times, flight.count, now_ns);
         }
     }
 
@@ -338,7 +339,8 @@ impl Producer {
         self.next_sequence[partition as usize] = header.sequence;
         let parts = Parts::One(Part { partition, first, count });
         let value_bytes = bench.template.value_bytes(count);
-        Flight { parts, count, value_bytes, ready_ns: 0, sent_ns: 0, due }
+        let times = Times { due, ready_ns: 0, sent_ns: 0 };
+        Flight { parts, count, value_bytes, times }
     }
 
     /// Deals the next records out to partitions.
@@ -355,14 +357,8 @@ impl Producer {
             (partitions[partition], key)
         });
         // The parts are known once the batches are built.
-        Flight {
-            parts: Parts::Many(Vec::new()),
-            count,
-            value_bytes: 0,
-            ready_ns: 0,
-            sent_ns: 0,
-            due,
-        }
+        let times = Times { due, ready_ns: 0, sent_ns: 0 };
+        Flight { parts: Parts::Many(Vec::new()), count, value_bytes: 0, times }
     }
 
     /// Takes the records that are due, at most a full request; gives their times, and how many
@@ -410,7 +406,7 @@ impl Producer {
             for part in flight.parts.as_slice() {
                 bench.tally.ledger.in_doubt(part.partition, self.index, part.sequences());
             }
-            record_acked(bench, u64::from(flight.count), flight.value_bytes, flight.sent_ns);
+            bench.acked(u64::from(flight.count), flight.value_bytes, flight.times.sent_ns);
             return;
         };
         if id.slot() >= self.flights.len() {
@@ -422,6 +418,11 @@ impl Producer {
 }
 
 impl Bench<'_> {
+    fn acked(&mut self, count: u64, value_bytes: u64, now_ns: u64) {
+        self.progress.acked(count);
+        record_acked(self.tally, &self.window, count, value_bytes, now_ns);
+    }
+
     /// Milliseconds of the wall clock at a monotonic time.
     pub(super) fn wall_ms(&self, monotonic_ns: u64) -> i64 {
         let wall_ms = (monotonic_ns + self.wall_offset_ns) / 1_000_000;

@@ -1,6 +1,6 @@
 //! `pelton bench scenario`: loads that answer a question each, as files that can be copied.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Subcommand};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,14 +76,6 @@ enum Flag {
     Several(Vec<String>),
 }
 
-/// A command line of `bench`.
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct Line {
-    #[command(flatten)]
-    bench: BenchArgs,
-}
-
 /// Does what is asked for.
 pub(super) fn run(args: &ScenarioArgs, serve: &ServeFlags) -> Result<u8, RunError> {
     match &args.command {
@@ -106,9 +98,9 @@ pub(super) fn run(args: &ScenarioArgs, serve: &ServeFlags) -> Result<u8, RunErro
             };
             let line = Scenario::parse(name, &text).map_err(RunError::Usage)?.line(flags);
             eprintln!("pelton bench {}", line.join(" "));
-            let parsed = Line::try_parse_from(&line)
+            let parsed = BenchArgs::from_line(&line)
                 .map_err(|error| RunError::Usage(format!("{name}: {error}")))?;
-            Ok(bench(&parsed.bench, serve))
+            Ok(bench(&parsed, serve))
         }
     }
 }
@@ -168,8 +160,8 @@ mod tests {
             let scenario = Scenario::parse(name, text).expect(name);
             assert!(scenario.about.ends_with(['?', '.']), "{name}");
             let line = scenario.line(&[]);
-            let parsed = Line::try_parse_from(&line).unwrap_or_else(|error| panic!("{error}"));
-            let reason = parsed.bench.invalid();
+            let parsed = BenchArgs::from_line(&line).unwrap_or_else(|error| panic!("{error}"));
+            let reason = parsed.invalid();
             assert_eq!(reason, None, "{name}");
         }
         let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios"));

@@ -11,7 +11,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::choices::{BatchSize, Partitioner};
-use super::generator::{Generator, Share, Yield};
+use super::generator::{Generator, Yield};
+use super::launch::Share;
 use super::routing::Routing;
 use super::tally::Window;
 use super::target::{Proof, Sink, SinkCounters, Target, connect_options};

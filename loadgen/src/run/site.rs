@@ -145,9 +145,20 @@ impl Site {
         }
     }
 
-    /// The end of the log of a spawned broker.
-    pub(super) fn log(&self) -> String {
-        self.broker.log()
+    /// The result of a load whose topics or queues were then `removed`; a failure ends with the
+    /// broker's own last words.
+    pub(super) fn conclude<T>(
+        &self,
+        result: Result<T, RunError>,
+        removed: Result<(), RunError>,
+    ) -> Result<T, RunError> {
+        let result = result.map_err(|error| match (error, self.broker.log()) {
+            (error @ (RunError::Interrupted | RunError::Usage(_)), _) => error,
+            (error, log) if log.is_empty() => error,
+            (error, log) => RunError::Setup(format!("{error}; the end of the broker's log:{log}")),
+        })?;
+        removed?;
+        Ok(result)
     }
 
     /// Measures the machine for a while, if limits were asked for.

@@ -1,6 +1,6 @@
 //! How far a run can be trusted, and what speaks for that.
 
-use super::choices::{AcksChoice, Rate};
+use super::choices::{AcksChoice, Rate, TargetChoice};
 use super::result::Measured;
 use super::tally::Tally;
 use crate::integrity::IntegrityVerdict;
@@ -84,10 +84,15 @@ impl Judged<'_> {
         else {
             return Vec::new();
         };
+        // All latencies of `null` are the generator's own.
+        let late = match self.measured.args.target {
+            TargetChoice::Null => None,
+            _ => generator_late(&tally.slip, &tally.service),
+        };
         let reasons = [
             overloaded(achieved, offered),
             client_limited(self.generator_busy_ns(), self.measured.window_ns),
-            generator_late(&tally.slip, &tally.service),
+            late,
         ];
         reasons.into_iter().flatten().collect()
     }

@@ -7,7 +7,6 @@ mod render;
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,10 +14,11 @@ use std::time::Duration;
 use super::cell::Label;
 use super::choices::TargetChoice;
 use super::options::RunArgs;
+use super::result_file::ResultFile;
 use super::sweep::{knob, measure_apart};
 use super::{
     EXIT_ERROR, EXIT_INTEGRITY, EXIT_INTERRUPTED, EXIT_OK, EXIT_REGRESSION, RunError, ServeFlags,
-    abort_on_signals, write_json,
+    abort_on_signals,
 };
 use crate::compare::{Weighed, weigh};
 use crate::integrity::IntegrityVerdict;
@@ -107,10 +107,7 @@ pub(super) fn run(args: &AbArgs, serve: &ServeFlags) -> Result<u8, RunError> {
     let arms = [arm("a", &args.a)?, arm("b", &args.b)?];
     let repeat = u32::try_from(args.repeat).expect("its range is checked when it is parsed");
     let order_seed = args.order_seed.unwrap_or_else(crate::clock::monotonic_ns);
-    let json = args.run.json.clone().unwrap_or_else(|| {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        PathBuf::from(format!("pelton-ab-{stamp}.json"))
-    });
+    let file = ResultFile::of(&args.run, "ab");
     let mut result = Ab {
         schema: AB_SCHEMA.to_owned(),
         a: args.a.clone(),
@@ -127,13 +124,9 @@ pub(super) fn run(args: &AbArgs, serve: &ServeFlags) -> Result<u8, RunError> {
         gates: Vec::new(),
     };
     let abort = abort_on_signals()?;
-    let ended = drive(&arms, &mut result, &json, &abort);
+    let ended = drive(&arms, &mut result, &file, &abort);
     result.conclude(args.margin, args.fail_on.as_ref());
-    write_json(Some(&json), &result)?;
-    if !args.run.quiet && json != Path::new("-") {
-        print!("{}", render::render(&result));
-        println!("result: {}", json.display());
-    }
+    file.finish(&result, || render::render(&result))?;
     ended?;
     Ok(result.exit_code())
 }
@@ -166,7 +159,7 @@ fn arm(
 fn drive(
     arms: &[RunArgs; 2],
     result: &mut Ab,
-    json: &Path,
+    file: &ResultFile,
     abort: &Arc<AtomicBool>,
 ) -> Result<(), RunError> {
     let order = order(result.repeat, result.order_seed);
@@ -190,9 +183,7 @@ fn drive(
             Arm::A => result.runs_a.push(run),
             Arm::B => result.runs_b.push(run),
         }
-        if json != Path::new("-") {
-            write_json(Some(json), result)?;
-        }
+        file.keep(result)?;
     }
     result.interrupted = false;
     Ok(())

@@ -6,16 +6,15 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cell::{self, Label};
 use super::choices::{Rate, duration};
 use super::options::RunArgs;
+use super::result_file::{ResultFile, was_interrupted};
 use super::site::Site;
 use super::{
     EXIT_ERROR, EXIT_INTEGRITY, EXIT_INTERRUPTED, EXIT_OK, EXIT_SLO, RunError, abort_on_signals,
-    write_json,
 };
 use crate::integrity::IntegrityVerdict;
 use crate::report::{Run, Unit};
@@ -87,10 +86,7 @@ pub(super) fn run(args: &MaxArgs) -> Result<u8, RunError> {
     if args.probe.is_zero() {
         return Err(RunError::Usage("--probe is above zero".to_owned()));
     }
-    let json = args.run.json.clone().unwrap_or_else(|| {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        PathBuf::from(format!("pelton-max-{stamp}.json"))
-    });
+    let file = ResultFile::of(&args.run, "max");
     let mut result = Max {
         schema: MAX_SCHEMA.to_owned(),
         slo: objective(args).to_string(),
@@ -102,17 +98,9 @@ pub(super) fn run(args: &MaxArgs) -> Result<u8, RunError> {
         runs: Vec::new(),
     };
     let ended = search(args, &mut result);
-    write_json(Some(&json), &result)?;
-    match ended {
-        Ok(()) => result.interrupted = false,
-        Err(RunError::Interrupted) => {}
-        Err(error) => return Err(error),
-    }
-    write_json(Some(&json), &result)?;
-    if !args.run.quiet && json != Path::new("-") {
-        print!("{}", render(&result));
-        println!("result: {}", json.display());
-    }
+    file.keep(&result)?;
+    result.interrupted = was_interrupted(ended)?;
+    file.finish(&result, || render(&result))?;
     Ok(result.exit_code())
 }
 

@@ -1,21 +1,21 @@
 //! The threads of one load of queues: many connections each, one loop each.
 
 use client::session::{Event, QueueEvent};
-use client::transport::{Received, TcpTransport, Transport};
-use client::{ClientError, ConnectOptions, Connection};
-use rustix::event::epoll;
+use client::transport::TcpTransport;
+use client::{ClientError, Connection};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::Duration;
 
 use super::super::RunError;
 use super::super::choices::Pin;
+use super::super::generator::SLEEP_NS_MAX;
+use super::super::launch::{START_DELAY_NS, Share, shares};
 use super::super::site::Site;
 use super::super::tally::{EffortMeter, Tally, Window};
+use super::super::target::{Sockets, Target, receive};
 use super::super::work::Waiting;
 use super::consumer::{Consumer, Proof};
 use super::publisher::{Bench, Publisher};
@@ -23,19 +23,6 @@ use super::task::{Signals, Task};
 use super::template::MessageTemplate;
 use crate::clock::monotonic_ns;
 use crate::cores::pin_to;
-
-/// From all threads being connected to the first message.
-const START_DELAY_NS: u64 = 2_000_000;
-/// The longest sleep, so that aborts and ends are noticed.
-const SLEEP_NS_MAX: u64 = 20_000_000;
-const EVENTS_MAX: usize = 256;
-
-/// Which publishers and consumers a thread runs.
-#[derive(Clone, Debug, Default)]
-struct Share {
-    publishers: Vec<u32>,
-    consumers: Vec<u32>,
-}
 
 /// Where the threads of loads run.
 pub(super) struct Crew {
@@ -54,7 +41,7 @@ impl Crew {
 
     /// How many threads a load has.
     pub(super) fn threads(&self, task: &Task<'_>) -> usize {
-        shares(task, self.cores.len()).len()
+        shares(task.publishers, task.consumers, self.cores.len()).len()
     }
 
     /// Whether the load came to its end.
@@ -77,7 +64,8 @@ impl Crew {
         thread::scope(|scope| {
             let (ready, connected) = channel();
             let mut threads = Vec::new();
-            for (share, &core) in shares(task, self.cores.len()).into_iter().zip(&self.cores) {
+            let shares = shares(task.publishers, task.consumers, self.cores.len());
+            for (share, &core) in shares.into_iter().zip(&self.cores) {
                 let ready = ready.clone();
                 let core = (self.pin == Pin::Split).then_some(core);
                 threads.push(scope.spawn(move || generate(task, signals, &share, core, &ready)));
@@ -106,21 +94,6 @@ impl Crew {
     }
 }
 
-/// Deals publishers and consumers out to at most `threads` threads, none of them idle.
-fn shares(task: &Task<'_>, threads: usize) -> Vec<Share> {
-    let connections = (task.publishers + task.consumers) as usize;
-    let threads = threads.min(connections).max(1);
-    let mut shares = vec![Share::default(); threads];
-    for index in 0..task.publishers {
-        shares[index as usize % threads].publishers.push(index);
-    }
-    for index in 0..task.consumers {
-        // Counted from the other end, so that both kinds spread over the threads.
-        shares[threads - 1 - index as usize % threads].consumers.push(index);
-    }
-    shares
-}
-
 fn generate(
     task: &Task<'_>,
     signals: &Signals<'_>,
@@ -131,7 +104,7 @@ fn generate(
     let pinned = core.map_or(Ok(()), |core| pin_to(&[core])).map_err(RunError::Io);
     let connected = pinned.and_then(|()| connect(task, share).map_err(RunError::Client));
     let report = "the launching thread waits for it";
-    let (lanes, epoll) = match connected {
+    let (lanes, sockets) = match connected {
         Ok(connected) => {
             ready.send(Ok(())).expect(report);
             connected
@@ -144,7 +117,7 @@ fn generate(
     let Some(window) = signals.window.wait() else { return Ok(None) };
     let template = MessageTemplate::new(task.body_bytes, task.seed, task.batch);
     let frame_max = template.count_max();
-    let publishers = share.publishers.iter();
+    let publishers = share.producers.iter();
     let publishers =
         publishers.map(|&index| Role::Publisher(Publisher::new(task, window, index, frame_max)));
     let consumers = share.consumers.iter().map(|&index| Role::Consumer(Consumer::new(index)));
@@ -155,29 +128,18 @@ fn generate(
     let tally = Tally::new(0, 0, window);
     let state =
         Loop { task, signals, window: *window, lanes, template, tally, is_publishing: true };
-    Ok(Some(state.run(&epoll)?))
+    Ok(Some(state.run(sockets)?))
 }
 
 fn connect(
     task: &Task<'_>,
     share: &Share,
-) -> Result<(Vec<Connection<TcpTransport>>, OwnedFd), ClientError> {
-    let options = ConnectOptions {
-        client_name: "pelton-bench".to_owned(),
-        request_timeout: Duration::from_secs(10),
-        ..ConnectOptions::default()
-    };
-    let lost = |error: rustix::io::Errno| ClientError::Lost { source: Some(error.into()) };
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(lost)?;
-    let mut connections = Vec::new();
-    for (index, &number) in share.publishers.iter().chain(&share.consumers).enumerate() {
-        let mut connection = Connection::connect(&task.place(number).address, &options)?;
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(&epoll, connection.parts_mut().1, data, flags).map_err(lost)?;
-        connections.push(connection);
-    }
-    Ok((connections, epoll))
+) -> Result<(Vec<Connection<TcpTransport>>, Sockets), ClientError> {
+    let lost = |error: io::Error| ClientError::Lost { source: Some(error) };
+    let sockets = Sockets::new().map_err(lost)?;
+    let dial = |(lane, number)| sockets.dial(&task.place(number).address, lane);
+    let connections = share.numbers().enumerate().map(dial).collect::<Result<_, _>>()?;
+    Ok((connections, sockets))
 }
 
 /// One connection with its role.
@@ -205,11 +167,10 @@ struct Loop<'a> {
 }
 
 impl Loop<'_> {
-    fn run(mut self, epoll: &OwnedFd) -> io::Result<Tally> {
+    fn run(mut self, mut sockets: Sockets) -> io::Result<Tally> {
         // Sleeps must end when a message is due, not up to 50 us later.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let mut meter = EffortMeter::default();
-        let mut events = Vec::with_capacity(EVENTS_MAX);
         (0..self.lanes.len()).for_each(|index| self.begin(index));
         loop {
             let begin_ns = monotonic_ns();
@@ -232,7 +193,8 @@ impl Loop<'_> {
                 }
                 (false, Waiting::Park) => self.sleep_ns(begin_ns),
             };
-            self.wait(epoll, &mut events, timeout_ns)?;
+            let lanes = &mut self.lanes;
+            sockets.wait(timeout_ns, &mut |index| lanes[index].readable = true)?;
         }
         self.tally.effort = meter.finish();
         for lane in &mut self.lanes {
@@ -337,54 +299,6 @@ impl Loop<'_> {
         // Who was due already and could not send waits for an answer or for room: for an event.
         let next = wakes.filter(|&wake_ns| wake_ns > now_ns).min().unwrap_or(u64::MAX);
         (next - now_ns).min(SLEEP_NS_MAX)
-    }
-
-    fn wait(
-        &mut self,
-        epoll: &OwnedFd,
-        events: &mut Vec<epoll::Event>,
-        timeout_ns: u64,
-    ) -> io::Result<()> {
-        let timeout = rustix::time::Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::try_from(timeout_ns).expect("at most SLEEP_NS_MAX"),
-        };
-        events.clear();
-        match epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        for event in events.iter() {
-            let index = usize::try_from(event.data.u64()).expect("an index of a lane");
-            let input = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR;
-            // Copied first: the kernel's struct is packed.
-            let flags = event.flags;
-            self.lanes[index].readable |= flags.intersects(input);
-        }
-        Ok(())
-    }
-}
-
-/// Receives once. A read that does not fill its space has emptied the socket.
-fn receive(
-    connection: &mut Connection<TcpTransport>,
-    readable: &mut bool,
-) -> Result<usize, ClientError> {
-    let (session, transport) = connection.parts_mut();
-    let space = session.receive_space();
-    let room = space.len();
-    let received = transport.receive(space);
-    match received.map_err(|source| ClientError::Lost { source: Some(source) })? {
-        Received::Closed => Err(ClientError::Lost { source: None }),
-        Received::Nothing => {
-            *readable = false;
-            Ok(0)
-        }
-        Received::Bytes(count) => {
-            session.received(count);
-            *readable = count == room;
-            Ok(count)
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use wire::ErrorCode;
 use wire::limits::FRAME_HEADER_BYTES;
 
+use super::super::flight::{Due, Times, record_acked, record_latencies};
 use super::super::tally::{Tally, Window};
 use super::super::work::Progress;
 use super::task::Task;
@@ -63,18 +64,7 @@ enum Pacing {
 /// A frame that has no answer yet.
 struct Flight {
     numbers: Range<u64>,
-    /// When it could have left at the earliest.
-    ready_ns: u64,
-    sent_ns: u64,
-    due: Due,
-}
-
-/// The intended times of a frame's messages.
-enum Due {
-    /// Those that this schedule gives next.
-    Scheduled(Schedule),
-    /// One for all.
-    At(u64),
+    times: Times,
 }
 
 impl Flight {
@@ -144,7 +134,7 @@ impl Publisher {
             let messages = bench.template.messages(count);
             let place = bench.task.place(self.index);
             let id = session.publish(&place.id, bench.task.acks, count, messages)?;
-            self.sent(id, Flight { numbers, ready_ns, sent_ns, due });
+            self.sent(id, Flight { numbers, times: Times { due, ready_ns, sent_ns } });
             self.look_ahead(bench.task);
             connection.send_now()?;
             sent += 1;
@@ -156,16 +146,11 @@ impl Publisher {
     pub(super) fn confirmed(&mut self, bench: &mut Bench<'_>, id: RequestId, now_ns: u64) {
         let inflight = bench.task.inflight;
         let Some(flight) = self.answered(id, inflight, now_ns) else { return };
-        let count = u64::from(flight.count());
-        bench.task.ledger.confirmed(flight.numbers.clone());
-        bench.progress.acked(count);
-        if bench.window.measures(now_ns) {
-            bench.tally.acked_records += count;
-            if let Some(stretch) = bench.tally.timeline.at(now_ns) {
-                stretch.acked(count);
-            }
-        }
-        record_latencies(bench, flight, now_ns);
+        let count = flight.count();
+        bench.task.ledger.confirmed(flight.numbers);
+        bench.progress.acked(count.into());
+        record_acked(bench.tally, &bench.window, count.into(), 0, now_ns);
+        record_latencies(bench.tally, &bench.window, flight.times, count, now_ns);
     }
 
     /// The messages of a frame were refused.
@@ -329,42 +314,5 @@ impl Publisher {
             self.flights.resize_with(id.slot() + 1, || None);
         }
         self.flights[id.slot()] = Some(flight);
-    }
-}
-
-fn record_latencies(bench: &mut Bench<'_>, flight: Flight, now_ns: u64) {
-    let (tally, window) = (&mut *bench.tally, &bench.window);
-    let count = flight.count();
-    let mut stretch = tally.timeline.at(now_ns);
-    match flight.due {
-        Due::At(due_ns) if window.measures(due_ns) => {
-            if let Some(stretch) = stretch {
-                stretch.response(now_ns - due_ns, count);
-            }
-            // A closed loop has one latency: there was room when the frame could be sent.
-            tally.response.record_n(now_ns - due_ns, count.into());
-            tally.service.record_n(now_ns - flight.sent_ns, count.into());
-        }
-        Due::At(_) => {}
-        Due::Scheduled(mut schedule) => {
-            let mut measured = 0;
-            for _ in 0..count {
-                let due_ns = schedule.take_due(u64::MAX).expect("everything is due by then");
-                if window.measures(due_ns) {
-                    tally.response.record(now_ns - due_ns);
-                    if let Some(stretch) = &mut stretch {
-                        stretch.response(now_ns - due_ns, 1);
-                    }
-                    tally.schedule_delay.record(flight.sent_ns - due_ns);
-                    // Later messages of a late frame waited for the generator alone.
-                    tally.client_queue.record(flight.ready_ns.saturating_sub(due_ns));
-                    measured += 1;
-                }
-            }
-            if measured > 0 {
-                tally.service.record_n(now_ns - flight.sent_ns, measured);
-                tally.slip.record(flight.sent_ns.saturating_sub(flight.ready_ns));
-            }
-        }
     }
 }

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use super::cell::{self, Label};
 use super::options::RunArgs;
+use super::result_file::ResultFile;
 use super::site::Site;
 use super::{
     EXIT_ERROR, EXIT_INTEGRITY, EXIT_INTERRUPTED, EXIT_OK, RunError, ServeFlags, abort_on_signals,
-    write_json, write_text,
+    write_text,
 };
 use crate::floor::{CellChoice, SliceBudget};
 use crate::integrity::IntegrityVerdict;
@@ -103,20 +104,14 @@ pub(super) fn run(args: &SweepArgs, serve: &ServeFlags) -> Result<u8, RunError> 
         Some((set, sweep)) => continued(set, &sweep, &plan)?,
         None => fresh(&plan),
     };
-    let json = args.run.json.clone().or_else(|| args.resume.clone()).unwrap_or_else(|| {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        PathBuf::from(format!("pelton-sweep-{stamp}.json"))
-    });
+    let json = args.run.json.clone().or_else(|| args.resume.clone());
+    let file = ResultFile::of(&RunArgs { json, ..args.run.clone() }, "sweep");
     let abort = abort_on_signals()?;
-    let set = drive(&plan, set, &json, &abort)?;
-    write_json(Some(&json), &set)?;
+    let set = drive(&plan, set, &file, &abort)?;
     if let Some(path) = &args.csv {
         write_text(path, &csv::rows(&plan, &set))?;
     }
-    if !args.run.quiet && json != Path::new("-") {
-        println!("{}", table::render(&plan, &set));
-        println!("result: {}", json.display());
-    }
+    file.finish(&set, || table::render(&plan, &set))?;
     Ok(exit_code(&set))
 }
 
@@ -162,7 +157,12 @@ fn fresh(plan: &Plan) -> Set {
 }
 
 /// Makes the runs that are not made yet. What was measured by then is in the file after each.
-fn drive(plan: &Plan, mut set: Set, json: &Path, abort: &Arc<AtomicBool>) -> Result<Set, RunError> {
+fn drive(
+    plan: &Plan,
+    mut set: Set,
+    file: &ResultFile,
+    abort: &Arc<AtomicBool>,
+) -> Result<Set, RunError> {
     let made = set.sweep.as_ref().map_or(0, |sweep| sweep.attempts.len());
     let total = plan.cells.len() * plan.repeat as usize;
     let runs = (0..plan.repeat)
@@ -197,9 +197,7 @@ fn drive(plan: &Plan, mut set: Set, json: &Path, abort: &Arc<AtomicBool>) -> Res
             }
         };
         set.sweep.as_mut().expect("set above").attempts.push(attempt);
-        if json != Path::new("-") {
-            write_json(Some(json), &set)?;
-        }
+        file.keep(&set)?;
     }
     set.sweep.as_mut().expect("set above").interrupted = false;
     Ok(set)

@@ -15,7 +15,7 @@ pub(super) use sink::SinkCounters;
 pub(super) use sink::{Proof, Sink};
 pub(super) use sockets::Sockets;
 
-use client::transport::Transport;
+use client::transport::{Received, Transport};
 use client::{ClientError, ConnectOptions, Connection};
 use std::io;
 use std::time::Duration;
@@ -38,6 +38,30 @@ pub(super) trait Target: Sized {
     /// Waits until something may have come, at most this long, and names those lanes. May name
     /// lanes to which nothing has come.
     fn wait(&mut self, timeout_ns: u64, readable: &mut dyn FnMut(usize)) -> io::Result<()>;
+}
+
+/// Receives once; gives the number of bytes. A read that does not fill its space has emptied the
+/// socket: then it is no longer `readable`.
+pub(super) fn receive(
+    connection: &mut Connection<impl Transport>,
+    readable: &mut bool,
+) -> Result<usize, ClientError> {
+    let (session, transport) = connection.parts_mut();
+    let space = session.receive_space();
+    let room = space.len();
+    let received = transport.receive(space);
+    match received.map_err(|source| ClientError::Lost { source: Some(source) })? {
+        Received::Closed => Err(ClientError::Lost { source: None }),
+        Received::Nothing => {
+            *readable = false;
+            Ok(0)
+        }
+        Received::Bytes(count) => {
+            session.received(count);
+            *readable = count == room;
+            Ok(count)
+        }
+    }
 }
 
 /// How generator threads introduce themselves.

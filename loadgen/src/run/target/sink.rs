@@ -168,14 +168,7 @@ impl Sink {
             }
             let base_offset = self.next[partition];
             self.prove(partition, bytes);
-            self.rows.push(produce::ReplyEntry {
-                topic_id: entry.topic_id,
-                partition: entry.partition,
-                error: 0.into(),
-                reserved: 0.into(),
-                base_offset: base_offset.into(),
-                log_start_offset: 0.into(),
-            });
+            self.rows.push(produce::ReplyEntry::appended(entry, base_offset));
         }
         if request.head.acks != 0 {
             frame::encode(out, Envelope::reply(Kind::Produce, id), 0, |out| {

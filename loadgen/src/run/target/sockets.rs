@@ -23,6 +23,20 @@ impl Sockets {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self { epoll, events: Vec::with_capacity(EVENTS_MAX) })
     }
+
+    /// Connects to a broker; `lane` names the connection in [`Target::wait`].
+    pub(in crate::run) fn dial(
+        &self,
+        address: &str,
+        lane: usize,
+    ) -> Result<Connection<TcpTransport>, ClientError> {
+        let mut connection = Connection::connect(address, &connect_options())?;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        let data = epoll::EventData::new_u64(lane as u64);
+        epoll::add(&self.epoll, connection.parts_mut().1, data, flags)
+            .map_err(|error| ClientError::Lost { source: Some(error.into()) })?;
+        Ok(connection)
+    }
 }
 
 impl Target for Sockets {
@@ -34,13 +48,7 @@ impl Target for Sockets {
         lane: usize,
         number: u32,
     ) -> Result<Connection<TcpTransport>, ClientError> {
-        let address = work.routing.address(number);
-        let mut connection = Connection::connect(address, &connect_options())?;
-        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
-        let data = epoll::EventData::new_u64(lane as u64);
-        epoll::add(&self.epoll, connection.parts_mut().1, data, flags)
-            .map_err(|error| ClientError::Lost { source: Some(error.into()) })?;
-        Ok(connection)
+        self.dial(work.routing.address(number), lane)
     }
 
     fn wait(&mut self, timeout_ns: u64, readable: &mut dyn FnMut(usize)) -> io::Result<()> {
