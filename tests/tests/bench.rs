@@ -68,9 +68,17 @@ fn two_cells_twice_and_a_comparison_with_itself() {
         assert_eq!(run["integrity"]["verdict"], "ok");
         assert!(run["efficiency"]["durable_writes_per_s"].as_u64() > Some(0), "{run:#}");
     }
+    let effect = &result["analysis"]["effects"][0];
+    assert_eq!((&effect["from"], &effect["to"]), (&"1".into(), &"8".into()), "{effect:#}");
+    assert_eq!(effect["changes"]["records_per_s"]["pairs"], 2, "{effect:#}");
+    assert!(table.contains("inflight 1 -> 8") && table.contains("beaten by no other"), "{table}");
     let rows = fs::read_to_string(&csv).expect("written");
     assert_eq!(rows.lines().count(), 5, "{rows}");
     assert!(rows.starts_with("cell,round,inflight,broker.spin-us,records_per_s"), "{rows}");
+
+    let page = program::run(&["bench", "report", set.to_str().expect("text"), "--md", "-"], b"");
+    let page = page.expect_success();
+    assert!(page.contains("--inflight=8 --broker=spin-us=0"), "{page}");
 
     let (file, other) = (set.to_str().expect("text"), dir.path().join("compared.json"));
     let other = other.to_str().expect("text");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::plot::{Plot, Scale};
 use super::run::nanoseconds;
-use super::{double, figure, figures};
+use super::{double, figure, figures, sweep};
 use crate::report::{Figure, Knob, Run, Set, Spread, Unit, pareto_front};
 
 /// Figures that have a heat map.
@@ -35,15 +35,16 @@ pub(super) fn whole(set: &Set) -> Markup {
     let cells = cells(set);
     html! {
         p.soft { (cells.len()) " cells, " (set.cells.len()) " runs." }
-        @if let Some(sweep) = &set.sweep {
-            @if sweep.interrupted { p.bad { "Interrupted: not all runs were made." } }
-            @for attempt in sweep.attempts.iter().filter(|attempt| attempt.error.is_some()) {
+        @if let Some(plan) = &set.sweep {
+            @if plan.interrupted { p.bad { "Interrupted: not all runs were made." } }
+            @for attempt in plan.attempts.iter().filter(|attempt| attempt.error.is_some()) {
                 p.bad {
                     "Cell " (attempt.cell) ", round " (attempt.round + 1) ": "
                     (attempt.error.as_deref().unwrap_or(""))
                 }
             }
-            @if let [rows, columns, ..] = &sweep.vary[..] {
+            (sweep::analysis(set))
+            @if let [rows, columns, ..] = &plan.vary[..] {
                 @for name in MAPPED { (heat_map(name, rows, columns, &cells)) }
             }
         }

@@ -8,6 +8,7 @@ mod host;
 mod plot;
 mod rates;
 mod run;
+mod sweep;
 
 pub use document::{Document, DocumentError};
 

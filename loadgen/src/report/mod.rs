@@ -3,10 +3,12 @@
 //! Fields are only ever added. What was not measured is null, never 0; integers carry their unit
 //! in their name.
 
+mod analysis;
 mod environment;
 mod figures;
 mod floor;
 mod limit;
+mod markdown;
 mod pareto;
 mod queue;
 mod set;
@@ -14,10 +16,12 @@ mod spread;
 mod table;
 mod terminal;
 
+pub use analysis::{Analysis, Change, Effect, Recommendation};
 pub use environment::Environment;
 pub use figures::{FIGURES, Figure, Unit};
 pub use floor::{DiskCell, FloorFigures, Percentiles};
 pub use limit::Limit;
+pub use markdown::{machine, render_markdown};
 pub use pareto::pareto_front;
 pub use queue::{QueueFigures, QueueOptions};
 pub use set::{Attempt, Knob, Set, Sweep};

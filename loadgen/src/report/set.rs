@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Run, SET_SCHEMA};
+use super::{Analysis, Run, SET_SCHEMA};
 
 /// Several runs of one invocation.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +15,9 @@ pub struct Set {
     pub cells: Vec<Run>,
     /// What was varied; null in a set of fixed cells.
     pub sweep: Option<Sweep>,
+    /// What a sweep says over all its runs; null of another set, and while it is not finished.
+    #[serde(default)]
+    pub analysis: Option<Analysis>,
 }
 
 /// The plan of a sweep, and what became of each part of it.
@@ -60,7 +63,7 @@ impl Set {
     /// A set of `cells`.
     #[must_use]
     pub fn new(cells: Vec<Run>) -> Self {
-        Self { schema: SET_SCHEMA.to_owned(), cells, sweep: None }
+        Self { schema: SET_SCHEMA.to_owned(), cells, sweep: None, analysis: None }
     }
 
     /// The results of one cell of the sweep.

@@ -11,7 +11,7 @@ use super::{AB_SCHEMA, Ab, CURVE_SCHEMA, Curve, MAX_SCHEMA, Max};
 use super::{BenchArgs, EXIT_OK, RunError, ServeFlags, bench, write_text};
 use crate::latency::Latencies;
 use crate::page::{Document, page};
-use crate::report::{FIGURES, RUN_SCHEMA, Run, SET_SCHEMA, Set};
+use crate::report::{FIGURES, RUN_SCHEMA, Run, SET_SCHEMA, Set, render_markdown};
 
 /// Makes a page of a result, or other files
 #[derive(Args, Clone, Debug)]
@@ -31,6 +31,9 @@ pub struct ReportArgs {
     /// Write all latencies of all runs as an HdrHistogram log, a tag each
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
+    /// Write a sweep as a table in Markdown, with the commands of its rows (`-` for stdout)
+    #[arg(long, value_name = "FILE")]
+    md: Option<PathBuf>,
 }
 
 /// Runs the command of a result again
@@ -91,7 +94,7 @@ pub(super) fn schema(args: &SchemaArgs) -> Result<u8, RunError> {
 pub(super) fn report(args: &ReportArgs) -> Result<u8, RunError> {
     let document = read(&args.file)?;
     let runs = document.runs();
-    let others = args.csv.is_some() || args.hgrm.is_some() || args.hlog.is_some();
+    let others = [&args.csv, &args.hgrm, &args.hlog, &args.md].iter().any(|path| path.is_some());
     let html = match (&args.html, others) {
         (Some(path), _) => Some(path.clone()),
         (None, true) => None,
@@ -117,6 +120,19 @@ pub(super) fn report(args: &ReportArgs) -> Result<u8, RunError> {
         let log = hlog(&runs).ok_or_else(|| missing(&args.file))?;
         write_text(path, &log)?;
         written.push(path.clone());
+    }
+    if let Some(path) = &args.md {
+        let Document::Set(set) = &document else {
+            return Err(RunError::Usage("--md is for the result of a sweep".to_owned()));
+        };
+        let text = render_markdown(set)
+            .map_err(|why| RunError::Usage(format!("--md: {}: {why}", args.file.display())))?;
+        if path == Path::new("-") {
+            print!("{text}");
+        } else {
+            write_text(path, &text)?;
+            written.push(path.clone());
+        }
     }
     for path in written {
         println!("{}", path.display());

@@ -6,11 +6,13 @@
 
 mod batch_means;
 mod bootstrap;
+mod paired;
 mod permutation;
 mod verdict;
 
 pub use batch_means::{BatchMeans, slope_per_minute};
 pub use bootstrap::{Interval, noise_floor, ratio_interval};
+pub use paired::PairedRatio;
 pub use permutation::{holm, permutation_p};
 pub use verdict::{Better, Evidence, SIGNIFICANCE, Verdict, judge, runs_needed};
 

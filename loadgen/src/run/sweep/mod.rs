@@ -22,7 +22,7 @@ use super::{
 use crate::floor::{CellChoice, SliceBudget};
 use crate::integrity::IntegrityVerdict;
 use crate::page::Document;
-use crate::report::{Attempt, Knob, Run, Set, Sweep};
+use crate::report::{Analysis, Attempt, Knob, Run, Set, Sweep};
 use plan::{Plan, parse_vary};
 
 /// Most rounds.
@@ -107,7 +107,8 @@ pub(super) fn run(args: &SweepArgs, serve: &ServeFlags) -> Result<u8, RunError> 
     let json = args.run.json.clone().or_else(|| args.resume.clone());
     let file = ResultFile::of(&RunArgs { json, ..args.run.clone() }, "sweep");
     let abort = abort_on_signals()?;
-    let set = drive(&plan, set, &file, &abort)?;
+    let mut set = drive(&plan, set, &file, &abort)?;
+    set.analysis = Analysis::of(&set);
     if let Some(path) = &args.csv {
         write_text(path, &csv::rows(&plan, &set))?;
     }

@@ -3,7 +3,10 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::plan::Plan;
-use crate::report::{Figure, Limit, Run, SPREAD_REPEATS_MIN, Set, Spread, Unit, ratio_hundredths};
+use crate::report::{
+    Analysis, Change, Effect, Figure, Limit, Run, SPREAD_REPEATS_MIN, Set, Spread, Unit,
+    ratio_hundredths,
+};
 use crate::validity::ValidityVerdict;
 
 /// The table and what must be said beside it.
@@ -38,9 +41,45 @@ pub(super) fn render(plan: &Plan, set: &Set) -> String {
         }
     }
     let mut text = table.to_string();
+    if let Some(analysis) = &set.analysis {
+        text += &conclusions(plan, analysis);
+    }
     for note in notes(plan, set) {
         text += "\nnote: ";
         text += &note;
+    }
+    text
+}
+
+/// What the runs say together: the effects of knobs, the unbeaten cells, the recommended one.
+fn conclusions(plan: &Plan, analysis: &Analysis) -> String {
+    let mut text = String::new();
+    let mut names: Vec<&String> = Vec::new();
+    for name in analysis.effects.iter().flat_map(|effect| effect.changes.keys()) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if !names.is_empty() {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_BORDERS_ONLY);
+        let head = ["all else equal".to_owned()].into_iter();
+        table.set_header(head.chain(names.iter().map(|name| (*name).clone())));
+        for Effect { knob, from, to, changes } in &analysis.effects {
+            let change =
+                |name: &&String| changes.get(*name).map_or_else(|| "--".to_owned(), Change::text);
+            let name = format!("{knob} {from} -> {to}");
+            table.add_row(std::iter::once(name).chain(names.iter().map(change)));
+        }
+        text += &format!("\n{table}");
+    }
+    if plan.cells.len() > 1 && !analysis.pareto.is_empty() {
+        let cells = analysis.pareto.iter().map(|&cell| plan.cells[cell].name(&plan.knobs));
+        let cells = cells.collect::<Vec<_>>().join("; ");
+        text += &format!("\nbeaten by no other in rate, p99 and CPU: {cells}");
+    }
+    if let Some(recommended) = &analysis.recommended {
+        text += &format!("\nrecommended: {}", recommended.sentence);
     }
     text
 }
