@@ -300,7 +300,11 @@ impl QueueConsumer {
         let consumer = self.subscription.map_or(0, |(_, consumer)| consumer);
         let rows = [row(messages, lease, verb, delay)];
         let id = self.connection.session_mut().settle(&self.queue, consumer, &rows)?;
-        // Deliveries may come meanwhile.
+        self.settled(id)
+    }
+
+    /// The answer to a settle. Deliveries may come meanwhile.
+    fn settled(&mut self, id: RequestId) -> Result<SettledRow, ClientError> {
         let deadline = Instant::now() + self.connection.request_timeout();
         loop {
             if let Some(settled) = self.take_until(id)? {
@@ -314,14 +318,17 @@ impl QueueConsumer {
         }
     }
 
-    /// Tells the broker what was accepted, and waits until it has heard it.
+    /// Tells the broker what was accepted, and waits until that is durable: none of it is
+    /// delivered again, whatever happens. What was accepted too late, when others had it already,
+    /// is theirs.
     ///
     /// # Errors
-    /// The connection is lost or times out.
+    /// The connection is lost, so that some of it may come again, or times out.
     pub fn flush(&mut self) -> Result<(), ClientError> {
         self.tell_accepted()?;
-        // Requests of a connection are taken in their order.
-        self.connection.ping().map(|_| ())
+        // Answered once everything that was settled before it is durable.
+        let id = self.connection.session_mut().settle(&self.queue, 0, &[])?;
+        self.settled(id).map(|_| ())
     }
 
     fn tell_accepted(&mut self) -> Result<(), ClientError> {
@@ -346,7 +353,7 @@ impl QueueConsumer {
                     self.arrived.extend(QueueDelivery::all(&deliver)?);
                 }
                 Event::Queue(id, QueueEvent::Settled(reply)) if id == wanted => {
-                    return Ok(reply.rows.first().copied());
+                    return Ok(Some(reply.rows.first().copied().unwrap_or(NOTHING_SETTLED)));
                 }
                 Event::Refused(id, refusal)
                     if id == wanted || refusal.kind == Kind::QueueDeliver =>
@@ -359,6 +366,13 @@ impl QueueConsumer {
         Ok(None)
     }
 }
+
+/// The answer to a settle without rows.
+const NOTHING_SETTLED: SettledRow = SettledRow {
+    error: zerocopy::little_endian::U16::ZERO,
+    reserved: zerocopy::little_endian::U16::ZERO,
+    settled: zerocopy::little_endian::U32::ZERO,
+};
 
 fn row(
     messages: std::ops::RangeInclusive<u64>,

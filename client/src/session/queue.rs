@@ -187,7 +187,8 @@ impl Session {
         self.request(Kind::QueuePull, |out| out.extend_from_slice(request.as_bytes()))
     }
 
-    /// Says what becomes of messages that were delivered.
+    /// Says what becomes of messages that were delivered. The answer comes when that is durable,
+    /// and what was settled quietly before: without rows, only that.
     pub fn settle(
         &mut self,
         queue: &QueueId,
@@ -205,6 +206,9 @@ impl Session {
         consumer: u32,
         rows: &[SettleRow],
     ) -> Result<(), SendError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
         valid_rows(rows)?;
         self.check(FRAME_HEADER_BYTES)?;
         let envelope = Envelope::request(Kind::QueueSettle, 0);
@@ -233,8 +237,7 @@ impl Session {
 
 const fn valid_rows(rows: &[SettleRow]) -> Result<(), SendError> {
     match rows.len() {
-        0 => Err(SendError::Invalid("settle names no messages")),
-        1..=SETTLE_ROWS_MAX => Ok(()),
+        0..=SETTLE_ROWS_MAX => Ok(()),
         _ => Err(SendError::TooLarge("settle has more rows than one request may")),
     }
 }

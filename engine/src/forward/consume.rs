@@ -1,7 +1,7 @@
 //! Consumers of queues that another shard owns. Their deliveries come over the link and go on to
 //! the client; a client that does not take them holds up its consumers, and nobody else.
 
-use wire::frame::{Envelope, encode};
+use wire::frame::Envelope;
 use wire::queue::{CancelRequest, ConsumeReply, QueueId};
 use wire::{FrameHeader, Kind};
 use zerocopy::{FromBytes, IntoBytes};
@@ -27,8 +27,10 @@ pub struct Consuming {
     shard: u16,
     /// Its number there, once known.
     consumer: Option<u32>,
-    /// Its client is gone.
+    /// Its client is gone, or has said that it ends.
     is_leaving: bool,
+    /// The owner was told so: once, since its answer frees the slot.
+    is_cancelled: bool,
     /// The owner was told to send nothing for now.
     is_held: bool,
 }
@@ -37,8 +39,15 @@ impl Shard {
     /// Asks a queue's owner for its messages.
     pub(crate) fn consume_there(&mut self, shard: u16, queue: QueueId, request: Request) {
         let mut body = self.pool.view(request.body).to_vec();
-        let (consumer, is_leaving, is_held) = (None, false, false);
-        let consuming = Consuming { request, queue, shard, consumer, is_leaving, is_held };
+        let consuming = Consuming {
+            request,
+            queue,
+            shard,
+            consumer: None,
+            is_leaving: false,
+            is_cancelled: false,
+            is_held: false,
+        };
         let kind = Kind::QueueConsume.number();
         let slot = self.forward.calls.insert(Call::Consume(Box::new(consuming)));
         self.forward.consuming.entry(request.conn).or_default().push(slot);
@@ -70,8 +79,7 @@ impl Shard {
         if error_of(self.pool.view(body), header).is_some() {
             let Some(Call::Consume(consuming)) = self.forward.calls.get_mut(slot) else { return };
             // A cancel that is on its way answers to this slot.
-            let is_cancelled = consuming.is_leaving && consuming.consumer.is_some();
-            if !is_cancelled {
+            if !consuming.is_cancelled {
                 self.forget_consuming(slot);
             }
             return;
@@ -83,26 +91,6 @@ impl Shard {
         if !is_live || consuming.is_leaving {
             self.cancel_there(slot, None);
         }
-    }
-
-    /// Sends the client what came for its consumer.
-    fn hand_over(&mut self, request: &Request, header: &FrameHeader, body: Bytes) {
-        if self.conns.live(request.conn).is_none() {
-            return;
-        }
-        let mut bytes = std::mem::take(&mut self.forward.bytes);
-        bytes.clear();
-        bytes.extend_from_slice(self.pool.view(body));
-        let envelope = Envelope {
-            flags: header.flags,
-            kind: header.kind.get(),
-            kind_version: header.kind_version.get(),
-            correlation_id: request.correlation_id,
-        };
-        self.reply(request.conn.0, |out| {
-            encode(out, envelope, 0, |out| out.extend_from_slice(&bytes));
-        });
-        self.forward.bytes = bytes;
     }
 
     fn hold_if_full(&mut self, slot: u32, client: (ConnId, u64)) {
@@ -180,7 +168,8 @@ impl Shard {
         let slots = self.forward.consuming.get(&client)?;
         slots.iter().copied().find(|&slot| match self.forward.calls.get(slot) {
             Some(Call::Consume(consuming)) => {
-                consuming.queue == *queue && consuming.consumer == Some(consumer)
+                let is_it = consuming.queue == *queue && consuming.consumer == Some(consumer);
+                is_it && !consuming.is_leaving
             }
             _ => false,
         })
@@ -191,7 +180,8 @@ impl Shard {
         let Some(Call::Consume(consuming)) = self.forward.calls.get_mut(slot) else { return };
         consuming.is_leaving = true;
         // Without its number it is cancelled once that is known.
-        let Some(consumer) = consuming.consumer else { return };
+        let Some(consumer) = consuming.consumer.filter(|_| !consuming.is_cancelled) else { return };
+        consuming.is_cancelled = true;
         let (shard, queue) = (consuming.shard, consuming.queue);
         let body = CancelRequest { queue, consumer: consumer.into() };
         let call = Call::Cancel { slot, request };

@@ -267,19 +267,28 @@ impl Shard {
 
     fn relay_back(&mut self, request: Request, header: &FrameHeader, body: Bytes) {
         self.note_relayed(&request, header, body);
-        if self.conns.live(request.conn).is_some() {
-            let bytes = self.pool.view(body).to_vec();
-            let envelope = Envelope {
-                flags: header.flags,
-                kind: header.kind.get(),
-                kind_version: header.kind_version.get(),
-                correlation_id: request.correlation_id,
-            };
-            self.reply(request.conn.0, |out| {
-                encode(out, envelope, 0, |out| out.extend_from_slice(&bytes));
-            });
-        }
+        self.hand_over(&request, header, body);
         self.request_ended(request.conn, request.frame_bytes);
+    }
+
+    /// Sends a client of this shard what another shard has for it.
+    fn hand_over(&mut self, request: &Request, header: &FrameHeader, body: Bytes) {
+        if self.conns.live(request.conn).is_none() {
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.forward.bytes);
+        bytes.clear();
+        bytes.extend_from_slice(self.pool.view(body));
+        let envelope = Envelope {
+            flags: header.flags,
+            kind: header.kind.get(),
+            kind_version: header.kind_version.get(),
+            correlation_id: request.correlation_id,
+        };
+        self.reply(request.conn.0, |out| {
+            encode(out, envelope, 0, |out| out.extend_from_slice(&bytes));
+        });
+        self.forward.bytes = bytes;
     }
 
     /// Buffers that quiet links hold.

@@ -177,20 +177,24 @@ impl Shard {
         self.store.append_record(&mut self.pool, now, stream, &[bytes], acks)
     }
 
-    /// If most of a store is dead, what is alive in its oldest segment moves to the end.
+    /// If most of a store is dead, what is alive in its oldest segments moves to the end: in so
+    /// many of them that half of what then stays is alive.
     fn begin_moving(&mut self, number: u32) {
         let stream = self.queues.stores[&number].stream;
-        let partition = self.store.partition(stream);
-        let stored: u64 = partition.segments.iter().map(|segment| segment.end).sum();
-        let Some(boundary) = partition.segments.get(1).map(|segment| segment.base_offset) else {
-            return;
-        };
         let mine = |queue: &&Queue| queue.store == number;
         let queues = self.queues.slots.iter().map(|(_, queue)| &**queue).filter(mine);
         let alive: u64 = queues.map(|queue| queue.state.bytes()).sum();
-        if alive > stored / 2 {
-            return;
+        let segments = &self.store.partition(stream).segments;
+        let mut left: u64 = segments.iter().map(|segment| segment.end).sum();
+        let mut boundary = None;
+        for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+            if alive > left / 2 {
+                break;
+            }
+            left = left.saturating_sub(segment.end);
+            boundary = Some(next.base_offset);
         }
+        let Some(boundary) = boundary else { return };
         let slots: Vec<u32> = self.queues.slots.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let queue = self.queues.queue(slot);

@@ -466,6 +466,7 @@ impl Shard {
         queue.state.drop_consumer(id, &mut queue.changes);
         let queue_id = queue.id;
         self.forget_consumer(consumer.conn, &queue_id, id);
+        self.consumer_has_gone(slot);
         if self.conns.live(consumer.conn).is_some() {
             let detail = "a message was not settled in time; the consumer gets no more";
             let kind = Kind::QueueCancel.number();

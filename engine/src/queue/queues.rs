@@ -44,8 +44,9 @@ pub struct Queue {
     window_counted: usize,
     /// From message on they lie from this offset of the store on.
     pub index: BTreeMap<u64, u64>,
-    /// How many bytes its store had taken at the last mark.
-    pub marked_at: u64,
+    /// How many bytes its store had taken at the last mark, if what follows that mark is found
+    /// from it.
+    pub marked_at: Option<u64>,
     /// Pulls that wait for messages, oldest first.
     pub pullers: VecDeque<Puller>,
     /// Requests that need messages' bodies, oldest first.
@@ -85,9 +86,10 @@ impl Queue {
     /// Notes that messages from `first` on lie from `offset` on, unless that is near a place that
     /// is noted already; `taken` is how many bytes the store had taken before.
     pub fn mark(&mut self, first: u64, offset: u64, taken: u64) {
-        if self.index.is_empty() || taken - self.marked_at >= MARK_BYTES {
+        let is_near = self.marked_at.is_some_and(|at| taken - at < MARK_BYTES);
+        if !is_near {
             self.index.insert(first, offset);
-            self.marked_at = taken;
+            self.marked_at = Some(taken);
         }
     }
 
@@ -96,16 +98,21 @@ impl Queue {
         self.index.range(..=at).next_back().map(|(_, &offset)| offset)
     }
 
-    /// Forgets where messages lie that are gone. Gives the first offset that still matters.
+    /// Forgets where messages lie that are gone, also of those behind one that stays. Gives the
+    /// first offset that still matters.
     pub fn trim_index(&mut self) -> Option<u64> {
-        let Some(first) = self.state.first_living() else {
-            // Whatever is published next is marked anew.
-            self.index.clear();
-            return None;
-        };
-        while self.index.keys().nth(1).is_some_and(|&second| second <= first) {
-            self.index.pop_first();
+        // The last mark may go, so whatever is published next gets one of its own.
+        self.marked_at = None;
+        let living = self.state.living();
+        let mut end = u64::MAX;
+        let mut kept = BTreeMap::new();
+        while let Some((first, offset)) = self.index.pop_last() {
+            if living.within(first..end).next().is_some() {
+                kept.insert(first, offset);
+            }
+            end = first;
         }
+        self.index = kept;
         self.index.values().min().copied()
     }
 
@@ -123,7 +130,7 @@ impl Queue {
         self.moving.shrink();
         self.unreadable.shrink();
         self.window.clear();
-        self.index = BTreeMap::new();
+        (self.index, self.marked_at) = (BTreeMap::new(), None);
         self.changes = Changes::default();
         if self.asks.is_empty() {
             (self.asks, self.pullers) = (VecDeque::new(), VecDeque::new());

@@ -85,7 +85,7 @@ impl Recovery {
             queue.state.restore(part.snapshot);
             queue.state.may_expire |= part.may_expire;
             queue.index = part.index;
-            queue.marked_at = self.taken;
+            queue.marked_at = None;
         }
         if record.head.flags & RECORD_CLEAN != 0 {
             self.ending = Some(Ending::Clean);

@@ -417,20 +417,6 @@ impl State {
         }
     }
 
-    /// The first message that is not gone.
-    pub fn first_living(&self) -> Option<u64> {
-        let starts = [
-            self.ready.first().map(|(range, ())| range.start),
-            self.leases.first().map(|(range, _)| range.start),
-            self.dying.first().map(|(range, _)| range.start),
-            self.aside.first().map(|(range, ())| range.start),
-            self.returning.iter().map(|(&(_, from), _)| from).min(),
-            self.away.keys().map(|&(_, from)| from).min(),
-            (self.visible < self.next).then_some(self.visible),
-        ];
-        starts.into_iter().flatten().min()
-    }
-
     /// What the store has recorded up to `durable` is safe: messages whose delivery it is go back
     /// if it is time.
     pub fn settle_returning(&mut self, durable: u64, now: Time) {

@@ -367,11 +367,17 @@ impl Shard {
         }
         let mut body = Vec::new();
         SettleReply::encode(&mut body, settled);
-        match end {
-            Some(end) if !quiet => {
-                self.answer_at(slot, end, Pending::Answer(request, Kind::QueueSettle, body));
-            }
-            _ => self.answer_queue(&request, Kind::QueueSettle, &body),
+        if quiet {
+            self.answer_queue(&request, Kind::QueueSettle, &body);
+            return Ok(Answer::Later);
+        }
+        // What was settled quietly before this is durable as well then.
+        let progress = &self.store.partition(stream).progress;
+        let end = end.unwrap_or_else(|| progress.appended());
+        if end <= progress.durable() {
+            self.answer_queue(&request, Kind::QueueSettle, &body);
+        } else {
+            self.answer_at(slot, end, Pending::Answer(request, Kind::QueueSettle, body));
         }
         Ok(Answer::Later)
     }

@@ -295,7 +295,8 @@ impl Shard {
         }
     }
 
-    /// A connection has created a queue: if it is exclusive it goes with the connection.
+    /// A connection has created a queue: if it is exclusive it goes with the connection, at once
+    /// if that has gone meanwhile.
     pub(crate) fn note_exclusive(
         &mut self,
         conn: (ConnId, u64),
@@ -304,7 +305,10 @@ impl Shard {
     ) {
         let is_link = self.conns.peek(conn.0).is_some_and(|conn| conn.link.is_some());
         if settings.has(QUEUE_EXCLUSIVE) && !is_link {
-            self.queues.exclusive.entry(conn).or_default().push(*id);
+            match self.conns.live(conn).is_some() {
+                true => self.queues.exclusive.entry(conn).or_default().push(*id),
+                false => self.drop_exclusive(id),
+            }
         }
     }
 
@@ -381,11 +385,16 @@ impl Shard {
         self.queues.credits_asked.remove(&conn);
         self.credit_lost(conn);
         for id in self.queues.exclusive.remove(&conn).unwrap_or_default() {
-            match self.home(&id) {
-                Ok(Home::Here(_)) => self.doom_queue(self.queues.now, &id),
-                Ok(Home::There(_)) => self.drop_elsewhere(&id),
-                Err(_) => {}
-            }
+            self.drop_exclusive(&id);
+        }
+    }
+
+    /// Deletes a queue whose connection has gone.
+    fn drop_exclusive(&mut self, id: &QueueId) {
+        match self.home(id) {
+            Ok(Home::Here(_)) => self.doom_queue(self.queues.now, id),
+            Ok(Home::There(_)) => self.drop_elsewhere(id),
+            Err(_) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! Leases: extended, given back at once or after a while, ended.
 
-use pelton_tests::queue_scene::Reply;
+use engine::Settings as Bounds;
+use pelton_tests::queue_scene::{Reply, Scene, settle_row};
 use wire::ErrorCode;
 use wire::queue::{SETTLE_UP_TO, Settings, SettleRow, Verb};
 
@@ -81,4 +82,32 @@ fn many_are_settled_at_once_and_up_to_one() {
         assert_eq!(scene.counts(client, "jobs").leased.get(), 0);
         assert_eq!(scene.counts(client, "jobs").bytes.get(), 0);
     });
+}
+
+#[test]
+fn what_was_accepted_quietly_is_gone_for_good_once_a_settle_without_rows_is_answered() {
+    for shards in [1, 2, 2] {
+        let mut scene = Scene::first(shards);
+        let client = scene.join();
+        let queue = scene.create(client, "jobs", &Settings::new(), "");
+        scene.consume(client, &queue, 10, 0);
+        scene.publish(client, &queue, &["1", "2"]);
+        scene.pass(50);
+        let parcels = scene.pushed(client);
+        let rows: Vec<SettleRow> =
+            parcels.iter().map(|parcel| settle_row(parcel, Verb::Accept, 0)).collect();
+        let consumer = parcels[0].consumer;
+        let answer = scene.ask(client, |session| {
+            session.settle_quietly(&queue, consumer, &rows)?;
+            session.settle(&queue, 0, &[])
+        });
+        assert_eq!(answer, Reply::Settled(Vec::new()));
+        let settings = Bounds { shards, ..Bounds::tiny() };
+        let mut scene = Scene::begin(&settings, scene.die());
+        assert_eq!(scene.world.report.queue_messages, 0);
+        let client = scene.join();
+        assert!(scene.pull(client, &queue, 10, 100, 0).is_empty());
+        let again = scene.ask(client, |session| session.settle(&queue, 0, &[]));
+        assert_eq!(again, Reply::Settled(Vec::new()), "there is nothing to wait for");
+    }
 }

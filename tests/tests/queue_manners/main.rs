@@ -8,6 +8,7 @@ mod lifetimes;
 mod redrives;
 mod refusals;
 mod routes;
+mod space;
 
 use pelton_tests::queue_scene::{Parcel, Scene};
 

@@ -1,7 +1,10 @@
 //! Queues.
 
-use pelton_tests::queue_scene::{Parcel, Scene};
-use wire::queue::{MESSAGE_HEAD_BYTES, Overflow, Settings};
+use pelton_tests::queue_scene::{Parcel, Reply, Scene};
+use wire::ErrorCode;
+use wire::queue::{
+    MESSAGE_HEAD_BYTES, Overflow, QUEUE_AUTO_DELETE, QUEUE_EXCLUSIVE, Settings, Verb,
+};
 
 fn bodies(parcels: &[Parcel]) -> Vec<&str> {
     parcels.iter().map(|parcel| parcel.body.as_str()).collect()
@@ -44,4 +47,78 @@ fn as_many_make_room_as_must() {
     scene.publish(client, &queue, &["4"]);
     scene.pass(50);
     assert_eq!(bodies(&scene.pull(client, &queue, 10, 0, 0)), ["2", "3", "4"]);
+}
+
+/// A client of another shard's queue cancelled its consumer twice at once. The owner answered both
+/// times; the first answer freed the place where the consumer was noted, a new consumer took it,
+/// and the second answer forgot that one: the next message for it ended the shard.
+#[test]
+fn who_cancels_twice_ends_one_consumer() {
+    let mut scene = Scene::first(2);
+    let queue = {
+        let maker = scene.join_at(0);
+        scene.create(maker, "jobs", &Settings::new(), "")
+    };
+    for shard in 0..2 {
+        let client = scene.join_at(shard);
+        let first = scene.consume(client, &queue, 10, 0);
+        let once = scene.send(client, |session| session.cancel(&queue, first));
+        let twice = scene.send(client, |session| session.cancel(&queue, first));
+        assert_eq!(scene.answer(client, once), Reply::Done);
+        let new = scene.consume(client, &queue, 10, 0);
+        let refused = scene.answer(client, twice);
+        assert!(matches!(refused, Reply::Refused(ErrorCode::UnknownConsumer, _)), "{refused:?}");
+        scene.pass(50);
+        scene.publish(client, &queue, &["for the second"]);
+        scene.pass(50);
+        let parcel = scene.pushed(client).pop().expect("the second consumer is there");
+        assert_eq!((parcel.consumer, parcel.body.as_str()), (new, "for the second"));
+        assert_eq!(scene.settle(client, &queue, &parcel, Verb::Accept, 0), (0, 1));
+        // Its connection ends while a cancel is under way.
+        scene.send(client, |session| session.cancel(&queue, new));
+        scene.leave(client);
+    }
+    let client = scene.join();
+    scene.pass(50);
+    assert_eq!(scene.counts(client, "jobs").consumers.get(), 0);
+}
+
+/// A connection asked for an exclusive queue and was gone before that was there: the queue stayed,
+/// locked for everybody, until the next start.
+#[test]
+fn an_exclusive_queue_does_not_outlive_a_connection_that_is_gone_before_it_comes() {
+    for (shards, at) in [(1, 0), (2, 0), (2, 1)] {
+        let mut scene = Scene::first(shards);
+        let (client, watcher) = (scene.join_at(at), scene.join());
+        let settings = Settings { flags: QUEUE_EXCLUSIVE.into(), ..Settings::new() };
+        for number in 0..4 {
+            let name = format!("own-{number}");
+            scene.send(client, |session| session.create_queue(&name, &settings, ""));
+        }
+        scene.step();
+        scene.leave(client);
+        scene.pass(200);
+        for number in 0..4 {
+            let name = format!("own-{number}");
+            assert!(!scene.exists(watcher, &name), "{name} is there, and nobody can use it");
+        }
+    }
+}
+
+/// A consumer that kept a message too long was taken off its queue, but a queue that goes with its
+/// last consumer stayed.
+#[test]
+fn a_queue_goes_with_a_last_consumer_that_was_too_late() {
+    let mut scene = Scene::first(1);
+    let client = scene.join();
+    let settings = Settings {
+        flags: QUEUE_AUTO_DELETE.into(),
+        consumer_timeout_ms: 1000.into(),
+        ..Settings::new()
+    };
+    let queue = scene.create(client, "jobs", &settings, "");
+    scene.consume(client, &queue, 10, 0);
+    scene.publish(client, &queue, &["1"]);
+    scene.pass(2000);
+    assert!(!scene.exists(client, "jobs"));
 }

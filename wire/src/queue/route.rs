@@ -114,8 +114,11 @@ impl<'a> RouteRequest<'a> {
         }
         let targets = reader.slice::<RouteTarget>(count, "route targets")?;
         for (at, target) in targets.iter().enumerate() {
-            if TargetKind::from_u32(target.kind.get()).is_none() {
+            let Some(kind) = TargetKind::from_u32(target.kind.get()) else {
                 return Err(Malformed("a target of a route is of an unknown kind"));
+            };
+            if kind == TargetKind::Queue && target.partition.get() != 0 {
+                return Err(Malformed("a queue among the targets of a route names a partition"));
             }
             if targets[..at].contains(target) {
                 return Err(Malformed("a route names a target twice"));

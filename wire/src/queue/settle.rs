@@ -105,11 +105,14 @@ impl<'a> SettleRequest<'a> {
         let mut reader = Reader::new(body);
         let head = reader.get::<SettleHead>("settle head")?;
         let count = usize::from(head.row_count.get());
-        if count == 0 || count > SETTLE_ROWS_MAX {
-            return Err(Malformed("settle has no row, or more than the limit"));
-        }
         if head.flags & !SETTLE_QUIET != 0 {
             return Err(Malformed("an unknown flag of settle"));
+        }
+        if count > SETTLE_ROWS_MAX {
+            return Err(Malformed("settle has more rows than the limit"));
+        }
+        if count == 0 && head.flags & SETTLE_QUIET != 0 {
+            return Err(Malformed("a settle without rows and without an answer does nothing"));
         }
         let rows = reader.slice::<SettleRow>(count, "settle rows")?;
         reader.end("bytes after settle")?;

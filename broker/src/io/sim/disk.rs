@@ -78,6 +78,7 @@ pub struct SimDisk {
     /// Counts effects in their own order, which need not be that of submission.
     pub(super) effects: u64,
     reads: u64,
+    bytes_read: u64,
     pub(super) is_off: bool,
     /// Where bytes became stable of late, newest last.
     pub(super) settled: VecDeque<(Inode, usize, usize)>,
@@ -96,6 +97,7 @@ impl SimDisk {
             mutations: 0,
             effects: 0,
             reads: 0,
+            bytes_read: 0,
             is_off: false,
             settled: VecDeque::new(),
         }
@@ -114,6 +116,11 @@ impl SimDisk {
     /// How many reads have been submitted so far.
     pub const fn reads(&self) -> u64 {
         self.reads
+    }
+
+    /// How many bytes reads have brought so far.
+    pub const fn bytes_read(&self) -> u64 {
+        self.bytes_read
     }
 
     /// Whether the power is gone: nothing works until [`SimDisk::power_on`].
@@ -328,9 +335,11 @@ impl SimDisk {
         if let Some(fault) = self.plan.reads.remove(&self.reads) {
             return Err(fault);
         }
-        let bytes = self.file(inode).bytes();
+        let bytes = self.files[&inode].bytes();
         let start = position.min(bytes.len());
-        Ok(&bytes[start..bytes.len().min(position + len)])
+        let found = &bytes[start..bytes.len().min(position + len)];
+        self.bytes_read += as_u64(found.len());
+        Ok(found)
     }
 
     /// Where a read really comes from.
