@@ -244,7 +244,7 @@ impl Shard {
         }
         self.store.mend_journal(now.time, batch);
         self.store.commit(pool, now, batch);
-        self.store.end_segments(batch);
+        self.store.end_segments(pool, now, batch);
         self.store.place_runs(pool, now, batch);
         self.store.read_back(pool, batch);
         for (id, from) in std::mem::take(&mut self.store.space.starved) {

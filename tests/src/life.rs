@@ -29,9 +29,13 @@ impl Life {
     ///
     /// # Panics
     /// If recovery refuses.
-    pub fn begin(settings: &Settings, disk: SimDisk, mut model: Model) -> Life {
-        let mut world =
-            World::boot(settings, disk, 5).unwrap_or_else(|failed| panic!("{}", failed.1));
+    pub fn begin(settings: &Settings, disk: SimDisk, model: Model) -> Life {
+        let world = World::boot(settings, disk, 5);
+        Life::on(world.unwrap_or_else(|failed| panic!("{}", failed.1)), model)
+    }
+
+    /// Connects to a broker that has started.
+    pub fn on(mut world: World, mut model: Model) -> Life {
         let client = SimClient::connect(&mut world, &mut model);
         let mut life = Life { world, client, model };
         life.until(|client| client.is_ready());

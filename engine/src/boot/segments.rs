@@ -168,10 +168,19 @@ impl<D: Disk> Boot<'_, D> {
         (mut before, mut begins): (Before, Begins),
         tail: &mut Tail,
     ) -> Result<(), BootError> {
+        // Files without a whole frame that the older ones have not explained yet.
+        let mut blank: Vec<FilePath> = Vec::new();
         for &(sequence, bytes) in older.iter().rev() {
             let newest = before.newest_of(sequence);
             let first = self.first_frame(partition, sequence)?;
             let next = partition.segments.front().map(|segment| segment.base_offset);
+            if first.zip(next).is_some_and(|((base, _), next)| base >= next) {
+                // It failed, and was to be deleted.
+                let verdict = truth::verdict(Place::OlderSegment, Evidence::Void);
+                assert_eq!(verdict, Verdict::Void, "by the table");
+                tail.doomed.push(partition.path(sequence));
+                continue;
+            }
             if let Some((base_offset, told)) = first.filter(|_| begins == Begins::Whole) {
                 before = told;
                 let mut segment = Segment::new(sequence, base_offset);
@@ -186,8 +195,14 @@ impl<D: Disk> Boot<'_, D> {
             let outside = Outside { proofs: Vec::new(), age: Age::Older, end: next };
             let Some(walked) = self.walk(partition, sequence, bytes, &outside)? else {
                 begins = Begins::Damaged;
+                blank.push(partition.path(sequence));
                 continue;
             };
+            if next.is_none_or(|next| next <= walked.next_offset) {
+                // Nothing is missing there.
+                tail.doomed.append(&mut blank);
+            }
+            blank.clear();
             if let Some(next) = next.filter(|&next| next > walked.next_offset) {
                 let at = (partition.path(sequence), walked.segment.end);
                 let what = "it ends before the next segment begins";
@@ -201,7 +216,9 @@ impl<D: Disk> Boot<'_, D> {
         // If segments were deleted before it, nobody knows where it began.
         let is_first = partition.start.sequence == 0 || partition.start.writes > 0;
         let from = partition.start.base;
-        if is_first && from < base {
+        if is_first && from >= base {
+            tail.doomed.append(&mut blank);
+        } else if is_first {
             let at = (partition.path(partition.start.sequence), 0);
             let what = "the front of the first segment is damaged";
             tail.damaged.push(Damage { offsets: from..base, at, what });

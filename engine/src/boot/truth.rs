@@ -99,7 +99,7 @@ pub const fn verdict(place: Place, evidence: Evidence) -> Verdict {
 }
 
 /// The rows of the table that can come about, in the order of the document.
-pub const ROWS: [(Place, Evidence); 18] = [
+pub const ROWS: [(Place, Evidence); 19] = [
     (Place::Superblock, Evidence::OtherSlot),
     (Place::Superblock, Evidence::None),
     (Place::Slot, Evidence::OtherSlot),
@@ -117,6 +117,7 @@ pub const ROWS: [(Place, Evidence); 18] = [
     (Place::NewestSegment, Evidence::None),
     (Place::NewestSegment, Evidence::ProvenAndJournaled),
     (Place::NewestSegment, Evidence::Proven),
+    (Place::OlderSegment, Evidence::Void),
     (Place::OlderSegment, Evidence::Proven),
 ];
 

@@ -173,7 +173,24 @@ impl StreamWalk {
                 segment.corrupt(segment.end, begins..next, "the next segment begins within it");
             }
         }
+        self.excuse_blank(tail_from);
         lost
+    }
+
+    /// Older files without a whole frame, where nothing is missing: they failed, and were to be
+    /// deleted.
+    fn excuse_blank(&mut self, tail_from: usize) {
+        let mut reached = self.base;
+        for place in 0..tail_from {
+            let later = self.segments[place + 1..].iter().find(|later| later.kept.frames > 0);
+            let begins = later.map_or(reached, |later| later.kept.from);
+            let segment = &mut self.segments[place];
+            if segment.kept.frames > 0 {
+                reached = segment.kept.to;
+            } else if begins == reached {
+                segment.verdict = Verdict::Unused;
+            }
+        }
     }
 
     /// Where a segment without a whole first frame begins is known by the one before it.

@@ -26,6 +26,38 @@ pub struct Waiter {
     pub request: u32,
 }
 
+/// What a segment that failed leaves of its partition's way on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mending {
+    /// None did: runs get their places as they come.
+    None,
+    /// No run does, until nothing is in flight.
+    Quiet,
+    /// Those that the file did not take do, and the first of them is written last.
+    Rewriting {
+        /// Offset of the first.
+        from: u64,
+        /// Offset behind the last.
+        to: u64,
+    },
+}
+
+impl Mending {
+    /// Whether a run that begins there may get its place.
+    pub const fn allows(self, base_offset: u64) -> bool {
+        match self {
+            Mending::None => true,
+            Mending::Quiet => false,
+            Mending::Rewriting { to, .. } => base_offset < to,
+        }
+    }
+
+    /// Whether a run that begins there is written last.
+    pub const fn holds(self, base_offset: u64) -> bool {
+        matches!(self, Mending::Rewriting { from, .. } if from == base_offset)
+    }
+}
+
 /// One partition.
 #[derive(Debug)]
 pub struct Partition {
@@ -61,8 +93,8 @@ pub struct Partition {
     pub retired: Vec<Segment>,
     /// Whether the last segment may be written to: it was begun by this start.
     pub writable: bool,
-    /// A file of it has failed: no run gets its place until that file is done with.
-    pub is_ending: bool,
+    /// A file of it has failed: which runs get their places until that file is done with.
+    pub mending: Mending,
     /// The segment after the last one, opened ahead; apart, since few partitions have one.
     pub next: Option<Box<Segment>>,
     /// Sequence of the next segment to create.
@@ -122,7 +154,7 @@ impl Partition {
             segments: VecDeque::new(),
             retired: Vec::new(),
             writable: false,
-            is_ending: false,
+            mending: Mending::None,
             next: None,
             next_sequence: 0,
             runs_written: offset,

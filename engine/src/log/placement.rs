@@ -7,7 +7,7 @@ use wire::TopicId;
 use zerocopy::IntoBytes;
 
 use super::cursors::Via;
-use super::partition::{Partition, PartitionId};
+use super::partition::{Mending, Partition, PartitionId};
 use super::run::{Proof, Run, RunState};
 use super::segment::{Segment, SegmentFile};
 use super::store::{RunWrite, Store, StoreTag};
@@ -83,14 +83,14 @@ impl Store {
     ) -> Result<(), Delay> {
         loop {
             let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
-            if partition.is_ending {
-                return Err(Delay::File);
-            }
             // Runs get their places in order, so those that have one stand in front.
             let index = partition.runs.partition_point(|run| run.state > RunState::Sealed);
             let next = partition.runs.get(index);
-            if next.is_none_or(|run| run.state != RunState::Sealed) {
+            let Some(next) = next.filter(|run| run.state == RunState::Sealed) else {
                 return Ok(());
+            };
+            if !partition.mending.allows(next.base_offset) {
+                return Err(Delay::File);
             }
             let direct = partition.runs.range(index..).any(|run| run.direct);
             if !direct && self.background_writes >= self.settings.background_writes_max {
@@ -101,7 +101,9 @@ impl Store {
             if !self.has_space(batch, id, bytes) {
                 return Err(Delay::Space);
             }
-            self.write_run(pool, now, batch, id, index, file);
+            if !self.place_run(id, index) {
+                self.write_run(pool, now, batch, id, index, file);
+            }
             self.reserve_ahead(batch, id);
             self.open_ahead(batch, id);
         }
@@ -154,7 +156,24 @@ impl Store {
         Ok(file)
     }
 
-    fn write_run(
+    /// Gives a run its place at the end of the last segment. True if it is not to be written now.
+    fn place_run(&mut self, id: PartitionId, index: usize) -> bool {
+        let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
+        let segment = partition.segments.back_mut().expect("ensured by the caller");
+        let run = &mut partition.runs[index];
+        run.segment = segment.sequence;
+        run.position = segment.end;
+        run.state = RunState::Placed;
+        if run.proof == Proof::Owed {
+            run.proof = Proof::Rewritten;
+        }
+        let bytes = u64_of(run.frame_bytes());
+        segment.push(run.base_offset, bytes, run.max_timestamp_ms, INDEX_SPACING_BYTES);
+        partition.mending.holds(run.base_offset)
+    }
+
+    /// Writes a run to its place.
+    pub(super) fn write_run(
         &mut self,
         pool: &mut Pool,
         now: Now,
@@ -165,22 +184,19 @@ impl Store {
     ) {
         let identity = self.identity;
         let partition = self.partitions.get_mut(id.0).expect("checked by the caller");
-        let segment = partition.segments.back_mut().expect("ensured by the caller");
         let run = &mut partition.runs[index];
-        run.segment = segment.sequence;
-        run.position = segment.end;
         run.state = RunState::Writing;
-        if run.proof == Proof::Owed {
-            run.proof = Proof::Rewritten;
-        }
         let bytes = run.frame_bytes();
-        let is_first = segment.end == 0;
-        let end = segment.end + u64_of(bytes);
+        let (sequence, is_first) = (run.segment, run.position == 0);
+        let end = run.position + u64_of(bytes);
+        let place = partition.segments.iter().rposition(|segment| segment.sequence == sequence);
+        let place = place.expect("it has its place there");
+        let segment = &mut partition.segments[place];
         let extent = if end <= segment.written_to { Extent::Written } else { Extent::Fresh };
-        segment.push(run.base_offset, u64_of(bytes), run.max_timestamp_ms, INDEX_SPACING_BYTES);
         segment.users += 1;
         partition.users += 1;
-        let before = partition.segments.iter().rev().nth(1).filter(|_| is_first);
+        let before = place.checked_sub(1).map(|before| &partition.segments[before]);
+        let before = before.filter(|_| is_first);
         let meta = FrameMeta {
             kind: FrameKind::Segment,
             key: identity.key,
@@ -291,7 +307,7 @@ impl Store {
         }
         for id in std::mem::take(&mut self.flushing) {
             let Some(partition) = self.partitions.get_mut(id.0) else { continue };
-            if partition.is_ending {
+            if partition.mending == Mending::Quiet {
                 self.flushing.push(id);
                 continue;
             }
@@ -401,6 +417,7 @@ impl Store {
             if partition.has_lost_file {
                 paths.push(partition.lost_path());
             }
+            paths.append(&mut self.failures.reap(id));
             for &sequence in &sequences {
                 self.close_segment_file(batch, id, sequence);
             }

@@ -20,6 +20,8 @@ pub enum RunState {
     Open,
     /// Complete; waits for its place.
     Sealed,
+    /// Has its place, and is written last of those that failed together.
+    Placed,
     /// Being written.
     Writing,
     /// Written; waits for a flush.

@@ -60,7 +60,8 @@ impl Store {
             }
             let partition = self.partitions.get(id.0)?;
             let segment = partition.segments.iter().find(|s| s.sequence == sequence)?;
-            let is_waiting = |state| matches!(state, RunState::Written | RunState::Proving);
+            let is_waiting =
+                |state| matches!(state, RunState::Placed | RunState::Written | RunState::Proving);
             let unflushed = |run: &Run| is_waiting(run.state) && run.segment == sequence;
             let busy =
                 segment.users > 0 || segment.extending || partition.runs.iter().any(unflushed);

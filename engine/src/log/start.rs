@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use wire::ErrorCode;
 
 use super::cursors::Via;
-use super::partition::{Partition, PartitionId};
+use super::partition::{Mending, Partition, PartitionId};
 use super::segment::{Segment, SegmentFile};
 use super::slab::Slab;
 use super::start_file::{LogStart, START_FILE_BYTES, fill_slot};
@@ -515,6 +515,10 @@ impl Partition {
     /// What the start file is to say.
     fn next_start(&self) -> LogStart {
         let offset = self.start.wanted.max(self.log_start);
+        if self.mending != Mending::None {
+            // Files that failed stay until what they did not take is elsewhere.
+            return LogStart { offset, sequence: self.start.sequence, base: self.start.base };
+        }
         let gone = self.segments.iter().take_while(|segment| self.is_below(segment, offset));
         let gone = gone.count();
         let (sequence, base) = match self.segments.get(gone) {

@@ -2,34 +2,47 @@
 
 use broker::io::sim::{Failure, SimDisk};
 use engine::Settings;
+use engine::pool::Arenas;
 use engine::port::Fault;
 use pelton_tests::life::Life;
 use pelton_tests::model::Model;
 use pelton_tests::reader::read_back;
-use pelton_tests::world::World;
+use pelton_tests::world::{Surroundings, World};
 use wire::Acks;
 
-const ROUNDS: u32 = 6;
+/// What is produced while one operation fails.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    /// Bytes of a record.
+    length: usize,
+    rounds: u32,
+    /// Requests to each partition in flight together.
+    requests: u32,
+}
 
 /// Operations after which one fails, and after which the process is killed then.
-const FAILURES: std::ops::Range<u64> = 1..14;
-const KILLS: std::ops::Range<u64> = 1..18;
+const FAILURES: std::ops::Range<u64> = 1..20;
+const KILLS: std::ops::Range<u64> = 1..30;
 
-/// Records of this length, most of them acknowledged as written; one operation fails, the process
-/// is killed later. What of the laws is broken after the next start.
-fn violations(length: usize, fail_at: u64, kill_at: u64) -> Vec<String> {
+/// Records, most of them acknowledged as written; one operation fails, the process is killed
+/// later. What of the laws is broken after the next start.
+fn violations(arenas: &mut Arenas, load: Load, fail_at: u64, kill_at: u64) -> Vec<String> {
     let settings = Settings::tiny();
-    let mut life = Life::begin(&settings, SimDisk::new(7), Model::default());
+    let world = World::boot_within(arenas, &settings, SimDisk::new(7), 5, &Surroundings::default());
+    let world = world.unwrap_or_else(|failed| panic!("{}", failed.1));
+    let mut life = Life::on(world, Model::default());
     let places = life.create("t", 2);
     let from = life.world.disk().mutations();
     life.world.disk().plan().mutations.insert(from + fail_at, Failure::Fault(Fault::EIO));
     life.world.disk().plan().power_loss_at = Some(from + fail_at + kill_at);
     let Life { mut world, mut client, mut model } = life;
     let mut is_alive = true;
-    for round in 0..ROUNDS {
+    for round in 0..load.rounds {
         let acks = if round % 3 == 2 { Acks::Durable } else { Acks::Written };
-        for &place in &places {
-            client.produce(world.now(), &mut model, &[place], acks, &[length]);
+        for _ in 0..load.requests {
+            for &place in &places {
+                client.produce(world.now(), &mut model, &[place], acks, &[load.length]);
+            }
         }
         while is_alive && client.in_flight() > 0 {
             client.pump(&mut world, &mut model);
@@ -43,17 +56,18 @@ fn violations(length: usize, fail_at: u64, kill_at: u64) -> Vec<String> {
     let mut disk = world.into_disk();
     disk.plan().mutations.clear();
     disk.restart();
-    match World::boot(&settings, disk, 8) {
+    match World::boot_within(arenas, &settings, disk, 8, &Surroundings::default()) {
         Ok(mut world) => read_back(&mut world, &mut model).expect("no power loss is planned"),
         Err(failed) => model.wrong(failed.1.to_string()),
     }
     model.violations().to_vec()
 }
 
-fn assert_survival(length: usize) {
+fn assert_survival(load: Load) {
+    let arenas = &mut Arenas::default();
     for fail_at in FAILURES {
         for kill_at in KILLS {
-            let found = violations(length, fail_at, kill_at);
+            let found = violations(arenas, load, fail_at, kill_at);
             assert!(found.is_empty(), "failure at {fail_at}, kill at +{kill_at}: {found:#?}");
         }
     }
@@ -66,5 +80,13 @@ fn assert_survival(length: usize) {
 /// begins when all of it is elsewhere.
 #[test]
 fn what_was_written_to_a_journal_that_failed_survives_a_kill() {
-    assert_survival(300);
+    assert_survival(Load { length: 300, rounds: 6, requests: 1 });
+}
+
+/// The same of runs that went straight to a segment: the file that failed was deleted, or the next
+/// one's first frame made it void, while what followed was still to be written there. Now that
+/// frame is written last.
+#[test]
+fn what_was_written_to_a_segment_that_failed_survives_a_kill() {
+    assert_survival(Load { length: 10_000, rounds: 2, requests: 4 });
 }

@@ -11,6 +11,10 @@
 //!     ──► written to another file, durably ──► read back, the same ──► stored
 //!                     └─ fails ─┴── fails ──► read-only
 //! ```
+//!
+//! Some of it may have been acknowledged as written, and whoever starts after a kill finds it in
+//! the file that failed, as long as nothing tells that another one goes on before its end. So what
+//! tells that comes last: the first frame of the next file.
 
 mod journal;
 mod proof;
@@ -20,6 +24,7 @@ mod stall;
 use super::partition::PartitionId;
 use super::slab::Slab;
 use super::store::Store;
+use crate::layout::FilePath;
 use crate::port::{Fault, Level, Notice};
 
 pub use journal::Remedy;
@@ -44,10 +49,15 @@ impl Failures {
         self.due.push((id, base_offset));
     }
 
-    /// Forgets a partition that is deleted.
+    /// Forgets a partition that is deleted, but for the files that it leaves.
     pub(super) fn forget(&mut self, id: PartitionId) {
-        self.ending.retain(|ending| ending.partition != id);
         self.due.retain(|&(other, _)| other != id);
+    }
+
+    /// The files of a deleted partition that held what was void.
+    pub(super) fn reap(&mut self, id: PartitionId) -> Vec<FilePath> {
+        let ending = self.ending.extract_if(.., |ending| ending.partition == id);
+        ending.flat_map(|ending| ending.void).collect()
     }
 
     /// Whether nothing is being made good.

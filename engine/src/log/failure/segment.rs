@@ -1,30 +1,41 @@
 //! A segment that ended by a failure, and its partition's way into the next one.
 //!
-//! What the file holds up to the first void record stays, and is read from there. A file that
-//! holds nothing else is deleted, before the partition goes on: recovery takes a segment without
-//! a whole first frame among others for damage.
+//! What the file holds up to the first void record stays, and is read from there. What follows is
+//! written to the next segment, all but its first frame. That is written when the rest was read
+//! back: until then whoever starts after a kill finds the next segment without a first frame, takes
+//! it for nothing, and what was acknowledged as written in the file that failed. From then on the
+//! next segment counts, and all of it is there. Files in which nothing counts any more go then.
+//!
+//! ```text
+//!  quiet ──► the others rewritten ──► the first rewritten ──► void files deleted ──► goes on
+//! ```
 
-use super::super::partition::{Partition, PartitionId};
-use super::super::run::{Proof, RunState};
+use super::super::partition::{Mending, Partition, PartitionId};
+use super::super::run::{Proof, Run, RunState};
 use super::super::segment::{Segment, SegmentFile};
 use super::super::store::{Store, StoreTag};
 use crate::layout::FilePath;
-use crate::port::{Fault, FileSlot, Op, OpBatch, Sync};
+use crate::pool::Pool;
+use crate::port::{Fault, FileSlot, Now, Op, OpBatch, Sync};
 
 /// A partition whose segment failed.
 #[derive(Debug)]
 pub(super) struct Ending {
     pub(super) partition: PartitionId,
     phase: Phase,
+    /// Files in which nothing will count.
+    pub(super) void: Vec<FilePath>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Until nothing of the partition is in flight.
     Quiet,
-    /// These files hold nothing that counts.
-    Void(Vec<FilePath>),
-    /// They are being deleted.
+    /// What is void is written again.
+    Rewriting,
+    /// All of it is safe.
+    Safe,
+    /// Files are being deleted.
     Deleting,
 }
 
@@ -47,7 +58,7 @@ impl Store {
         if std::mem::replace(&mut segment.has_failed, true) {
             return;
         }
-        let unsettled = |run: &&super::super::run::Run| {
+        let unsettled = |run: &&Run| {
             run.segment == sequence
                 && run.state > RunState::Sealed
                 && run.next_offset > partition.runs_stored
@@ -59,13 +70,25 @@ impl Store {
         }
         let then = "what it did not take is written again to another file and read back";
         self.note_failure(&what, fault, then);
-        self.begin_ending(id, Phase::Quiet);
+        self.begin_ending(id, Phase::Quiet, None);
     }
 
-    fn begin_ending(&mut self, id: PartitionId, phase: Phase) {
-        let partition = self.partition_mut(id);
-        if !std::mem::replace(&mut partition.is_ending, true) {
-            self.failures.ending.push(Ending { partition: id, phase });
+    /// One that is under way begins anew, unless its files are being deleted: then it looks again
+    /// when they are.
+    fn begin_ending(&mut self, id: PartitionId, phase: Phase, void: Option<FilePath>) {
+        self.partition_mut(id).mending = Mending::Quiet;
+        let mut endings = self.failures.ending.iter_mut();
+        match endings.find(|ending| ending.partition == id) {
+            Some(ending) => {
+                if phase == Phase::Quiet && ending.phase != Phase::Deleting {
+                    ending.phase = Phase::Quiet;
+                }
+                ending.void.extend(void);
+            }
+            None => {
+                let void = void.into_iter().collect();
+                self.failures.ending.push(Ending { partition: id, phase, void });
+            }
         }
     }
 
@@ -108,11 +131,11 @@ impl Store {
             return self.fail(fault, &what);
         }
         self.note_failure(&what, fault, "its partition goes on in another file");
-        self.begin_ending(id, Phase::Void(vec![path]));
+        self.begin_ending(id, Phase::Safe, Some(path));
     }
 
     /// Goes on with the segments that failed.
-    pub fn end_segments(&mut self, batch: &mut OpBatch) {
+    pub fn end_segments(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch) {
         if self.failed.is_some() {
             return;
         }
@@ -120,25 +143,56 @@ impl Store {
         let mut kept = Vec::new();
         while let Some(mut ending) = left.pop() {
             let id = ending.partition;
-            if matches!(ending.phase, Phase::Quiet) && self.is_quiet_for(id) {
-                ending.phase = Phase::Void(self.void_runs(batch, id));
+            let is_deleted = self.partition(id).is_deleted;
+            if !is_deleted && ending.phase == Phase::Quiet && self.is_quiet_for(id) {
+                ending.void.append(&mut self.void_runs(batch, id));
+                ending.phase = Phase::Rewriting;
+                self.resume(id);
             }
-            match std::mem::replace(&mut ending.phase, Phase::Deleting) {
-                Phase::Void(paths) if paths.is_empty() => {
+            if !is_deleted && ending.phase == Phase::Rewriting && self.rewrite(pool, now, batch, id)
+            {
+                ending.phase = Phase::Safe;
+            }
+            if !is_deleted && ending.phase == Phase::Safe {
+                if ending.void.is_empty() {
                     self.goes_on(id);
                     left.append(&mut self.failures.ending);
                     continue;
                 }
-                Phase::Void(paths) => {
-                    self.partition_mut(id).users += 1;
-                    let tag = StoreTag::Void(id.0).tag();
-                    batch.ops.push(Op::FilesDelete { tag, paths });
-                }
-                phase => ending.phase = phase,
+                self.partition_mut(id).users += 1;
+                let (tag, paths) = (StoreTag::Void(id.0).tag(), std::mem::take(&mut ending.void));
+                batch.ops.push(Op::FilesDelete { tag, paths });
+                ending.phase = Phase::Deleting;
             }
             kept.push(ending);
         }
         self.failures.ending = kept;
+    }
+
+    /// Writes the first void run once those behind it were read back. True when all are safe.
+    fn rewrite(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch, id: PartitionId) -> bool {
+        let partition = self.partition_mut(id);
+        let Mending::Rewriting { from, to } = partition.mending else { return true };
+        if partition.runs_stored >= to {
+            return true;
+        }
+        let first = partition.runs.partition_point(|run| run.base_offset < from);
+        let void = partition.runs.range(first..).take_while(|run| run.base_offset < to);
+        let are_others_safe = void.skip(1).all(|run| run.state == RunState::Stored);
+        let run = &partition.runs[first];
+        if run.state != RunState::Placed || !are_others_safe {
+            return false;
+        }
+        let sequence = run.segment;
+        match partition.segment_mut(sequence).map(|segment| segment.file) {
+            Some(SegmentFile::Open(file)) => self.write_run(pool, now, batch, id, first, file),
+            Some(SegmentFile::Closed) => self.reopen(batch, id, sequence),
+            Some(SegmentFile::Opening(_)) => {}
+            Some(SegmentFile::Missing) | None => {
+                self.fail(Fault::EIO, "a segment cannot be opened again");
+            }
+        }
+        false
     }
 
     /// Whether nothing that was submitted for the partition's runs is in flight.
@@ -167,13 +221,14 @@ impl Store {
         };
         let run = &partition.runs[first];
         let (sequence, position, base_offset) = (run.segment, run.position, run.base_offset);
-        for run in partition.runs.range_mut(first..) {
-            if run.state > RunState::Sealed {
-                run.state = RunState::Sealed;
-                run.proof = Proof::Owed;
-                run.sync = Sync::Durable;
-            }
+        let mut to = base_offset;
+        for run in partition.runs.range_mut(first..).filter(|run| run.state > RunState::Sealed) {
+            run.state = RunState::Sealed;
+            run.proof = Proof::Owed;
+            run.sync = Sync::Durable;
+            to = run.next_offset;
         }
+        partition.mending = Mending::Rewriting { from: base_offset, to };
         partition.writable = false;
         let keeps = u32::from(position > 0);
         let gone = partition.segments.iter().map(|segment| segment.sequence);
@@ -193,13 +248,22 @@ impl Store {
         gone.iter().map(|&sequence| partition.path(sequence)).collect()
     }
 
-    /// The partition's runs get their places again, unless another file failed meanwhile.
+    /// All is safe: the partition's runs get their places as before, unless another file failed
+    /// meanwhile.
     fn goes_on(&mut self, id: PartitionId) {
         let partition = self.partition_mut(id);
-        partition.is_ending = false;
+        partition.mending = Mending::None;
         if partition.first_void().is_some() {
-            return self.begin_ending(id, Phase::Quiet);
+            return self.begin_ending(id, Phase::Quiet, None);
         }
+        // Segments may go again.
+        self.retention.rolled(id);
+        self.resume(id);
+    }
+
+    /// Runs of the partition may get their places, and flushes may begin.
+    fn resume(&mut self, id: PartitionId) {
+        let partition = self.partition_mut(id);
         // The flush that failed was to ask for the next one.
         let asks = partition.runs.iter().any(|run| run.state == RunState::Written);
         if !std::mem::replace(&mut partition.is_placing, true) {
@@ -213,13 +277,11 @@ impl Store {
     /// Files that held nothing but what failed were deleted, or not.
     pub fn void_deleted(&mut self, id: PartitionId, result: Result<(), Fault>) {
         self.partition_mut(id).users -= 1;
-        let ending = self.failures.ending.iter().position(|ending| ending.partition == id);
-        // Without one the partition is deleted itself.
-        let Some(ending) = ending else { return };
-        self.failures.ending.swap_remove(ending);
-        match result {
-            Ok(()) => self.goes_on(id),
-            Err(fault) => self.fail(fault, "a file that failed could not be deleted"),
+        let mut endings = self.failures.ending.iter_mut();
+        let Some(ending) = endings.find(|ending| ending.partition == id) else { return };
+        ending.phase = Phase::Safe;
+        if let Err(fault) = result {
+            self.fail(fault, "a file that failed could not be deleted");
         }
     }
 }
