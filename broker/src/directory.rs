@@ -78,6 +78,8 @@ impl Target<'_> {
 /// Syncs in flight at once. File systems serve those that come together by one journal commit and
 /// one flush of the device, where one after the other each would wait for its own.
 const SYNCS_AT_ONCE_MAX: usize = 16;
+/// How often a directory is made that others remove while it is empty.
+const PARENT_TRIES_MAX: u32 = 64;
 
 fn sync_together(targets: &[Target<'_>]) -> Vec<Result<(), Errno>> {
     let sync = |share: &[Target<'_>]| share.iter().map(Target::sync).collect::<Vec<_>>();
@@ -86,8 +88,14 @@ fn sync_together(targets: &[Target<'_>]) -> Vec<Result<(), Errno>> {
     }
     thread::scope(|scope| {
         let shares = targets.chunks(targets.len().div_ceil(SYNCS_AT_ONCE_MAX));
-        let threads: Vec<_> = shares.map(|share| scope.spawn(move || sync(share))).collect();
-        let results = threads.into_iter().map(|thread| thread.join().expect("a sync ends"));
+        let begin =
+            |share| (share, thread::Builder::new().spawn_scoped(scope, move || sync(share)));
+        let threads: Vec<_> = shares.map(begin).collect();
+        let results = threads.into_iter().map(|(share, thread)| match thread {
+            Ok(thread) => thread.join().expect("a sync ends"),
+            // The machine has no thread left: nothing fails for that.
+            Err(_) => sync(share),
+        });
         results.flatten().collect()
     })
 }
@@ -146,8 +154,7 @@ impl DataDir {
     /// The same; durable when the file and `unsynced` are.
     pub fn begin_create(&self, path: &FilePath, unsynced: &mut Unsynced) -> Result<Opened, Errno> {
         let place = self.locate(path);
-        self.make_parent(&place, unsynced)?;
-        open_at(&place, OFlags::CREATE | OFlags::TRUNC)
+        self.in_parent(&place, unsynced, || open_at(&place, OFlags::CREATE | OFlags::TRUNC))
     }
 
     /// Renames `from` to `path`, making its directories; durable when `unsynced` is.
@@ -158,8 +165,7 @@ impl DataDir {
         unsynced: &mut Unsynced,
     ) -> Result<Opened, Errno> {
         let (source, place) = (self.locate(from), self.locate(path));
-        self.make_parent(&place, unsynced)?;
-        rustix::fs::rename(&source, &place)?;
+        self.in_parent(&place, unsynced, || rustix::fs::rename(&source, &place))?;
         unsynced.directories.extend(source.parent().map(Path::to_path_buf));
         open_at(&place, OFlags::empty())
     }
@@ -232,6 +238,24 @@ impl DataDir {
 
     fn name(&self, place: &Path) -> Option<FilePath> {
         FilePath::parse(place.strip_prefix(&self.root).ok()?.to_str()?)
+    }
+
+    /// Does something in the directory of `place`, and makes that before. Another shard, whose
+    /// partition of the same topic has lost its last file, may remove it in between.
+    fn in_parent<T>(
+        &self,
+        place: &Path,
+        unsynced: &mut Unsynced,
+        change: impl Fn() -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let mut tries = 1;
+        loop {
+            let done = self.make_parent(place, unsynced).and_then(|()| change());
+            if tries == PARENT_TRIES_MAX || !matches!(done, Err(Errno::NOENT)) {
+                return done;
+            }
+            tries += 1;
+        }
     }
 
     /// Makes the directories above `place`, which is about to get an entry in the last of them.
@@ -372,6 +396,29 @@ mod tests {
         assert_eq!(dir.list().expect("listed"), []);
         let streams = root.path().join("streams");
         assert_eq!(fs::read_dir(streams).expect("it stays").count(), 0);
+    }
+
+    /// Two shards with partitions of one topic: one removed the topic's directory, which its
+    /// partition had left empty, while the other was about to make its own in it. That failed, and
+    /// counted as a failure of the device.
+    #[test]
+    fn a_directory_that_others_remove_is_made_again() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::new(root.path().to_path_buf());
+        let come_and_go = |partition| {
+            let path = FilePath::Segment { topic: [7; 16], partition, sequence: 0 };
+            let place = dir.locate(&path);
+            for _ in 0..2000 {
+                let created = dir.begin_create(&path, &mut Unsynced::default());
+                created.expect("nobody removes what is not empty");
+                fs::remove_file(&place).expect("it is there");
+                dir.remove_if_empty(place.parent().expect("a partition's"));
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| come_and_go(0));
+            come_and_go(1);
+        });
     }
 
     #[test]
