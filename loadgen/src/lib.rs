@@ -9,6 +9,7 @@ pub mod cores;
 pub mod floor;
 pub mod integrity;
 pub mod latency;
+pub mod live;
 pub mod page;
 pub mod payload;
 pub mod random;

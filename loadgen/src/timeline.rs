@@ -17,7 +17,7 @@ const COARSE: u32 = 4;
 /// Latencies below 2^10 ns share the first buckets; those above 2^37 ns the last.
 const EXPONENT_MIN: u32 = 10;
 const EXPONENT_MAX: u32 = 36;
-const BUCKETS: usize = ((EXPONENT_MAX - EXPONENT_MIN + 1) * FINE) as usize;
+pub(crate) const BUCKETS: usize = ((EXPONENT_MAX - EXPONENT_MIN + 1) * FINE) as usize;
 
 /// Counts by stretches of one window.
 #[derive(Clone, Debug)]
@@ -110,22 +110,7 @@ impl Stretch {
     /// The middle of the bucket that `per_mille` of the latencies do not exceed; none without ten
     /// samples beyond it.
     fn percentile(&self, per_mille: u64) -> Option<u64> {
-        let count: u64 = self.buckets.iter().map(|&count| u64::from(count)).sum();
-        let beyond = count * (1_000 - per_mille);
-        if beyond < 10_000 {
-            return None;
-        }
-        let rank = count - beyond / 1_000;
-        let mut below = 0;
-        for (index, &count) in self.buckets.iter().enumerate() {
-            below += u64::from(count);
-            if below >= rank {
-                let index = u32::try_from(index).expect("few buckets");
-                let (low, high) = (lower_end(index, FINE), lower_end(index + 1, FINE));
-                return Some(low.midpoint(high));
-            }
-        }
-        None
+        percentile_of(self.buckets.iter().map(|&count| u64::from(count)), per_mille)
     }
 
     /// (bucket, records), for buckets that are not empty.
@@ -136,7 +121,31 @@ impl Stretch {
     }
 }
 
-fn bucket_of(latency_ns: u64) -> usize {
+/// The middle of the bucket that `per_mille` of the counts do not exceed; none without ten beyond.
+pub(crate) fn percentile_of(
+    counts: impl Iterator<Item = u64> + Clone,
+    per_mille: u64,
+) -> Option<u64> {
+    let count: u64 = counts.clone().sum();
+    let beyond = count * (1_000 - per_mille);
+    if beyond < 10_000 {
+        return None;
+    }
+    let rank = count - beyond / 1_000;
+    let mut below = 0;
+    for (index, count) in (0..).zip(counts) {
+        below += count;
+        if below >= rank {
+            let (low, high) = (lower_end(index, FINE), lower_end(index + 1, FINE));
+            return Some(low.midpoint(high));
+        }
+    }
+    None
+}
+
+/// The fine bucket of a latency.
+#[inline]
+pub(crate) fn bucket_of(latency_ns: u64) -> usize {
     let exponent = latency_ns.max(1).ilog2();
     if exponent < EXPONENT_MIN {
         return 0;

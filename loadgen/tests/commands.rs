@@ -2,7 +2,7 @@
 //! nothing here, but everything happens.
 
 use clap::Parser;
-use pelton_loadgen::report::Set;
+use pelton_loadgen::report::{Run, Set};
 use pelton_loadgen::run::{
     Ab, BenchArgs, Curve, EXIT_ERROR, EXIT_OK, EXIT_REGRESSION, EXIT_SLO, EXIT_USAGE, Max,
     ServeFlags, bench, schemas,
@@ -28,8 +28,14 @@ fn code_of(line: &str) -> u8 {
 /// Runs a command; gives its exit code and result.
 fn run<T: DeserializeOwned>(command: &str, flags: &str) -> (u8, T) {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    let code =
-        code_of(&format!("bench {command} {SHORT} --json {} {flags}", file.path().display()));
+    let mut short = SHORT.to_owned();
+    for (name, whole) in [("--duration", "--duration 60ms"), ("--warmup", "--warmup 10ms")] {
+        if flags.contains(name) {
+            short = short.replace(whole, "");
+        }
+    }
+    let json = file.path().display();
+    let code = code_of(&format!("bench {command} {short} --json {json} {flags}"));
     let json = std::fs::read(file.path()).expect("written");
     fits_its_schema(&json);
     (code, serde_json::from_slice(&json).expect("the whole result"))
@@ -94,6 +100,34 @@ fn a_curve_has_a_point_for_each_rate() {
     assert_eq!((code, rates), (EXIT_OK, [5_000, 10_000, 20_000].map(Some).to_vec()));
     let (_, curve): (_, Curve) = run("curve", "--target null --batch 100rec");
     assert_eq!((curve.runs.len(), curve.closed_loop_records_per_s.is_some()), (11, true));
+}
+
+#[test]
+fn warming_up_lasts_until_the_load_is_steady() {
+    let (code, run): (_, Run) = run("run", "--target null --rate 5k --warmup auto");
+    let [warm_up, whole] = &run.phases[..] else { panic!("two phases: {:#?}", run.phases) };
+    assert_eq!((code, warm_up.from_ns, warm_up.to_ns), (EXIT_OK, 0, whole.from_ns));
+    assert!(run.options.warmup_auto && run.options.warmup_ns == warm_up.to_ns);
+    // Two seconds of it at least; a busy machine may never be steady, but then that is told.
+    match warm_up.steady_after_ns {
+        Some(since_ns) => assert!(since_ns + 2_000_000_000 <= warm_up.to_ns, "{warm_up:?}"),
+        None => assert_eq!(run.validity.status, "unsteady", "{:?}", run.validity),
+    }
+    assert_eq!(whole.response_ns, run.latency_ns.response);
+    assert!(whole.response_ns.as_ref().is_some_and(|summary| summary.count > 0));
+}
+
+#[test]
+fn steps_have_their_own_figures() {
+    let flags = "--target null --rate steps:4k,1k --batch 1rec --duration 100ms";
+    let (code, run): (_, Run) = run("run", flags);
+    let [_, whole, one, two] = &run.phases[..] else { panic!("two steps: {:#?}", run.phases) };
+    assert_eq!((code, one.from_ns, one.to_ns), (EXIT_OK, whole.from_ns, two.from_ns));
+    assert_eq!((two.to_ns, two.offered_records_per_s), (whole.to_ns, Some(1_000)));
+    let counts = [one, two].map(|step| step.response_ns.as_ref().expect("answered").count);
+    // 50 ms each.
+    assert!(counts[0].abs_diff(200) <= 1 && counts[1].abs_diff(50) <= 1, "{counts:?}");
+    assert_eq!(run.latency_ns.response.expect("answered").count, counts[0] + counts[1]);
 }
 
 /// Whether a result is what its schema says; each result of these tests is asked.

@@ -63,6 +63,8 @@ fn a_longer_run_allocates_no_more() {
         "--batch 1000rec --inflight 2",
         "--batch 1rec --rate 20000 --busy-poll",
         "--batch 100rec --rate poisson:50k --linger 1ms",
+        "--acks none --batch 10rec",
+        "--batch 10rec --rate steps:10k,40k --busy-poll",
         "--batch 64KiB --sizes uniform:100..1KiB --entropy 0.5",
     ] {
         // The first run fills what is made once.

@@ -7,7 +7,7 @@ use super::plot::{Plot, Scale};
 use super::{double, figure, figures, host, legend};
 use crate::integrity::IntegrityVerdict;
 use crate::latency::{Latencies, Summary};
-use crate::report::{Percentile, Run, Unit};
+use crate::report::{Percentile, Phase, Run, Unit};
 use crate::timeline::Series;
 use crate::validity::ValidityVerdict;
 
@@ -22,6 +22,7 @@ pub(super) fn whole(run: &Run) -> Markup {
             (heat_map(series))
             (time_lines(series))
         }
+        (phases(&run.phases))
         @if let Some(parts) = &run.anatomy_ns { (host::anatomy(parts)) }
         (host::time_lines(run))
         (latencies(run))
@@ -209,6 +210,36 @@ fn time_lines(series: &Series) -> Markup {
         (legend(&[("p50", "main"), ("p99", "third"), ("longest", "second")]))
         (figure("Response time of what was acknowledged in each stretch.",
             &latency.render("latency over time", &second, &nanoseconds)))
+    }
+}
+
+/// What each part of the run offered and got, where there is more to tell than that it warmed up.
+fn phases(phases: &[Phase]) -> Markup {
+    if phases.len() <= 2 && phases.iter().all(|phase| phase.steady_after_ns.is_none()) {
+        return html! {};
+    }
+    let time = |ns: u64| Unit::Nanoseconds.show(Some(ns));
+    let names =
+        ["phase", "from", "to", "offered", "achieved", "p50", "p99", "p99.9", "steady since"];
+    html! {
+        h2 { "Phases" }
+        div.scroll { table {
+            tr { @for name in names { th { (name) } } }
+            @for phase in phases {
+                @let response = phase.response_ns.clone().unwrap_or_default();
+                tr {
+                    td { (phase.name) }
+                    td { (time(phase.from_ns)) }
+                    td { (time(phase.to_ns)) }
+                    td { (Unit::PerSecond.show(phase.offered_records_per_s)) }
+                    td { (Unit::PerSecond.show(phase.achieved_records_per_s)) }
+                    @for value in [response.p50, response.p99, response.p999] {
+                        td { (Unit::Nanoseconds.show(value)) }
+                    }
+                    td { @if let Some(ns) = phase.steady_after_ns { (time(ns)) } }
+                }
+            }
+        } }
     }
 }
 

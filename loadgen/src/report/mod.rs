@@ -10,6 +10,7 @@ mod floor;
 mod limit;
 mod markdown;
 mod pareto;
+mod phase;
 mod queue;
 mod set;
 mod spread;
@@ -23,6 +24,7 @@ pub use floor::{DiskCell, FloorFigures, Percentiles};
 pub use limit::Limit;
 pub use markdown::{machine, render_markdown};
 pub use pareto::pareto_front;
+pub use phase::{MEASURE, Phase, WARM_UP};
 pub use queue::{QueueFigures, QueueOptions};
 pub use set::{Attempt, Knob, Set, Sweep};
 pub use spread::{SPREAD_REPEATS_MIN, Spread, ratio_hundredths};
@@ -90,6 +92,9 @@ pub struct Run {
     /// What the machine did meanwhile.
     #[serde(default)]
     pub host: Option<HostSeries>,
+    /// Warming up, the window, and its steps if there are several.
+    #[serde(default)]
+    pub phases: Vec<Phase>,
     /// Where the time of requests went, with `--anatomy`.
     #[serde(default)]
     pub anatomy_ns: Option<Anatomy>,
@@ -167,7 +172,11 @@ pub struct RunOptions {
     pub consumers: u32,
     pub partitions: u32,
     pub duration_ns: u64,
+    /// As long as it was.
     pub warmup_ns: u64,
+    /// Whether it lasted until the load was steady.
+    #[serde(default)]
+    pub warmup_auto: bool,
     pub busy_poll: bool,
     pub preload_bytes: Option<u64>,
     pub rate_records_per_s: Option<u64>,
@@ -448,6 +457,15 @@ pub struct Evidence {
     pub steal_basis_points: Option<u64>,
     /// CPU time of the machine that programs used, this one and the broker included.
     pub programs_cpu_basis_points: Option<u64>,
+    /// Share of the window in which some task waited for a CPU.
+    #[serde(default)]
+    pub cpu_pressure_per_mille: Option<u64>,
+    /// The same for input and output.
+    #[serde(default)]
+    pub io_pressure_per_mille: Option<u64>,
+    /// The same for memory.
+    #[serde(default)]
+    pub memory_pressure_per_mille: Option<u64>,
     /// Records that arrived before they were sent.
     pub clock_backwards_records: u64,
 }

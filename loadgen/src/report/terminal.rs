@@ -21,6 +21,7 @@ pub fn render_run(run: &Run) -> String {
         line("consumed", format!("{rate} records/s"));
     }
     latency_lines(&run.latency_ns, &mut line);
+    phase_lines(run, &mut line);
     if let Some(text) = queue_line(run) {
         line("queue", text);
     }
@@ -65,6 +66,25 @@ fn latency_lines(latencies: &LatencySet, line: &mut impl FnMut(&str, String)) {
     }
     if latencies.closed_loop {
         line("", "* closed loop: waiting for a free slot does not count".to_owned());
+    }
+}
+
+/// Since when it was steady, and each step, where there are such.
+fn phase_lines(run: &Run, line: &mut impl FnMut(&str, String)) {
+    let [warm_up, _, steps @ ..] = &run.phases[..] else { return };
+    if run.options.warmup_auto {
+        let since = match warm_up.steady_after_ns {
+            Some(ns) => format!("steady after {}", duration(Some(ns))),
+            None => "never steady".to_owned(),
+        };
+        line("warm-up", format!("{}, {since}", duration(Some(warm_up.to_ns))));
+    }
+    for step in steps {
+        let response = step.response_ns.clone().unwrap_or_default();
+        let rates = [step.offered_records_per_s, step.achieved_records_per_s].map(count);
+        let (p50, p99) = (duration(response.p50), duration(response.p99));
+        let [offered, achieved] = rates;
+        line(&step.name, format!("{offered} offered, {achieved} achieved, p50 {p50}, p99 {p99}"));
     }
 }
 

@@ -16,6 +16,7 @@ use super::routing::Routing;
 use super::site::Site;
 use super::tally::{Tally, Window};
 use super::template::Shape;
+use super::timing::Timing;
 use super::topic::{End, RunTopic, offsets};
 use super::watch::{Watched, counters, settle, watch};
 use super::work::{Producing, Progress, Replay, Waiting, Work};
@@ -24,8 +25,6 @@ use crate::integrity::{Counts, Coverage, Ledger};
 use crate::report::Run;
 use crate::schedule::Load;
 
-/// What is not answered or read this long after the window is given up.
-const DRAIN_NS: u64 = 10_000_000_000;
 /// Preloading may take this long.
 const PRELOAD_NS_MAX: u64 = 300_000_000_000;
 /// Reading back may take this long, unless a cell says less.
@@ -158,12 +157,15 @@ impl Cell<'_> {
             args: self.args,
             started,
             consumers,
+            window: outcome.window,
             window_ns: outcome.window.len_ns(),
+            warmed_up: watched.warmed_up,
             tally: &outcome.tally,
             beside: beside.as_ref().map(|beside| &beside.tally),
             usage: watched.usage,
             counters: watched.counters,
             cpu: watched.cpu,
+            pressure: watched.pressure,
             settled,
             checked,
             host: watched.host,
@@ -225,15 +227,14 @@ impl Cell<'_> {
             crews.push(Crew { work, progress: &unseen, targets, urgency: Urgency::Background });
         }
         let launch = Launch { crews, cores: &cores, pin: self.site.pin, abort: &abort };
-        let (warmup_ns, duration_ns) =
-            (nanoseconds(self.args.warmup), nanoseconds(self.args.duration));
-        let window_of = |start_ns| {
-            let open_ns = start_ns + warmup_ns;
-            let close_ns = open_ns + duration_ns;
-            Window { start_ns, open_ns, close_ns, drain_ns: close_ns + DRAIN_NS }
-        };
-        let (mut outcomes, watched) =
-            launch.run(window_of, |window| watch(self.site, window, &progress, line))?;
+        let timing = Timing::of(self.args);
+        let (mut outcomes, watched) = launch.run(
+            |start_ns| timing.window(start_ns),
+            |window, tell| {
+                let warmed_up = timing.warm_up(self.site, window, &progress, line, tell);
+                watch(self.site, window, &progress, line).map(|seen| Watched { warmed_up, ..seen })
+            },
+        )?;
         if abort.load(Ordering::Relaxed) {
             let ended_ns = monotonic_ns();
             for Outcome { window, .. } in &mut outcomes {
@@ -375,14 +376,9 @@ impl Cell<'_> {
         let crew = Crew { work, progress: &progress, targets, urgency: Urgency::Measured };
         let abort = &self.site.abort;
         let launch = Launch { crews: vec![crew], cores, pin: self.site.pin, abort };
-        let never = u64::MAX;
-        let window_of = |start_ns: u64| Window {
-            start_ns,
-            open_ns: never,
-            close_ns: never,
-            drain_ns: start_ns.saturating_add(limit_ns),
-        };
-        let (mut outcomes, ()) = launch.run(window_of, |_| ())?;
+        let window_of =
+            |start_ns: u64| Window::untimed(start_ns, start_ns.saturating_add(limit_ns));
+        let (mut outcomes, ()) = launch.run(window_of, |_, _| ())?;
         match self.site.abort.load(Ordering::Relaxed) {
             true => Err(RunError::Interrupted),
             false => Ok(outcomes.remove(0)),

@@ -8,6 +8,9 @@ use wire::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, TOPIC_PARTITIONS_MAX};
 use crate::payload::HEADER_LEN;
 use crate::schedule::{Arrivals, ParseArrivalsError};
 
+/// Where a load is steady from the beginning, it still takes so long to see that, and a little.
+const USUAL_WARM_UP: Duration = Duration::from_secs(3);
+
 /// Most producers or consumers of one run, each a connection.
 const CONNECTIONS_MAX: u32 = 10_000;
 /// Most unanswered requests per producer.
@@ -184,6 +187,38 @@ pub(super) fn connections() -> clap::builder::RangedI64ValueParser {
 /// How many partitions.
 pub(super) fn partitions() -> clap::builder::RangedI64ValueParser {
     clap::value_parser!(i64).range(1..=i64::from(TOPIC_PARTITIONS_MAX))
+}
+
+/// `--warmup`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarmUp {
+    /// So long.
+    For(Duration),
+    /// Until the load is steady.
+    Auto,
+}
+
+impl WarmUp {
+    /// About how long it takes.
+    pub(super) fn usual(self) -> Duration {
+        match self {
+            Self::For(duration) => duration,
+            Self::Auto => USUAL_WARM_UP,
+        }
+    }
+}
+
+impl std::str::FromStr for WarmUp {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => duration(text)
+                .map(Self::For)
+                .map_err(|error| format!("{error}, or auto: until the load is steady")),
+        }
+    }
 }
 
 /// A duration with its unit, as flags take it.

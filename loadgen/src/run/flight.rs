@@ -1,6 +1,7 @@
 //! A request on its way: what it carries, and what is recorded when its answer comes.
 
 use super::tally::{Tally, Window};
+use crate::live::Live;
 use crate::schedule::Schedule;
 use wire::produce::Timing;
 
@@ -102,30 +103,35 @@ pub(super) fn record_anatomy(
 pub(super) fn record_latencies(
     tally: &mut Tally,
     window: &Window,
+    live: &Live,
     times: Times,
     count: u32,
     now_ns: u64,
 ) {
     let Times { due, ready_ns, sent_ns } = times;
-    let mut stretch = tally.timeline.at(now_ns);
     match due {
-        Due::At(due_ns) if window.measures(due_ns) => {
-            if let Some(stretch) = stretch {
-                stretch.response(now_ns - due_ns, count);
+        Due::At(due_ns) => {
+            let response_ns = now_ns - due_ns;
+            live.record_n(response_ns, count.into());
+            if window.measures(due_ns) {
+                if let Some(stretch) = tally.timeline.at(now_ns) {
+                    stretch.response(response_ns, count);
+                }
+                // A closed loop has one latency: the slot was free when the request could be sent.
+                tally.respond(window, due_ns, response_ns, count.into());
+                tally.service.record_n(response_ns, count.into());
             }
-            // A closed loop has one latency: the slot was free when the request could be sent.
-            tally.response.record_n(now_ns - due_ns, count.into());
-            tally.service.record_n(now_ns - due_ns, count.into());
         }
-        Due::At(_) => {}
         Due::Scheduled(mut schedule) => {
-            let mut measured = 0;
+            let (mut measured, mut streak) = (0, live.streak());
             for _ in 0..count {
                 let due_ns = schedule.take_due(u64::MAX).expect("everything is due by then");
+                let response_ns = now_ns - due_ns;
+                streak.record(response_ns);
                 if window.measures(due_ns) {
-                    tally.response.record(now_ns - due_ns);
-                    if let Some(stretch) = &mut stretch {
-                        stretch.response(now_ns - due_ns, 1);
+                    tally.respond(window, due_ns, response_ns, 1);
+                    if let Some(stretch) = tally.timeline.at(now_ns) {
+                        stretch.response(response_ns, 1);
                     }
                     tally.schedule_delay.record(sent_ns - due_ns);
                     // Later records of a late request waited for the generator alone.

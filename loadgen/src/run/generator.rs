@@ -121,6 +121,12 @@ impl<T: Target> Loop<'_, T> {
         // A single connection is asked directly: that saves a call per round.
         let direct = self.work.waiting == Waiting::BusyPoll && self.lanes.len() == 1;
         loop {
+            if !self.window.is_timed()
+                && let Some(window) = self.signals.timed.get()
+            {
+                self.window = *window;
+                self.tally.timed(window);
+            }
             let begin_ns = clock();
             meter.at(begin_ns, &self.window);
             let mut moved = false;

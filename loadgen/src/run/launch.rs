@@ -84,11 +84,11 @@ pub(super) struct Outcome {
 
 impl Launch<'_> {
     /// Runs the loads in one window. `window_of` makes it from its start; `watch` runs on the
-    /// calling thread meanwhile.
+    /// calling thread meanwhile, and times the window (and tells so) if that is still open.
     pub(super) fn run<T>(
         self,
         window_of: impl FnOnce(u64) -> Window,
-        watch: impl FnOnce(&Window) -> T,
+        watch: impl FnOnce(&mut Window, &dyn Fn(Window)) -> T,
     ) -> Result<(Vec<Outcome>, T), RunError> {
         let Self { crews, cores, pin, abort } = self;
         let mut loads = Vec::with_capacity(crews.len());
@@ -128,9 +128,14 @@ impl Launch<'_> {
                 begin(None);
                 return Err(failure);
             }
-            let window = window_of(monotonic_ns() + START_DELAY_NS);
+            let mut window = window_of(monotonic_ns() + START_DELAY_NS);
             begin(Some(window));
-            let watched = watch(&window);
+            let tell = |window| {
+                for (_, _, signals, _) in &loads {
+                    signals.timed.set(window).expect("set only once");
+                }
+            };
+            let watched = watch(&mut window, &tell);
             let mut outcomes = Vec::new();
             for (work, threads) in crews {
                 let mut tally = Tally::new(work.partitions, work.producers, &window);

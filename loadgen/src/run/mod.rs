@@ -34,13 +34,16 @@ mod sweep;
 mod tally;
 mod target;
 mod template;
+mod timing;
 mod topic;
 mod verdict;
 mod watch;
 mod work;
 
 pub use ab::{AB_SCHEMA, Ab, AbArgs};
-pub use choices::{AcksChoice, BatchSize, FetchPath, Partitioner, Pin, Rate, Route, TargetChoice};
+pub use choices::{
+    AcksChoice, BatchSize, FetchPath, Partitioner, Pin, Rate, Route, TargetChoice, WarmUp,
+};
 pub use curve::{CURVE_SCHEMA, Curve, CurveArgs};
 pub use files::schemas;
 pub use max::{MAX_SCHEMA, Max, MaxArgs};

@@ -9,7 +9,7 @@ use crate::slo::Slo;
 
 use super::choices::{
     AcksChoice, BatchSize, FetchPath, INFLIGHT_MAX, Partitioner, Pin, Rate, Route, TargetChoice,
-    broker_flag, bytes, connections, duration, partitions, record_size,
+    WarmUp, broker_flag, bytes, connections, duration, partitions, record_size,
 };
 use super::queue::{Mode, QueueFlags};
 use super::records::{Keys, Sizes, entropy};
@@ -25,7 +25,7 @@ pub struct RunArgs {
     #[arg(long, default_value = "spawn", value_name = "TARGET")]
     pub target: TargetChoice,
     /// Records per second over all producers: N (also 200k, 2M), poisson:N, burst:N@PERIOD,
-    /// ramp:FROM..TO, trace:FILE, or `max` for a closed loop
+    /// ramp:FROM..TO, steps:N,N,.., trace:FILE, or `max` for a closed loop
     #[arg(long, default_value = "max", value_name = "RATE")]
     pub rate: Rate,
     /// When the broker answers
@@ -75,9 +75,9 @@ pub struct RunArgs {
     /// Length of the measured window
     #[arg(long, default_value = "10s", value_name = "DUR", value_parser = duration)]
     pub duration: Duration,
-    /// Load before the window opens
-    #[arg(long, default_value = "2s", value_name = "DUR", value_parser = duration)]
-    pub warmup: Duration,
+    /// Load before the window opens; auto: until rate and p99 are steady, at most 30 s
+    #[arg(long, default_value = "2s", value_name = "DUR|auto")]
+    pub warmup: WarmUp,
     /// Poll sockets instead of sleeping, yielding the core each round
     #[arg(long)]
     pub busy_poll: bool,
@@ -190,6 +190,9 @@ impl RunArgs {
         if self.duration.is_zero() {
             return Some("--duration is above zero".to_owned());
         }
+        if let Some(reason) = self.cannot_become_steady().filter(|_| self.warmup == WarmUp::Auto) {
+            return Some(format!("--warmup auto waits until the load is steady: {reason}"));
+        }
         if self.producers == 0 && (self.preload.is_some() || self.consumers == 0) {
             return Some("a run has producers, or consumers of a topic that holds records".into());
         }
@@ -205,6 +208,20 @@ impl RunArgs {
             return Some(format!("--batch: so many records do not fit {BATCH_BYTES_MAX} bytes"));
         }
         self.queue.invalid(self)
+    }
+
+    /// Why its figures change while it runs, whatever the broker does.
+    fn cannot_become_steady(&self) -> Option<&'static str> {
+        match &self.rate {
+            _ if self.cold => Some("what is cold at first gets warm, give it a time instead"),
+            _ if self.preload.is_some() && self.queue.mode == Mode::Queue => {
+                Some("a queue that is emptied ends, give it a time instead")
+            }
+            Rate::Open(arrivals) if !arrivals.is_steady() => {
+                Some("it needs --rate N, poisson:N or max")
+            }
+            Rate::Open(_) | Rate::Max => None,
+        }
     }
 
     /// The flags of a spawned broker.
@@ -239,7 +256,8 @@ mod tests {
         assert_eq!((&args.rate, args.acks), (&Rate::Max, AcksChoice::Durable));
         assert_eq!((args.batch, args.inflight, args.size), (BatchSize::Bytes(65_536), 8, 100));
         assert_eq!((args.producers, args.consumers, args.partitions), (1, 0, 1));
-        assert_eq!((args.duration.as_secs(), args.warmup.as_secs()), (10, 2));
+        assert_eq!(args.duration.as_secs(), 10);
+        assert_eq!(args.warmup, WarmUp::For(Duration::from_secs(2)));
         assert!(args.linger.is_zero() && args.invalid().is_none());
     }
 
@@ -283,6 +301,9 @@ mod tests {
             "--partitions 10001",
             "--partitioner random",
             "--fetch-path tape",
+            "--warmup soon",
+            "--rate steps:5",
+            "--rate steps:5,0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -297,6 +318,8 @@ mod tests {
             "--keys zipf:1M,1.1",
             "--mode queue --sizes uniform:100..200",
             "--mode queue --anatomy",
+            "--warmup auto --rate steps:5,6",
+            "--warmup auto --preload 1MiB --cold",
             "--cold",
             "--target pelton://h:1 --fetch-path direct",
             "--beside-reader 1MiB --preload 1MiB",

@@ -214,7 +214,8 @@ impl Producer {
             if let Answer::Entries(_, Some(timing)) = answer {
                 record_anatomy(bench.tally, &bench.window, &flight, timing, now_ns);
             }
-            record_latencies(bench.tally, &bench.window, flight.times, flight.count, now_ns);
+            let (live, Flight { times, count, .. }) = (&bench.progress.latencies, flight);
+            record_latencies(bench.tally, &bench.window, live, times, count, now_ns);
         }
     }
 
@@ -246,7 +247,10 @@ impl Producer {
         }
         self.unanswered = 0;
         tally.offered_records += std::mem::take(&mut self.offered_records);
-        if let Pacing::Open(schedule) = &mut self.pacing {
+        // Without a window no record is due.
+        if let Pacing::Open(schedule) = &mut self.pacing
+            && window.is_timed()
+        {
             while let Some(due_ns) = schedule.take_due(window.close_ns - 1) {
                 tally.offered_records += u64::from(window.measures(due_ns));
                 tally.unsent_records += 1;

@@ -51,6 +51,9 @@ impl ProgressLine {
         let rate = (records - seen.min(records)).saturating_mul(1_000_000) / elapsed_us;
         self.before = (Instant::now(), records);
         let now_ns = monotonic_ns();
+        if !window.is_timed() {
+            return self.say(&format!("warming up until it is steady: {rate} records/s"));
+        }
         let (phase, end_ns) = match now_ns {
             now if now < window.open_ns => ("warming up", window.open_ns),
             now if now < window.close_ns => ("measuring", window.close_ns),

@@ -5,27 +5,33 @@ use wire::Acks;
 
 use super::broker_process::Usage;
 use super::cell::BESIDE_RECORD_BYTES;
-use super::choices::{AcksChoice, BatchSize, Rate, name_of};
+use super::choices::{AcksChoice, BatchSize, Rate, WarmUp, name_of};
 use super::efficiency;
 use super::options::RunArgs;
 use super::site::Site;
-use super::tally::Tally;
+use super::tally::{Tally, Window};
+use super::timing::WarmedUp;
 use super::verdict;
 use crate::integrity::{Counts, IntegrityVerdict};
 use crate::latency::{Latencies, Summary};
 use crate::report::{
-    Anatomy, Beside, Durability, Integrity, LatencySet, Load, RUN_SCHEMA, Run, RunOptions, Tool,
+    Anatomy, Beside, Durability, Integrity, LatencySet, Load, MEASURE, Phase, RUN_SCHEMA, Run,
+    RunOptions, Tool, WARM_UP,
 };
 use crate::sampler::HostSeries;
 use crate::schedule::Arrivals;
-use crate::validity::CpuTimes;
+use crate::validity::{CpuTimes, Pressure};
 
 /// Everything a run has measured.
 pub(super) struct Measured<'a> {
     pub(super) args: &'a RunArgs,
     pub(super) started: jiff::Timestamp,
     pub(super) consumers: u32,
+    pub(super) window: Window,
+    /// Shorter than the window where consuming came to its end.
     pub(super) window_ns: u64,
+    /// How a warm-up ended that lasts until the load is steady.
+    pub(super) warmed_up: Option<WarmedUp>,
     pub(super) tally: &'a Tally,
     /// Of the reader beside the load.
     pub(super) beside: Option<&'a Tally>,
@@ -33,6 +39,7 @@ pub(super) struct Measured<'a> {
     pub(super) usage: [Usage; 2],
     pub(super) counters: [BTreeMap<String, u64>; 2],
     pub(super) cpu: [Option<CpuTimes>; 2],
+    pub(super) pressure: [Pressure; 2],
     /// Before the load, and when everything it caused was written; none where nothing was.
     pub(super) settled: Option<[BTreeMap<String, u64>; 2]>,
     pub(super) checked: Checked,
@@ -82,9 +89,13 @@ impl Measured<'_> {
         }
     }
 
+    /// Load before the window.
+    fn warmup_ns(&self) -> u64 {
+        self.window.open_ns - self.window.start_ns
+    }
+
     fn per_s(&self, records: u64) -> u64 {
-        let rate = u128::from(records) * 1_000_000_000 / u128::from(self.window_ns).max(1);
-        u64::try_from(rate).unwrap_or(u64::MAX)
+        per_s(records, self.window_ns)
     }
 }
 
@@ -106,6 +117,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         series: series.as_ref(),
     };
     let validity = judged.validity();
+    let phases = phases(measured, &load);
     let mut run = Run {
         schema: RUN_SCHEMA.to_owned(),
         tool: Tool {
@@ -119,7 +131,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         target: site.target(),
         env: site.environment.clone(),
         durability: durability(args.acks, site.environment.memory_file_system()),
-        options: options(args, measured.consumers),
+        options: options(measured),
         load,
         beside: measured.beside.map(|tally| beside(measured, tally)),
         latency_ns: LatencySet {
@@ -139,12 +151,61 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         validity,
         series,
         host: measured.host.clone(),
+        phases,
         anatomy_ns: anatomy(tally),
         histograms: histograms(tally),
         slo: Vec::new(),
     };
     run.slo = args.slo.as_ref().map_or_else(Vec::new, |slo| slo.outcomes(&run));
     run
+}
+
+/// Warming up, the window, and its steps if there are several.
+fn phases(measured: &Measured<'_>, load: &Load) -> Vec<Phase> {
+    let Measured { args, tally, window_ns, .. } = measured;
+    let open_ns = measured.warmup_ns();
+    let warm_up = Phase {
+        name: WARM_UP.to_owned(),
+        to_ns: open_ns,
+        offered_records_per_s: match &args.rate {
+            Rate::Open(arrivals) => arrivals.first_rate(),
+            Rate::Max => None,
+        },
+        steady_after_ns: match measured.warmed_up {
+            Some(WarmedUp::Steady(since_ns)) => Some(since_ns),
+            Some(WarmedUp::Never(_)) | None => None,
+        },
+        ..Phase::default()
+    };
+    let whole = Phase {
+        name: MEASURE.to_owned(),
+        from_ns: open_ns,
+        to_ns: open_ns + window_ns,
+        offered_records_per_s: load.offered_records_per_s,
+        achieved_records_per_s: load.achieved_records_per_s,
+        response_ns: summary(&tally.response),
+        steady_after_ns: None,
+    };
+    let rates = match &args.rate {
+        Rate::Open(Arrivals::Steps(rates)) => rates.to_vec(),
+        Rate::Open(_) | Rate::Max => Vec::new(),
+    };
+    let step_ns = measured.window.len_ns() / rates.len().max(1) as u64;
+    let steps = (0..).zip(rates.iter().zip(&tally.steps)).map(|(index, (&rate, response))| Phase {
+        name: format!("step{}", index + 1),
+        from_ns: open_ns + index * step_ns,
+        to_ns: open_ns + (index + 1) * step_ns,
+        offered_records_per_s: Some(rate),
+        achieved_records_per_s: Some(per_s(response.count(), step_ns)),
+        response_ns: summary(response),
+        steady_after_ns: None,
+    });
+    [warm_up, whole].into_iter().chain(steps).collect()
+}
+
+fn per_s(records: u64, of_ns: u64) -> u64 {
+    let rate = u128::from(records) * 1_000_000_000 / u128::from(of_ns).max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 /// All latencies in full, by their names in results.
@@ -250,7 +311,8 @@ fn durability(acks: AcksChoice, memory_file_system: Option<bool>) -> Durability 
     }
 }
 
-fn options(args: &RunArgs, consumers: u32) -> RunOptions {
+fn options(measured: &Measured<'_>) -> RunOptions {
+    let Measured { args, consumers, .. } = *measured;
     let number = |flag: i64| u32::try_from(flag).expect("checked when it was parsed");
     let nanoseconds =
         |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -272,7 +334,8 @@ fn options(args: &RunArgs, consumers: u32) -> RunOptions {
         consumers,
         partitions: number(args.partitions),
         duration_ns: nanoseconds(args.duration),
-        warmup_ns: nanoseconds(args.warmup),
+        warmup_ns: measured.warmup_ns(),
+        warmup_auto: args.warmup == WarmUp::Auto,
         busy_poll: args.busy_poll,
         preload_bytes: args.preload,
         rate_records_per_s: match &args.rate {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cell::{self, Label};
-use super::choices::{AcksChoice, BatchSize, duration};
+use super::choices::{AcksChoice, BatchSize, WarmUp, duration};
 use super::options::RunArgs;
 use super::site::{FIRST_SLICE, Site};
 use super::{EXIT_ERROR, EXIT_INTEGRITY, EXIT_OK, RunError};
@@ -53,7 +53,7 @@ pub(super) fn run(args: &SetArgs) -> Result<u8, RunError> {
         quiet: args.quiet,
         floor: true,
         duration: args.duration,
-        warmup: WARM_UP,
+        warmup: WarmUp::For(WARM_UP),
         ..RunArgs::defaults()
     };
     let mut site = Site::open(&base, super::abort_on_signals()?)?;

@@ -154,7 +154,7 @@ fn offer(rate: &str, service_ns: fn(u64) -> u64) -> Yield {
     let start_ns = 2 * SECOND;
     let open_ns = start_ns + SECOND;
     let close_ns = open_ns + 100 * SECOND;
-    let window = Window { start_ns, open_ns, close_ns, drain_ns: close_ns + 10 * SECOND };
+    let window = Window { start_ns, open_ns, close_ns, drain_ns: close_ns + 10 * SECOND, steps: 2 };
     generator.run(window).expect("virtual time passes")
 }
 

@@ -92,8 +92,13 @@ impl Site {
         };
         // Before this thread gives up the broker's cores: it counts those that are allowed.
         let environment = Environment::read(broker.data_dir().as_deref());
-        // This thread sleeps most of the time, but must not wake up on the broker's core.
-        pin_to(&cores.generator)?;
+        // This thread sleeps most of the time, but must not wake up on the broker's core. Where
+        // there is no broker, it need not wake up on the generator's either.
+        let watching = match args.target {
+            TargetChoice::Null => &cores.broker,
+            TargetChoice::Spawn | TargetChoice::Address(_) | TargetChoice::Echo => &cores.generator,
+        };
+        pin_to(watching)?;
         let control = broker.connect()?;
         if environment.memory_file_system() == Some(true) && !args.quiet {
             eprintln!(

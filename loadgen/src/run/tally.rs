@@ -19,6 +19,8 @@ pub(super) struct Window {
     pub(super) close_ns: u64,
     /// What is unfinished by then is given up.
     pub(super) drain_ns: u64,
+    /// Equal parts of the measured window whose records are told apart, if there are several.
+    pub(super) steps: u32,
 }
 
 impl Window {
@@ -32,6 +34,25 @@ impl Window {
     pub(super) fn span(&self) -> Span {
         let Self { start_ns, open_ns, close_ns, .. } = *self;
         Span { start_ns, open_ns, close_ns }
+    }
+
+    /// A load that measures nothing, or whose window nobody has timed yet.
+    pub(super) fn untimed(start_ns: u64, drain_ns: u64) -> Self {
+        let never = u64::MAX;
+        Self { start_ns, open_ns: never, close_ns: never, drain_ns, steps: 1 }
+    }
+
+    /// Whether it is known when measuring begins.
+    #[inline]
+    pub(super) fn is_timed(&self) -> bool {
+        self.open_ns != u64::MAX
+    }
+
+    /// The part of the measured window in which a time of it lies.
+    fn step_at(&self, time_ns: u64) -> usize {
+        let since = u128::from(time_ns - self.open_ns) * u128::from(self.steps);
+        let step = since / u128::from(self.len_ns().max(1));
+        usize::try_from(step).expect("below the number of steps")
     }
 
     /// Length of the measured window.
@@ -91,6 +112,8 @@ pub(super) struct Tally {
     pub(super) timeline: Timeline,
     /// Records that arrived before they were due.
     pub(super) clock_backwards: u64,
+    /// Response times by the step in which the record was due; empty where there is one step.
+    pub(super) steps: Vec<Latencies>,
 }
 
 impl Tally {
@@ -120,6 +143,24 @@ impl Tally {
             anatomy: AnatomyTally::default(),
             timeline: Timeline::new(window.open_ns, window.close_ns),
             clock_backwards: 0,
+            steps: match window.steps {
+                1 => Vec::new(),
+                steps => vec![Latencies::new(); steps as usize],
+            },
+        }
+    }
+
+    /// The window was timed while the load ran.
+    pub(super) fn timed(&mut self, window: &Window) {
+        self.timeline = Timeline::new(window.open_ns, window.close_ns);
+    }
+
+    /// Notes the response time of records that were due at a time of the window.
+    #[inline]
+    pub(super) fn respond(&mut self, window: &Window, due_ns: u64, response_ns: u64, records: u64) {
+        self.response.record_n(response_ns, records);
+        if !self.steps.is_empty() {
+            self.steps[window.step_at(due_ns)].record_n(response_ns, records);
         }
     }
 
@@ -161,6 +202,9 @@ impl Tally {
         self.anatomy.merge(&other.anatomy);
         self.timeline.merge(&other.timeline);
         self.clock_backwards += other.clock_backwards;
+        for (mine, theirs) in self.steps.iter_mut().zip(&other.steps) {
+            mine.merge(theirs);
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use super::choices::{AcksChoice, Rate, TargetChoice};
 use super::result::Measured;
 use super::tally::Tally;
+use super::timing::WarmedUp;
 use crate::integrity::IntegrityVerdict;
 use crate::report::{Efficiency, Evidence, FloorFigures, Load, Validity};
 use crate::schedule::Arrivals;
 use crate::timeline::Series;
 use crate::validity::{
-    Reason, Steadiness, busy_host, client_limited, clock, generator_late, noisy_host, overloaded,
-    starved_completion_worker, steadiness,
+    PressureShares, Reason, Steadiness, busy_host, client_limited, clock, generator_late,
+    noisy_host, overloaded, pressed_host, starved_completion_worker, steadiness,
 };
 
 /// Without a measured limit, a run that moves more than this is not starved of completions.
@@ -34,6 +35,9 @@ impl Judged<'_> {
         reasons.extend(self.too_slow());
         reasons.extend(self.host());
         reasons.extend(unsteady);
+        if let Some(WarmedUp::Never(what)) = self.measured.warmed_up {
+            reasons.push(Reason::NeverSteady { what });
+        }
         let mut validity = Validity::of(&reasons);
         validity.evidence = Some(self.evidence(&steady));
         validity
@@ -109,8 +113,16 @@ impl Judged<'_> {
     fn host(&self) -> Vec<Reason> {
         let [Some(before), Some(after)] = self.measured.cpu else { return Vec::new() };
         let mut reasons: Vec<Reason> = noisy_host(before, after).into_iter().collect();
-        reasons.extend(self.own_cpu_ns().and_then(|own_ns| busy_host(before, after, own_ns)));
+        if let Some(own_ns) = self.own_cpu_ns() {
+            reasons.extend(busy_host(before, after, own_ns));
+            reasons.extend(pressed_host(&self.pressure(), [before, after], own_ns));
+        }
         reasons
+    }
+
+    fn pressure(&self) -> PressureShares {
+        let [before, after] = self.measured.pressure;
+        before.shares_until(after, self.measured.window.len_ns())
     }
 
     /// What broker and generator used; unknown of a broker that runs elsewhere.
@@ -138,6 +150,7 @@ impl Judged<'_> {
             [Some(before), Some(after)] => Some(before.shares_until(*after)),
             _ => None,
         };
+        let pressure = self.pressure();
         let achieved = self.load.achieved_records_per_s;
         let steady_rate = matches!(&args.rate, Rate::Open(Arrivals::Constant { .. }));
         Evidence {
@@ -153,6 +166,9 @@ impl Judged<'_> {
             settled_after_ns: steady.settled_after_ns,
             steal_basis_points: shares.map(|shares| shares.steal_basis_points),
             programs_cpu_basis_points: shares.map(|shares| shares.programs_basis_points),
+            cpu_pressure_per_mille: pressure.cpu,
+            io_pressure_per_mille: pressure.io,
+            memory_pressure_per_mille: pressure.memory,
             clock_backwards_records: tally.clock_backwards,
         }
     }

@@ -9,10 +9,11 @@ use super::efficiency::{Counters, written_bytes};
 use super::progress_line::{ProgressLine, REFRESH};
 use super::site::Site;
 use super::tally::Window;
+use super::timing::WarmedUp;
 use super::work::Progress;
-use crate::clock::monotonic_ns;
+use crate::clock::{monotonic_ns, thread_cpu_ns};
 use crate::sampler::{HostSeries, Sampler};
-use crate::validity::CpuTimes;
+use crate::validity::{CpuTimes, Pressure};
 
 /// Background writes are over when none was counted for this long.
 const SETTLED_AFTER: Duration = Duration::from_millis(120);
@@ -25,7 +26,10 @@ pub(super) struct Watched {
     pub(super) usage: [Usage; 2],
     pub(super) counters: [Counters; 2],
     pub(super) cpu: [Option<CpuTimes>; 2],
+    pub(super) pressure: [Pressure; 2],
     pub(super) host: Option<HostSeries>,
+    /// How a warm-up ended that lasts until the load is steady.
+    pub(super) warmed_up: Option<WarmedUp>,
 }
 
 /// Shows progress, and reads what the broker has used when the window opens and closes.
@@ -36,14 +40,16 @@ pub(super) fn watch(
     line: &mut ProgressLine,
 ) -> Result<Watched, RunError> {
     sleep_until(site, window.open_ns, window, progress, line);
-    let before = (site.usage(), counters(site)?, CpuTimes::read());
+    let before = (site.usage(), counters(site)?, CpuTimes::read(), Pressure::read());
     let host = sample(site, window, &before.1, progress, line);
-    let after = (site.usage(), counters(site)?, CpuTimes::read());
+    let after = (site.usage(), counters(site)?, CpuTimes::read(), Pressure::read());
     Ok(Watched {
         usage: [before.0, after.0],
         counters: [before.1, after.1],
         cpu: [before.2, after.2],
+        pressure: [before.3, after.3],
         host,
+        warmed_up: None,
     })
 }
 
@@ -65,7 +71,9 @@ fn sample(
             break;
         }
         // A broker that does not answer is found out when the window closes.
+        let before_ns = thread_cpu_ns();
         let counters = counters(site).ok();
+        sampler.charge(thread_cpu_ns() - before_ns);
         sampler.read(monotonic_ns(), counters.as_ref());
         if next_ns >= window.close_ns {
             break;
@@ -74,7 +82,8 @@ fn sample(
     sampler.series(window.open_ns)
 }
 
-fn sleep_until(
+/// Sleeps until then, unless everything shall end; shows progress meanwhile.
+pub(super) fn sleep_until(
     site: &Site,
     time_ns: u64,
     window: &Window,

@@ -11,6 +11,7 @@ use super::tally::Window;
 use super::target::SinkCounters;
 use super::template::Shape;
 use crate::integrity::Ledger;
+use crate::live::Live;
 use crate::schedule::Load;
 
 /// How generator threads wait.
@@ -117,6 +118,8 @@ impl Work<'_> {
 pub(super) struct Signals<'a> {
     /// Set once all threads are connected; `None` if one could not.
     pub(super) window: OnceLock<Option<Window>>,
+    /// Set once the window is timed, where that was not known when the load began.
+    pub(super) timed: OnceLock<Window>,
     /// Set from outside, or by a thread that failed: end at once.
     pub(super) abort: &'a AtomicBool,
     /// Per partition: where the log ends, once nothing more is produced.
@@ -137,6 +140,7 @@ impl<'a> Signals<'a> {
     ) -> Self {
         Self {
             window: OnceLock::new(),
+            timed: OnceLock::new(),
             abort,
             targets: OnceLock::new(),
             progress,
@@ -162,11 +166,13 @@ impl<'a> Signals<'a> {
     }
 }
 
-/// Counts that the progress line shows.
+/// Counts of all threads that the watching one reads.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     acked: AtomicU64,
     consumed: AtomicU64,
+    /// Response times.
+    pub(super) latencies: Live,
 }
 
 impl Progress {

@@ -11,6 +11,8 @@ use crate::random::Random;
 const SECOND_NS: f64 = 1e9;
 /// Most records per second.
 const RATE_MAX: u64 = 1_000_000_000;
+/// Most steps; each has a histogram.
+const STEPS_MAX: usize = 16;
 /// Most records of a trace: eight bytes each.
 const TRACE_RECORDS_MAX: usize = 1 << 27;
 
@@ -41,6 +43,9 @@ pub enum Arrivals {
         /// Records per second at the end.
         to: u64,
     },
+    /// At these rates one after the other, each for an equal part of the measured time; at the
+    /// first also before.
+    Steps(Arc<[u64]>),
     /// At these times since the beginning of the load, in rising order.
     Trace(Arc<[u64]>),
 }
@@ -57,7 +62,28 @@ impl Arrivals {
             Self::Constant { rate } | Self::Poisson { rate } => *rate,
             Self::Burst { records, period_ns } => per_s(*records, *period_ns),
             Self::Ramp { from, to } => from.midpoint(*to),
+            Self::Steps(rates) => rates.iter().sum::<u64>() / rates.len().max(1) as u64,
             Self::Trace(times) => per_s(times.len() as u64, measured_ns),
+        }
+    }
+
+    /// Parts of the measured time whose rates differ.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        match self {
+            Self::Steps(rates) => u32::try_from(rates.len()).expect("at most STEPS_MAX"),
+            _ => 1,
+        }
+    }
+
+    /// Records per second before measuring begins, where that is one rate.
+    #[must_use]
+    pub fn first_rate(&self) -> Option<u64> {
+        match self {
+            Self::Constant { rate } | Self::Poisson { rate } => Some(*rate),
+            Self::Ramp { from, .. } => Some(*from),
+            Self::Steps(rates) => rates.first().copied(),
+            Self::Burst { .. } | Self::Trace(_) => None,
         }
     }
 
@@ -78,6 +104,10 @@ impl fmt::Display for Arrivals {
                 write!(f, "burst:{records}@{}", period.to_string().replace(' ', ""))
             }
             Self::Ramp { from, to } => write!(f, "ramp:{from}..{to}"),
+            Self::Steps(rates) => {
+                let rates: Vec<String> = rates.iter().map(u64::to_string).collect();
+                write!(f, "steps:{}", rates.join(","))
+            }
             Self::Trace(times) => write!(f, "trace of {} records", times.len()),
         }
     }
@@ -121,6 +151,16 @@ impl FromStr for Arrivals {
                     .ok_or_else(|| wrong("expected ramp:FROM..TO, e.g. ramp:10k..500k"))?;
                 Ok(Self::Ramp { from: rate(from)?, to: rate(to)? })
             }
+            "steps" => {
+                let rates: Result<Arc<[u64]>, _> = rest.split(',').map(rate).collect();
+                let rates = rates?;
+                match (2..=STEPS_MAX).contains(&rates.len()) {
+                    true => Ok(Self::Steps(rates)),
+                    false => Err(wrong(format!(
+                        "expected from 2 to {STEPS_MAX} rates, e.g. steps:10k,50k,100k"
+                    ))),
+                }
+            }
             "trace" => {
                 let text = std::fs::read_to_string(rest)
                     .map_err(|error| wrong(format!("the trace {rest} cannot be read: {error}")))?;
@@ -128,7 +168,7 @@ impl FromStr for Arrivals {
             }
             _ => Err(wrong(format!(
                 "there are no {kind} arrivals; there are N, poisson:N, burst:N@PERIOD, \
-                 ramp:FROM..TO and trace:FILE"
+                 ramp:FROM..TO, steps:N,N,.. and trace:FILE"
             ))),
         }
     }
@@ -201,6 +241,7 @@ enum How {
     Poisson { random: Random, mean_ns: f64, fraction: f64 },
     Burst { share: u64, left: u64, period_ns: u64 },
     Ramp { span: Span, from: f64, to: f64, number: f64, step: f64 },
+    Steps { span: Span, rates: Arc<[u64]>, number: f64, step: f64 },
     Trace { times: Arc<[u64]>, next: usize, step: usize, start_ns: u64 },
 }
 
@@ -223,6 +264,12 @@ impl Drawn {
                 span,
                 from: double(*from),
                 to: double(*to),
+                number: f64::from(index),
+                step: f64::from(of),
+            },
+            Arrivals::Steps(rates) => How::Steps {
+                span,
+                rates: Arc::clone(rates),
                 number: f64::from(index),
                 step: f64::from(of),
             },
@@ -253,6 +300,7 @@ impl Drawn {
             How::Ramp { span, from, to, number, .. } => {
                 self.next_ns = on_ramp(span, *from, *to, *number);
             }
+            How::Steps { span, rates, number, .. } => self.next_ns = on_steps(span, rates, *number),
             How::Trace { times, next, start_ns, .. } => {
                 self.next_ns = of_trace(times, *next, *start_ns);
             }
@@ -276,6 +324,10 @@ impl Drawn {
             How::Ramp { span, from, to, number, step } => {
                 *number += *step;
                 self.next_ns = on_ramp(span, *from, *to, *number);
+            }
+            How::Steps { span, rates, number, step } => {
+                *number += *step;
+                self.next_ns = on_steps(span, rates, *number);
             }
             How::Trace { times, next, step, start_ns } => {
                 *next = next.saturating_add(*step);
@@ -301,6 +353,27 @@ fn on_ramp(span: &Span, from: f64, to: f64, number: f64) -> u64 {
         return u64::MAX;
     }
     span.open_ns.saturating_add(whole(2.0 * records / (from + square.sqrt()) * SECOND_NS))
+}
+
+/// When record `number` is due: at the first rate until the span opens, then at each for an equal
+/// part of it, and beyond it at the last.
+fn on_steps(span: &Span, rates: &[u64], number: f64) -> u64 {
+    let step_s = double(span.close_ns - span.open_ns) / double(rates.len() as u64) / SECOND_NS;
+    let mut left = number;
+    let mut from_ns = double(0);
+    let before =
+        rates.first().map(|&rate| (rate, double(span.open_ns - span.start_ns) / SECOND_NS));
+    let parts = before.into_iter().chain(rates.iter().map(|&rate| (rate, step_s)));
+    let last = rates.len();
+    for (index, (rate, part_s)) in parts.enumerate() {
+        let records = double(rate) * part_s;
+        if left < records || index == last {
+            return span.start_ns.saturating_add(whole(from_ns + left / double(rate) * SECOND_NS));
+        }
+        left -= records;
+        from_ns += part_s * SECOND_NS;
+    }
+    u64::MAX
 }
 
 fn of_trace(times: &[u64], index: usize, start_ns: u64) -> u64 {

@@ -43,7 +43,7 @@ proptest! {
 
     #[test]
     fn looking_ahead_is_taking(index in 0u32..3, ahead in 0u64..300, which in 0usize..4) {
-        let text = ["poisson:9000", "burst:10@1ms", "ramp:100..10k", "constant:70"][which];
+        let text = ["poisson:9000", "burst:10@1ms", "steps:100,10k", "constant:70"][which];
         let mut schedule = schedule(text, index, 3);
         let due = schedule.due_ns(ahead);
         (0..ahead).for_each(|_| assert!(schedule.take_due(u64::MAX).is_some()));
@@ -95,6 +95,23 @@ fn bursts_come_whole_and_are_dealt_out() {
     // More producers than records: some have nothing to do.
     assert_eq!(all("burst:2@1s", 3).len(), 2 * 11);
     assert_eq!(schedule("burst:2@1s", 2, 3).take_due(u64::MAX), None);
+}
+
+#[test]
+fn steps_follow_each_other_within_the_measured_time() {
+    for producers in [1, 3] {
+        let times = all("steps:1k,3k,500,2k", producers);
+        let between =
+            |from: u64, to: u64| times.iter().filter(|&&time| (from..to).contains(&time)).count();
+        let near = |found: usize, wanted: usize| {
+            assert!(found.abs_diff(wanted) <= 2, "{found}, not {wanted}");
+        };
+        near(between(0, SECOND), 1_000);
+        for (index, wanted) in (0..).zip([2_500, 7_500, 1_250, 5_000]) {
+            let from = SECOND + index * 2_500_000_000;
+            near(between(from, from + 2_500_000_000), wanted);
+        }
+    }
 }
 
 #[test]
@@ -150,6 +167,7 @@ fn arrivals_are_read_and_told() {
         ("poisson:5", "poisson:5", 5),
         ("burst:1k@100ms", "burst:1000@100ms", 10_000),
         ("ramp:10k..20k", "ramp:10000..20000", 15_000),
+        ("steps:10k,20k,60k", "steps:10000,20000,60000", 30_000),
     ] {
         let arrivals: Arrivals = text.parse().expect(text);
         assert_eq!((arrivals.to_string().as_str(), arrivals.rate(SECOND)), (told, rate));
@@ -159,11 +177,12 @@ fn arrivals_are_read_and_told() {
         ("0", "from 1 to"),
         ("fast", "from 1 to"),
         ("2000M", "from 1 to"),
-        ("steps:5", "there are no steps arrivals"),
+        ("stairs:5", "there are no stairs arrivals"),
         ("burst:5", "burst:RECORDS@PERIOD"),
         ("burst:5@soon", "the period of bursts"),
         ("burst:5@0s", "above zero"),
         ("ramp:5", "ramp:FROM..TO"),
+        ("steps:5", "from 2 to 16 rates"),
         ("trace:/no/such/file", "cannot be read"),
     ] {
         let error = text.parse::<Arrivals>().expect_err(text).to_string();

@@ -1,8 +1,14 @@
 //! Whether a run measured the broker, or something else.
 
+mod host;
 mod steadiness;
+mod warm_up;
 
+pub use host::{
+    CpuShares, CpuTimes, Pressure, PressureShares, busy_host, noisy_host, pressed_host,
+};
 pub use steadiness::{Steadiness, steadiness};
+pub use warm_up::{STRETCH_NS, Unsettled, WARM_UP_NS_MAX, WarmUp};
 
 use crate::latency::Latencies;
 use schemars::JsonSchema;
@@ -13,12 +19,6 @@ use std::fmt;
 const CLIENT_CPU_PERCENT_MAX: u64 = 95;
 /// Below this share (per cent) of the offered rate the broker did not keep up.
 const ACHIEVED_PERCENT_MIN: u64 = 99;
-/// Above this share (per cent) of stolen CPU time the host was busy with others.
-const STEAL_PERCENT_MAX: u64 = 1;
-/// Above this share (per cent) of the CPU time used by other programs, latencies are theirs too.
-const OTHERS_PERCENT_MAX: u64 = 5;
-/// `USER_HZ`: the unit of `/proc/stat`, 100 on every Linux.
-const USER_TICK_NS: u64 = 10_000_000;
 /// Half width of the band around a multiple of the tick, in per cent of the tick.
 const TICK_BAND_PERCENT: u64 = 3;
 /// This share (per cent) of the samples in those bands looks like a starved completion worker.
@@ -66,6 +66,11 @@ pub enum Reason {
         /// From when on they did not, if they settled.
         settled_after_ns: Option<u64>,
     },
+    /// The load had not become steady when warming up took too long.
+    NeverSteady {
+        /// What was not.
+        what: Unsettled,
+    },
     /// Records arrived before they were sent.
     Clock {
         /// How many.
@@ -80,6 +85,13 @@ pub enum Reason {
     NoisyHost {
         /// Stolen share of all CPU time, in hundredths of a per cent.
         steal_basis_points: u64,
+    },
+    /// Tasks waited for a resource of the machine, though not because of broker and generator.
+    PressedHost {
+        /// Which resource.
+        what: &'static str,
+        /// Share of the time in which some task waited.
+        per_mille: u64,
     },
     /// Programs besides broker and generator used the CPUs.
     BusyHost {
@@ -139,6 +151,12 @@ impl fmt::Display for Reason {
                     None => f.write_str(" and did not settle: measure for longer"),
                 }
             }
+            Self::NeverSteady { what } => write!(
+                f,
+                "unsteady: the {} was not steady after warming up for {} s",
+                what.name(),
+                WARM_UP_NS_MAX / 1_000_000_000
+            ),
             Self::Clock { records } => {
                 write!(f, "clock: {records} records arrived before they were sent")
             }
@@ -150,6 +168,12 @@ impl fmt::Display for Reason {
                 "noisy_host: {}.{:02} % of the CPU time was stolen by the hypervisor",
                 steal_basis_points / 100,
                 steal_basis_points % 100
+            ),
+            Self::PressedHost { what, per_mille } => write!(
+                f,
+                "noisy_host: in {}.{} % of the time some task waited for {what}",
+                per_mille / 10,
+                per_mille % 10
             ),
             Self::BusyHost { percent } => {
                 write!(f, "busy_host: other programs used {percent} % of this machine's CPU time")
@@ -178,10 +202,12 @@ impl Reason {
             Self::ClientLimited { .. }
             | Self::GeneratorLate { .. }
             | Self::Unsteady { .. }
+            | Self::NeverSteady { .. }
             | Self::Clock { .. }
             | Self::Overloaded { .. }
             | Self::NoisyHost { .. }
             | Self::BusyHost { .. }
+            | Self::PressedHost { .. }
             | Self::Errors { .. }
             | Self::NotCold { .. }
             | Self::FloorMissing { .. } => ValidityVerdict::Doubtful,
@@ -197,8 +223,10 @@ impl Reason {
             Self::StarvedCompletionWorker { .. } => "starved",
             Self::ClientLimited { .. } | Self::GeneratorLate { .. } => "client_limited",
             Self::Overloaded { .. } => "overloaded",
-            Self::Unsteady { .. } => "unsteady",
-            Self::NoisyHost { .. } | Self::BusyHost { .. } => "noisy_host",
+            Self::Unsteady { .. } | Self::NeverSteady { .. } => "unsteady",
+            Self::NoisyHost { .. } | Self::BusyHost { .. } | Self::PressedHost { .. } => {
+                "noisy_host"
+            }
             Self::Clock { .. } => "clock",
             Self::IntegrityFailed => "integrity_failed",
             Self::Errors { .. } => "errors",
@@ -217,8 +245,8 @@ impl Reason {
             // Whoever is too slow himself cannot say that the broker is.
             Self::ClientLimited { .. } | Self::GeneratorLate { .. } => 4,
             Self::Overloaded { .. } => 5,
-            Self::NoisyHost { .. } | Self::BusyHost { .. } => 6,
-            Self::Unsteady { .. } => 7,
+            Self::NoisyHost { .. } | Self::BusyHost { .. } | Self::PressedHost { .. } => 6,
+            Self::Unsteady { .. } | Self::NeverSteady { .. } => 7,
             Self::NotCold { .. } | Self::FloorMissing { .. } => 8,
         }
     }
@@ -312,73 +340,6 @@ pub fn overloaded(achieved: u64, offered: u64) -> Option<Reason> {
     (percent < ACHIEVED_PERCENT_MIN).then_some(Reason::Overloaded { percent })
 }
 
-/// CPU time of the whole machine, from the first line of `/proc/stat`, in clock ticks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuTimes {
-    total: u64,
-    /// What programs used: user, nice and system time.
-    programs: u64,
-    steal: u64,
-}
-
-impl CpuTimes {
-    /// Reads them; `None` where `/proc/stat` is absent or odd.
-    #[must_use]
-    pub fn read() -> Option<Self> {
-        Self::parse(&std::fs::read_to_string("/proc/stat").ok()?)
-    }
-
-    fn parse(stat: &str) -> Option<Self> {
-        let line = stat.lines().find(|line| line.starts_with("cpu "))?;
-        // user nice system idle iowait irq softirq steal; guest times are part of user already.
-        let fields: Vec<u64> =
-            line.split_whitespace().skip(1).take(8).map_while(|field| field.parse().ok()).collect();
-        let steal = *fields.get(7)?;
-        Some(Self { total: fields.iter().sum(), programs: fields.iter().take(3).sum(), steal })
-    }
-}
-
-/// What CPU time went to between two readings, of all that there was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CpuShares {
-    /// Stolen by the hypervisor.
-    pub steal_basis_points: u64,
-    /// Used by programs.
-    pub programs_basis_points: u64,
-}
-
-impl CpuTimes {
-    /// The shares since this reading.
-    #[must_use]
-    pub fn shares_until(self, after: Self) -> CpuShares {
-        let total = after.total.saturating_sub(self.total).max(1);
-        let share = |before: u64, after: u64| after.saturating_sub(before) * 10_000 / total;
-        CpuShares {
-            steal_basis_points: share(self.steal, after.steal),
-            programs_basis_points: share(self.programs, after.programs),
-        }
-    }
-}
-
-/// Whether the hypervisor stole more than a little between two readings.
-#[must_use]
-pub fn noisy_host(before: CpuTimes, after: CpuTimes) -> Option<Reason> {
-    let total = after.total.saturating_sub(before.total).max(1);
-    let steal = after.steal.saturating_sub(before.steal);
-    (steal * 100 > total * STEAL_PERCENT_MAX)
-        .then(|| Reason::NoisyHost { steal_basis_points: steal * 10_000 / total })
-}
-
-/// Whether others used the CPUs between two readings; `own_ns` is what broker and generator used.
-#[must_use]
-pub fn busy_host(before: CpuTimes, after: CpuTimes, own_ns: u64) -> Option<Reason> {
-    let total = after.total.saturating_sub(before.total).max(1);
-    let programs = after.programs.saturating_sub(before.programs);
-    let others = programs.saturating_sub(own_ns / USER_TICK_NS);
-    let percent = others * 100 / total;
-    (percent > OTHERS_PERCENT_MAX).then_some(Reason::BusyHost { percent })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,6 +399,12 @@ mod tests {
         let reasons = [Reason::Overloaded { percent: 50 }, Reason::ClientLimited { percent: 99 }];
         assert_eq!(status(&reasons), "client_limited");
         assert_eq!(status(&[reasons[0].clone(), Reason::IntegrityFailed]), "integrity_failed");
+        let never = Reason::NeverSteady { what: Unsettled::P99 };
+        assert_eq!(
+            (never.status(), verdict(std::slice::from_ref(&never))),
+            ("unsteady", ValidityVerdict::Doubtful)
+        );
+        assert!(never.to_string().contains("the 99th percentile was not steady after"), "{never}");
     }
 
     #[test]
@@ -447,22 +414,5 @@ mod tests {
         assert_eq!(client_limited(95, 100), None);
         assert_eq!(client_limited(97, 100), Some(Reason::ClientLimited { percent: 97 }));
         assert_eq!(verdict(&[]), ValidityVerdict::Valid);
-    }
-
-    #[test]
-    fn steal_is_read_from_the_kernel_s_table() {
-        let read = |steal: u64| {
-            CpuTimes::parse(&format!("cpu  100 0 100 800 0 0 0 {steal} 0 0\ncpu0 1 2 3"))
-                .expect("8")
-        };
-        assert_eq!(noisy_host(read(0), read(0)), None);
-        assert!(noisy_host(read(0), read(30)).is_some());
-        let quiet = read(0);
-        let busy = CpuTimes { total: 2000, programs: 700, steal: 0 };
-        assert_eq!(busy_host(quiet, busy, 5_000_000_000), None);
-        let reason = busy_host(quiet, busy, 1_000_000_000);
-        assert_eq!(reason, Some(Reason::BusyHost { percent: 40 }));
-        assert_eq!(CpuTimes::parse("cpu  1 2 3"), None);
-        assert!(CpuTimes::read().is_some());
     }
 }

@@ -70,7 +70,7 @@ pub fn steadiness(series: &Series) -> (Steadiness, Option<Reason>) {
 }
 
 /// The change over all values as a share of their mean, and its uncertainty.
-fn drift(values: &[f64], interval_s: f64) -> Option<(f64, f64)> {
+pub(super) fn drift(values: &[f64], interval_s: f64) -> Option<(f64, f64)> {
     if values.len() < STRETCHES_MIN {
         return None;
     }

@@ -52,14 +52,14 @@ impl Crew {
         }
     }
 
-    /// Runs a load in one window; `watch` runs on the calling thread meanwhile, and says when all
-    /// is drained.
+    /// Runs a load in one window; `watch` runs on the calling thread meanwhile, times the window if
+    /// that is still open, and says when all is drained.
     pub(super) fn run<T>(
         &self,
         task: &Task<'_>,
         signals: &Signals<'_>,
         window_of: impl FnOnce(u64) -> Window,
-        watch: impl FnOnce(&Window) -> T,
+        watch: impl FnOnce(&mut Window, &dyn Fn(Window)) -> T,
     ) -> Result<(Tally, Window, T), RunError> {
         thread::scope(|scope| {
             let (ready, connected) = channel();
@@ -80,9 +80,10 @@ impl Crew {
                 signals.window.set(None).expect("set only once");
                 return Err(failure);
             }
-            let window = window_of(monotonic_ns() + START_DELAY_NS);
+            let mut window = window_of(monotonic_ns() + START_DELAY_NS);
             signals.window.set(Some(window)).expect("set only once");
-            let watched = watch(&window);
+            let tell = |window| signals.timed.set(window).expect("set only once");
+            let watched = watch(&mut window, &tell);
             let mut tally = Tally::new(0, 0, &window);
             for handle in threads {
                 if let Some(left) = handle.join().expect("a generator thread does not panic")? {
@@ -173,6 +174,12 @@ impl Loop<'_> {
         let mut meter = EffortMeter::default();
         (0..self.lanes.len()).for_each(|index| self.begin(index));
         loop {
+            if !self.window.is_timed()
+                && let Some(window) = self.signals.timed.get()
+            {
+                self.window = *window;
+                self.tally.timed(window);
+            }
             let begin_ns = monotonic_ns();
             meter.at(begin_ns, &self.window);
             let mut moved = false;

@@ -21,6 +21,7 @@ use super::progress_line::{ProgressLine, Visibility};
 use super::result::{self, Checked, Measured};
 use super::site::Site;
 use super::tally::{Tally, Window};
+use super::timing::Timing;
 use super::watch::{Watched, counters, settle, watch};
 use super::work::{Progress, Waiting};
 use crate::clock::monotonic_ns;
@@ -31,8 +32,6 @@ use crew::Crew;
 use places::Places;
 use task::{Purpose, Signals, Task};
 
-/// What is not confirmed or consumed this long after the window is given up.
-const DRAIN_NS: u64 = 10_000_000_000;
 /// Publishing a backlog may take this long.
 const PRELOAD_NS_MAX: u64 = 300_000_000_000;
 /// Emptying the queues may take this long, unless a cell says less.
@@ -106,12 +105,15 @@ impl<'a> Cell<'a> {
             args: self.args,
             started,
             consumers: task.consumers,
+            window: outcome.window,
             window_ns,
+            warmed_up: outcome.watched.warmed_up,
             tally: &outcome.tally,
             beside: None,
             usage: outcome.watched.usage,
             counters: outcome.watched.counters,
             cpu: outcome.watched.cpu,
+            pressure: outcome.watched.pressure,
             settled,
             checked: checked(&found, read_errors),
             host: outcome.watched.host,
@@ -187,16 +189,13 @@ impl<'a> Cell<'a> {
         let progress = Progress::default();
         let crew = Crew::of(self.site);
         let signals = Signals::new(crew.threads(task), &crew.abort, &progress);
-        let warmup_ns = cell::nanoseconds(self.args.warmup);
-        let duration_ns = cell::nanoseconds(self.args.duration);
-        let window_of = |start_ns| {
-            let open_ns = start_ns + warmup_ns;
-            let close_ns = open_ns + duration_ns;
-            Window { start_ns, open_ns, close_ns, drain_ns: close_ns + DRAIN_NS }
-        };
+        let timing = Timing::of(self.args);
+        let window_of = |start_ns| timing.window(start_ns);
         let at_start = self.places.messages(self.site)?;
-        let (tally, window, watched) = crew.run(task, &signals, window_of, |window| {
-            let watched = watch(self.site, window, &progress, line);
+        let (tally, window, watched) = crew.run(task, &signals, window_of, |window, tell| {
+            let warmed_up = timing.warm_up(self.site, window, &progress, line, tell);
+            let watched =
+                watch(self.site, window, &progress, line).map(|seen| Watched { warmed_up, ..seen });
             let at_close = self.places.messages(self.site);
             let emptied = match task.consumers {
                 0 => Ok(()),
@@ -241,12 +240,9 @@ impl<'a> Cell<'a> {
         let progress = Progress::default();
         let crew = Crew::of(self.site);
         let signals = Signals::new(crew.threads(task), &crew.abort, &progress);
-        let never = u64::MAX;
-        let window_of = |start_ns: u64| {
-            let drain_ns = start_ns.saturating_add(limit_ns);
-            Window { start_ns, open_ns: never, close_ns: never, drain_ns }
-        };
-        let (tally, _, emptied) = crew.run(task, &signals, window_of, |window| {
+        let window_of =
+            |start_ns: u64| Window::untimed(start_ns, start_ns.saturating_add(limit_ns));
+        let (tally, _, emptied) = crew.run(task, &signals, window_of, |window, _| {
             let emptied = match task.consumers {
                 0 => Ok(()),
                 _ => await_empty(self.site, task, &signals, window.drain_ns),

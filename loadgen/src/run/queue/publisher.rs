@@ -150,7 +150,8 @@ impl Publisher {
         bench.task.ledger.confirmed(flight.numbers);
         bench.progress.acked(count.into());
         record_acked(bench.tally, &bench.window, count.into(), 0, now_ns);
-        record_latencies(bench.tally, &bench.window, flight.times, count, now_ns);
+        let live = &bench.progress.latencies;
+        record_latencies(bench.tally, &bench.window, live, flight.times, count, now_ns);
     }
 
     /// The messages of a frame were refused.
@@ -176,7 +177,10 @@ impl Publisher {
         }
         self.unconfirmed = 0;
         tally.offered_records += std::mem::take(&mut self.offered);
-        if let Pacing::Open(schedule) = &mut self.pacing {
+        // Without a window no message is due.
+        if let Pacing::Open(schedule) = &mut self.pacing
+            && window.is_timed()
+        {
             while let Some(due_ns) = schedule.take_due(window.close_ns - 1) {
                 tally.offered_records += u64::from(window.measures(due_ns));
                 tally.unsent_records += 1;

@@ -87,6 +87,8 @@ impl Task<'_> {
 pub(super) struct Signals<'a> {
     /// Set once all threads are connected; `None` if one could not.
     pub(super) window: OnceLock<Option<Window>>,
+    /// Set once the window is timed, where that was not known when the load began.
+    pub(super) timed: OnceLock<Window>,
     /// Set from outside: end at once.
     pub(super) abort: &'a AtomicBool,
     /// Live counts for the progress line.
@@ -100,6 +102,7 @@ impl<'a> Signals<'a> {
     pub(super) fn new(threads: usize, abort: &'a AtomicBool, progress: &'a Progress) -> Self {
         Self {
             window: OnceLock::new(),
+            timed: OnceLock::new(),
             abort,
             progress,
             publishing_threads: AtomicUsize::new(threads),

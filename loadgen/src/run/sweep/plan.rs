@@ -101,7 +101,7 @@ impl Plan {
             let args = &cell.args;
             let before = args.preload.unwrap_or(0) + args.beside_reader.unwrap_or(0);
             let before = Duration::from_millis(before * 1_000 / PRELOAD_BYTES_PER_S);
-            args.warmup + args.duration + before + RUN_OVERHEAD
+            args.warmup.usual() + args.duration + before + RUN_OVERHEAD
         });
         once.sum::<Duration>() * self.repeat
     }
