@@ -9,6 +9,8 @@ use crate::sampler::HostSeries;
 
 /// Lines of a plot: name, class, values.
 type Lines<'a> = Vec<(&'a str, &'a str, Vec<Option<f64>>)>;
+/// More cores are not told apart.
+const CORES_SHOWN_MAX: usize = 6;
 const CLASSES: [&str; 3] = ["main", "third", "second"];
 
 /// Time lines of the host.
@@ -16,12 +18,7 @@ pub(super) fn time_lines(run: &Run) -> Markup {
     let Some(host) = &run.host else { return html! {} };
     let names: Vec<String> =
         (0..host.cpu_busy_percent.len()).map(|core| format!("core {core}")).collect();
-    let cores: Lines<'_> = names
-        .iter()
-        .zip(&host.cpu_busy_percent)
-        .zip(CLASSES.iter().cycle())
-        .map(|((name, busy), class)| (name.as_str(), *class, known(busy)))
-        .collect();
+    let cores = cores(&host.cpu_busy_percent, &names);
     let pressure = |values: &[Option<u64>]| -> Vec<Option<f64>> {
         values.iter().map(|value| value.map(|per_mille| double(per_mille) / 10.0)).collect()
     };
@@ -62,6 +59,22 @@ pub(super) fn time_lines(run: &Run) -> Markup {
             (format!("{:.2}", double(host.sampler_cpu_ppm) / 1e4)) " % of a core."
         }
     }
+}
+
+/// A line for each core; of many, their mean and the busiest at each time.
+fn cores<'a>(busy: &[Vec<u64>], names: &'a [String]) -> Lines<'a> {
+    if busy.len() <= CORES_SHOWN_MAX {
+        let cores = names.iter().zip(busy).zip(CLASSES.iter().cycle());
+        return cores.map(|((name, busy), class)| (&**name, *class, known(busy))).collect();
+    }
+    let readings = busy.iter().map(Vec::len).max().unwrap_or(0);
+    let at = |index: usize| busy.iter().filter_map(move |core| core.get(index).copied());
+    let mean = |index| Some(double(at(index).sum()) / double(busy.len() as u64));
+    let busiest = |index| at(index).max().map(double);
+    vec![
+        ("mean of all cores", "main", (0..readings).map(mean).collect()),
+        ("the busiest", "third", (0..readings).map(busiest).collect()),
+    ]
 }
 
 fn known(values: &[u64]) -> Vec<Option<f64>> {

@@ -78,6 +78,13 @@ impl Scale {
     }
 }
 
+/// From corner to corner.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cell {
+    pub(super) from: (f64, f64),
+    pub(super) to: (f64, f64),
+}
+
 /// One plot under construction.
 pub(super) struct Plot {
     x: Scale,
@@ -126,14 +133,38 @@ impl Plot {
         self.put(&format!("<polygon class=\"area {class}\" points=\"{}\"/>", corners.join(" ")));
     }
 
-    /// A filled cell from corner to corner, with a text for whoever points at it.
-    pub(super) fn cell(&mut self, from: (f64, f64), to: (f64, f64), strength: f64, title: &str) {
-        let ((left, bottom), (right, top)) = (self.at(from.0, from.1), self.at(to.0, to.1));
-        let (width, height) = ((right - left).max(0.5) + 0.3, (bottom - top).max(0.5) + 0.3);
-        let title = escaped(title);
+    /// Filled cells from corner to corner, all as dark.
+    pub(super) fn cells(&mut self, cells: &[Cell], strength: f64) {
+        if cells.is_empty() {
+            return;
+        }
+        let mut path = String::new();
+        for &Cell { from, to } in cells {
+            let ((left, bottom), (right, top)) = (self.at(from.0, from.1), self.at(to.0, to.1));
+            let (width, height) = ((right - left).max(0.5) + 0.3, (bottom - top).max(0.5) + 0.3);
+            write!(path, "M{left:.1} {top:.1}h{width:.1}v{height:.1}h-{width:.1}z")
+                .expect("strings take all");
+        }
+        self.put(&format!("<path class=\"cell\" fill-opacity=\"{strength:.2}\" d=\"{path}\"/>"));
+    }
+
+    /// Nothing to be seen over the whole height, with a text for whoever points at it.
+    pub(super) fn column(&mut self, from: f64, to: f64, title: &str) {
+        let ((left, _), (right, _)) = (self.at(from, 0.0), self.at(to, 0.0));
+        let (width, height, title) = (right - left, self.height - TOP - BOTTOM, escaped(title));
         self.put(&format!(
-            "<rect class=\"cell\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" \
-             height=\"{height:.1}\" fill-opacity=\"{:.2}\"><title>{title}</title></rect>",
+            "<rect class=\"column\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{width:.1}\" \
+             height=\"{height:.1}\"><title>{title}</title></rect>"
+        ));
+    }
+
+    /// A mark above the plot.
+    pub(super) fn mark(&mut self, from: f64, to: f64, strength: f64, title: &str) {
+        let ((left, _), (right, _)) = (self.at(from, 0.0), self.at(to, 0.0));
+        let (width, title) = ((right - left).max(0.5), escaped(title));
+        self.put(&format!(
+            "<rect class=\"mark\" x=\"{left:.1}\" y=\"2\" width=\"{width:.1}\" height=\"7\" \
+             fill-opacity=\"{:.2}\"><title>{title}</title></rect>",
             strength.clamp(0.06, 1.0)
         ));
     }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use std::collections::BTreeMap;
 
 use super::plot::{Plot, Scale};
-use super::{double, figure, figures, host, legend};
+use super::{double, figure, figures, heat, host, legend, queue};
 use crate::integrity::IntegrityVerdict;
 use crate::latency::{Latencies, Summary};
 use crate::report::{Percentile, Phase, Run, Unit};
@@ -19,10 +19,11 @@ pub(super) fn whole(run: &Run) -> Markup {
         (doubts(run))
         (spectrum(run))
         @if let Some(series) = &run.series {
-            (heat_map(series))
+            (heat::map(series, run.host.as_ref()))
             (time_lines(series))
         }
         (phases(&run.phases))
+        @if let Some(figures) = &run.queue { (queue::figures(figures)) }
         @if let Some(parts) = &run.anatomy_ns { (host::anatomy(parts)) }
         (host::time_lines(run))
         (latencies(run))
@@ -142,42 +143,8 @@ pub(super) fn nanoseconds(ns: f64) -> String {
     Unit::Nanoseconds.show(Some(crate::latency::whole(ns)))
 }
 
-fn seconds(series: &Series, stretch: usize) -> f64 {
+pub(super) fn seconds(series: &Series, stretch: usize) -> f64 {
     f64::from(u32::try_from(stretch).expect("few stretches")) * series.interval_s()
-}
-
-/// Time against response time: how many records took how long, when.
-fn heat_map(series: &Series) -> Markup {
-    let counts = || series.heatmap.iter().flatten();
-    let Some(most) = counts().map(|&(_, count)| count).max() else { return html! {} };
-    let lowest = counts().map(|&(bucket, _)| bucket).min().unwrap_or(0);
-    let highest = counts().map(|&(bucket, _)| bucket).max().unwrap_or(0);
-    let x = Scale::Linear { low: 0.0, high: seconds(series, series.heatmap.len()) };
-    let y = Scale::Log {
-        low: double(Series::bucket_ns(lowest)),
-        high: double(Series::bucket_ns(highest + 1)),
-    };
-    let mut plot = Plot::new(x, y, 260.0);
-    for (index, column) in series.heatmap.iter().enumerate() {
-        for &(bucket, count) in column {
-            let (from, to) = (Series::bucket_ns(bucket), Series::bucket_ns(bucket + 1));
-            let title =
-                format!("{} to {}: {count}", nanoseconds(double(from)), nanoseconds(double(to)));
-            // Rare ones must be seen, too.
-            let strength = double(count + 1).ln() / double(most + 1).ln();
-            let (left, right) = (seconds(series, index), seconds(series, index + 1));
-            plot.cell((left, double(from)), (right, double(to)), strength, &title);
-        }
-    }
-    let picture = plot.render("response times over time", &|s| format!("{s} s"), &nanoseconds);
-    html! {
-        h2 { "Response times over time" }
-        (figure(
-            "Records by when they were acknowledged and how long they took; the darker, the more \
-             (logarithmic).",
-            &picture,
-        ))
-    }
 }
 
 fn time_lines(series: &Series) -> Markup {

@@ -183,9 +183,8 @@ impl RunArgs {
                 "--keys needs --partitioner keyed: a key decides the partition".to_owned(),
             );
         }
-        let of_topics = self.sizes.is_some() || self.entropy.is_some() || self.keys.is_some();
-        if self.queue.mode == Mode::Queue && (of_topics || self.anatomy) {
-            return Some("--sizes, --entropy, --keys and --anatomy are for topics only".to_owned());
+        if self.queue.mode == Mode::Queue && (self.keys.is_some() || self.anatomy) {
+            return Some("--keys and --anatomy are for topics only".to_owned());
         }
         if self.duration.is_zero() {
             return Some("--duration is above zero".to_owned());
@@ -316,7 +315,7 @@ mod tests {
             "--batch 1000rec --size 4KiB",
             "--duration 0",
             "--keys zipf:1M,1.1",
-            "--mode queue --sizes uniform:100..200",
+            "--mode queue --keys zipf:1M,1.1 --partitioner keyed",
             "--mode queue --anatomy",
             "--warmup auto --rate steps:5,6",
             "--warmup auto --preload 1MiB --cold",

@@ -62,37 +62,76 @@ struct Slot {
 }
 
 /// What stands behind the headers of values.
-enum Filling {
+pub(super) enum Filling {
     /// The same in each: its checksum is known.
     Same(Encoder),
     /// Something of its own in each.
     Own,
 }
 
+impl Filling {
+    /// What a shape has.
+    pub(super) fn of(shape: &Shape) -> Self {
+        match shape.sizes.is_some() || shape.entropy.is_some() {
+            true => Self::Own,
+            false => Self::Same(Encoder::new(shape.value_len, shape.seed)),
+        }
+    }
+
+    /// The next value, whatever of it is drawn from `random`; its header is still missing.
+    pub(super) fn value(&self, shape: &Shape, random: &mut Random) -> Vec<u8> {
+        let value_len = shape.sizes.map_or(shape.value_len, |sizes| sizes.draw(random));
+        let mut value = vec![0; value_len as usize];
+        match self {
+            Self::Same(encoder) => encoder.fill(&mut value),
+            Self::Own => fill(&mut value[HEADER_LEN..], shape.entropy.unwrap_or(1.0), random),
+        }
+        value
+    }
+
+    /// Writes the header of a value.
+    #[inline]
+    pub(super) fn put(&self, value: &mut [u8], header: &Header) {
+        match self {
+            Self::Same(encoder) => encoder.encode(value, header),
+            Self::Own => encode_over(value, header),
+        }
+    }
+}
+
+/// Makes templates that take turns: where sizes are drawn, until there are enough of them.
+/// `measure` gives the records and bytes of one.
+pub(super) fn rotation<T>(
+    shape: &Shape,
+    mut make: impl FnMut(&mut Random) -> T,
+    measure: impl Fn(&T) -> (usize, usize),
+) -> Vec<T> {
+    let mut random = Random::stream(shape.seed, 6);
+    let mut templates = vec![make(&mut random)];
+    let (mut records, mut bytes) = measure(&templates[0]);
+    while shape.sizes.is_some()
+        && records < RECORDS_WANTED
+        && (bytes < BYTES_WANTED || templates.len() < TEMPLATES_MIN)
+    {
+        let next = make(&mut random);
+        let more = measure(&next);
+        records += more.0;
+        bytes += more.1;
+        templates.push(next);
+    }
+    templates
+}
+
 impl BatchTemplate {
     /// Templates that take turns.
     pub(super) fn rotation(shape: &Shape, size: BatchSize) -> Vec<Self> {
-        let mut random = Random::stream(shape.seed, 6);
-        let mut templates = vec![Self::new(shape, size, &mut random)];
-        let (mut records, mut bytes) = (templates[0].slots.len(), templates[0].bytes.len());
-        while shape.sizes.is_some()
-            && records < RECORDS_WANTED
-            && (bytes < BYTES_WANTED || templates.len() < TEMPLATES_MIN)
-        {
-            let next = Self::new(shape, size, &mut random);
-            records += next.slots.len();
-            bytes += next.bytes.len();
-            templates.push(next);
-        }
-        templates
+        let measure = |template: &Self| (template.slots.len(), template.bytes.len());
+        rotation(shape, |random| Self::new(shape, size, random), measure)
     }
 
     /// A template of a shape, whatever of it is drawn from `random`.
     pub(super) fn new(shape: &Shape, size: BatchSize, random: &mut Random) -> Self {
-        let filling = match shape.sizes.is_some() || shape.entropy.is_some() {
-            true => Filling::Own,
-            false => Filling::Same(Encoder::new(shape.value_len, shape.seed)),
-        };
+        let filling = Filling::of(shape);
         let (records_max, bytes_max) = match size {
             BatchSize::Records(records) => (records, BATCH_BYTES_MAX),
             BatchSize::Bytes(bytes) => (BATCH_RECORDS_MAX, bytes as usize),
@@ -102,20 +141,13 @@ impl BatchTemplate {
         let mut builder = BatchBuilder::with_capacity(bytes_max.min(BATCH_BYTES_MAX));
         let (mut slots, mut value_bytes) = (Vec::new(), 0);
         while builder.record_count() < records_max {
-            let value_len = shape.sizes.map_or(shape.value_len, |sizes| sizes.draw(random));
-            let mut value = vec![0; value_len as usize];
-            match &filling {
-                Filling::Same(encoder) => encoder.fill(&mut value),
-                Filling::Own => {
-                    fill(&mut value[HEADER_LEN..], shape.entropy.unwrap_or(1.0), random);
-                }
-            }
+            let value = filling.value(shape, random);
             let len = builder.len() + builder.record_len(0, key, Some(&value));
             if len > bytes_max.min(BATCH_BYTES_MAX) && !builder.is_empty() {
                 break;
             }
             builder.push(0, key, Some(&value));
-            value_bytes += u64::from(value_len);
+            value_bytes += value.len() as u64;
             slots.push(Slot { end: builder.len(), value_len: value.len(), value_bytes });
         }
         let largest = shape.sizes.map_or(shape.value_len, |sizes| sizes.largest());
@@ -149,12 +181,7 @@ impl BatchTemplate {
         let slot = self.slots[index as usize];
         // The value is the last field but one: an empty header count of one byte follows it.
         let start = slot.end - 1 - slot.value_len;
-        match &self.filling {
-            Filling::Same(encoder) => {
-                encoder.encode(&mut self.bytes[start..start + HEADER_LEN], header);
-            }
-            Filling::Own => encode_over(&mut self.bytes[start..slot.end - 1], header),
-        }
+        self.filling.put(&mut self.bytes[start..slot.end - 1], header);
     }
 
     /// Writes the key of record `index` of a load whose records bear keys.

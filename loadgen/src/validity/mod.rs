@@ -141,15 +141,7 @@ impl fmt::Display for Reason {
             Self::Unsteady { what, rising, percent, settled_after_ns } => {
                 let moved = if *rising { "rose" } else { "fell" };
                 write!(f, "unsteady: the {what} {moved} by {percent} % within the window")?;
-                match settled_after_ns {
-                    Some(ns) => write!(
-                        f,
-                        "; it had settled after {}.{} s: pass a longer --warmup",
-                        ns / 1_000_000_000,
-                        ns / 100_000_000 % 10
-                    ),
-                    None => f.write_str(" and did not settle: measure for longer"),
-                }
+                settled(f, *settled_after_ns)
             }
             Self::NeverSteady { what } => write!(
                 f,
@@ -189,6 +181,19 @@ impl fmt::Display for Reason {
             ),
             Self::FloorMissing { what } => write!(f, "floor_missing: {what}"),
         }
+    }
+}
+
+/// When what moved came to rest, and so what to do.
+fn settled(f: &mut fmt::Formatter<'_>, after_ns: Option<u64>) -> fmt::Result {
+    match after_ns {
+        Some(ns) => write!(
+            f,
+            "; it had settled after {}.{} s: pass a longer --warmup",
+            ns / 1_000_000_000,
+            ns / 100_000_000 % 10
+        ),
+        None => f.write_str(" and did not settle: measure for longer"),
     }
 }
 

@@ -80,7 +80,7 @@ impl Consumer {
 
     /// Proves messages that arrived at `now_ns`, and notes what shall become of them.
     pub(super) fn take(&mut self, deliver: &Deliver<'_>, proof: &mut Proof<'_>, now_ns: u64) {
-        let (mut deliveries, mut settled) = (0, 0);
+        let (mut deliveries, mut settled, mut body_bytes) = (0, 0, 0);
         let mut streak = Streak::default();
         for found in deliver.messages() {
             let Ok((sequence, row, message)) = found else {
@@ -88,6 +88,7 @@ impl Consumer {
                 break;
             };
             deliveries += 1;
+            body_bytes += message.body.len() as u64;
             let verb = judge(row, &message, proof, now_ns, &mut streak);
             settled += u64::from(verb == Verb::Accept);
             if proof.task.ack_mode != AckMode::Auto {
@@ -99,6 +100,7 @@ impl Consumer {
         proof.progress.consumed(deliveries);
         if proof.window.measures(now_ns) {
             proof.tally.consumed_records += deliveries;
+            proof.tally.consumed_value_bytes += body_bytes;
             if let Some(stretch) = proof.tally.timeline.at(now_ns) {
                 stretch.consumed(deliveries);
             }

@@ -116,8 +116,10 @@ fn generate(
         }
     };
     let Some(window) = signals.window.wait() else { return Ok(None) };
-    let template = MessageTemplate::new(task.body_bytes, task.seed, task.batch);
-    let frame_max = template.count_max();
+    let templates = MessageTemplate::rotation(&task.shape, task.batch);
+    // A frame fits whichever template's turn it is.
+    let frame_max = templates.iter().map(MessageTemplate::count_max).min();
+    let frame_max = frame_max.expect("there is a template");
     let publishers = share.producers.iter();
     let publishers =
         publishers.map(|&index| Role::Publisher(Publisher::new(task, window, index, frame_max)));
@@ -127,8 +129,9 @@ fn generate(
         .map(|(connection, role)| Lane { connection, role, readable: true, alive: true })
         .collect();
     let tally = Tally::new(0, 0, window);
+    let is_publishing = true;
     let state =
-        Loop { task, signals, window: *window, lanes, template, tally, is_publishing: true };
+        Loop { task, signals, window: *window, lanes, templates, turn: 0, tally, is_publishing };
     Ok(Some(state.run(sockets)?))
 }
 
@@ -162,7 +165,9 @@ struct Loop<'a> {
     signals: &'a Signals<'a>,
     window: Window,
     lanes: Vec<Lane>,
-    template: MessageTemplate,
+    /// Take turns, a step of a publisher each.
+    templates: Vec<MessageTemplate>,
+    turn: usize,
     tally: Tally,
     is_publishing: bool,
 }
@@ -237,7 +242,7 @@ impl Loop<'_> {
     }
 
     fn try_step(&mut self, index: usize, mut now_ns: u64) -> Result<bool, ClientError> {
-        let Self { task, signals, window, lanes, template, tally, .. } = self;
+        let Self { task, signals, window, lanes, templates, turn, tally, .. } = self;
         let Lane { connection, role, readable, .. } = &mut lanes[index];
         let mut moved = false;
         if *readable && receive(connection, readable)? > 0 {
@@ -247,6 +252,8 @@ impl Loop<'_> {
         let (window, progress) = (*window, signals.progress);
         match role {
             Role::Publisher(publisher) => {
+                *turn = (*turn + 1) % templates.len();
+                let template = &mut templates[*turn];
                 let mut bench = Bench { task, window, template, tally, progress };
                 if moved {
                     handle_confirms(connection, publisher, &mut bench, now_ns)?;
@@ -296,8 +303,9 @@ impl Loop<'_> {
 
     /// How long nothing can happen but an event.
     fn sleep_ns(&mut self, now_ns: u64) -> u64 {
-        let Self { task, signals, window, lanes, template, tally, .. } = self;
-        let bench = Bench { task, window: *window, template, tally, progress: signals.progress };
+        let Self { task, signals, window, lanes, templates, turn, tally, .. } = self;
+        let (template, progress) = (&mut templates[*turn], signals.progress);
+        let bench = Bench { task, window: *window, template, tally, progress };
         let wakes = lanes.iter().filter(|lane| lane.alive).map(|lane| match &lane.role {
             // A socket that takes no more bytes says so when it does again.
             Role::Publisher(publisher) => publisher.wakes_at(&bench),

@@ -21,6 +21,7 @@ use super::progress_line::{ProgressLine, Visibility};
 use super::result::{self, Checked, Measured};
 use super::site::Site;
 use super::tally::{Tally, Window};
+use super::template::Shape;
 use super::timing::Timing;
 use super::watch::{Watched, counters, settle, watch};
 use super::work::{Progress, Waiting};
@@ -81,7 +82,8 @@ impl<'a> Cell<'a> {
         let visibility = if self.args.quiet { Visibility::Hidden } else { Visibility::Shown };
         let mut line = ProgressLine::new(visibility, &self.label.text);
         let mut task = self.task();
-        let bodies = self.args.preload.map(|bytes| bytes.div_ceil(u64::from(task.body_bytes)));
+        let bodies =
+            self.args.preload.map(|bytes| bytes.div_ceil(u64::from(task.shape.value_len_mean())));
         if let Some(messages) = bodies.or(self.args.queue.backlog) {
             line.say("publishing the backlog");
             self.publish_before(&task, messages)?;
@@ -148,8 +150,13 @@ impl<'a> Cell<'a> {
                 Rate::Open(arrivals) => Load::Open(arrivals.clone()),
             },
             batch: args.batch,
-            body_bytes: args.size,
-            seed: args.seed,
+            shape: Shape {
+                value_len: args.size,
+                sizes: args.sizes,
+                entropy: args.entropy,
+                keys: None,
+                seed: args.seed,
+            },
             messages_per_publisher_max: None,
             persistent_millionths: args.queue.persistent_millionths(),
             prefetch: args.queue.prefetch(),
@@ -167,7 +174,7 @@ impl<'a> Cell<'a> {
             consumers: 0,
             load: Load::Closed,
             inflight: UNMEASURED_INFLIGHT,
-            batch: BatchSize::Bytes(UNMEASURED_BATCH_BYTES.max(task.body_bytes)),
+            batch: BatchSize::Bytes(UNMEASURED_BATCH_BYTES.max(task.shape.value_len)),
             messages_per_publisher_max: Some(each),
             ..task.clone()
         };

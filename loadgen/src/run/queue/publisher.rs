@@ -64,6 +64,8 @@ enum Pacing {
 /// A frame that has no answer yet.
 struct Flight {
     numbers: Range<u64>,
+    /// Of all its bodies.
+    body_bytes: u64,
     times: Times,
 }
 
@@ -79,7 +81,7 @@ impl Publisher {
         let pacing = match &task.load {
             Load::Open(arrivals) => {
                 let member = Member { index, of: task.publishers };
-                Pacing::Open(Schedule::new(arrivals, window.span(), member, task.seed))
+                Pacing::Open(Schedule::new(arrivals, window.span(), member, task.shape.seed))
             }
             Load::Closed => Pacing::Closed,
         };
@@ -134,7 +136,8 @@ impl Publisher {
             let messages = bench.template.messages(count);
             let place = bench.task.place(self.index);
             let id = session.publish(&place.id, bench.task.acks, count, messages)?;
-            self.sent(id, Flight { numbers, times: Times { due, ready_ns, sent_ns } });
+            let body_bytes = bench.template.body_bytes(count);
+            self.sent(id, Flight { numbers, body_bytes, times: Times { due, ready_ns, sent_ns } });
             self.look_ahead(bench.task);
             connection.send_now()?;
             sent += 1;
@@ -149,7 +152,7 @@ impl Publisher {
         let count = flight.count();
         bench.task.ledger.confirmed(flight.numbers);
         bench.progress.acked(count.into());
-        record_acked(bench.tally, &bench.window, count.into(), 0, now_ns);
+        record_acked(bench.tally, &bench.window, count.into(), flight.body_bytes, now_ns);
         let live = &bench.progress.latencies;
         record_latencies(bench.tally, &bench.window, live, flight.times, count, now_ns);
     }

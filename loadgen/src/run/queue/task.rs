@@ -8,6 +8,7 @@ use wire::queue::QueueId;
 
 use super::super::choices::BatchSize;
 use super::super::tally::Window;
+use super::super::template::Shape;
 use super::super::work::{Progress, Waiting};
 use super::flags::AckMode;
 use crate::integrity::queue::QueueLedger;
@@ -56,10 +57,8 @@ pub(super) struct Task<'a> {
     pub(super) load: Load,
     /// Size of a full frame.
     pub(super) batch: BatchSize,
-    /// Bytes of each body.
-    pub(super) body_bytes: u32,
-    /// Seed of the filler.
-    pub(super) seed: u64,
+    /// What bodies look like.
+    pub(super) shape: Shape,
     /// Each publisher ends after this many messages.
     pub(super) messages_per_publisher_max: Option<u64>,
     /// Share of persistent frames, in millionths.
