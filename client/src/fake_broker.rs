@@ -4,6 +4,7 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -65,6 +66,8 @@ pub(crate) struct FakeBroker {
     pub(crate) script: VecDeque<Answer>,
     pub(crate) topics: Vec<FakeTopic>,
     pub(crate) log_start: u64,
+    /// Damaged offsets, whole batches, of this partition.
+    pub(crate) damaged: Option<(u32, Range<u64>)>,
     /// Produce requests seen.
     pub(crate) produced: usize,
     /// Partitions of each fetch request seen, with the port that it came to.
@@ -89,6 +92,7 @@ impl FakeNetwork {
             script: script.iter().copied().collect(),
             topics: Vec::new(),
             log_start: 0,
+            damaged: None,
             produced: 0,
             fetched: Vec::new(),
             ports: vec![PORT],
@@ -147,6 +151,11 @@ impl FakeBroker {
     fn end(&self, topic: usize, partition: u32) -> u64 {
         let last = self.topics[topic].logs[at(partition)].last();
         last.map_or(self.log_start, |bytes| Batch::validate(bytes).expect("valid").next_offset())
+    }
+
+    fn damaged_of(&self, partition: u32) -> Range<u64> {
+        let damaged = self.damaged.as_ref().filter(|(of, _)| *of == partition);
+        damaged.map_or(u64::MAX..u64::MAX, |(_, range)| range.clone())
     }
 
     fn reply(&mut self, conn: usize, kind: Kind, id: u64, body: impl FnOnce(&mut Vec<u8>)) {
@@ -260,8 +269,12 @@ impl FakeBroker {
                 Err(code) => error = code,
                 Ok(topic) => {
                     end = self.end(topic, entry.partition.get());
+                    let damaged = self.damaged_of(entry.partition.get());
                     if !(self.log_start..=end).contains(&from) {
                         error = ErrorCode::OffsetOutOfRange;
+                    } else if damaged.contains(&from) {
+                        error = ErrorCode::DataCorrupt;
+                        end = damaged.end;
                     } else {
                         self.read(topic, entry, &mut batches);
                     }
@@ -290,12 +303,20 @@ impl FakeBroker {
 
     fn read(&self, topic: usize, entry: &fetch::RequestEntry, out: &mut Vec<u8>) {
         let before = out.len();
+        let damaged = self.damaged_of(entry.partition.get());
         for bytes in &self.topics[topic].logs[at(entry.partition.get())] {
             if out.len() - before >= self.partition_bytes_max || out.len() >= self.reply_bytes_max {
                 break;
             }
             // A damaged batch is sent as it lies there.
             let next = Batches::new(bytes).next().and_then(Result::ok);
+            let is_lost = |batch: &Batch<'_>| damaged.contains(&batch.base_offset());
+            if next.as_ref().is_some_and(is_lost) {
+                if out.len() > before || entry.offset.get() < damaged.start {
+                    break;
+                }
+                continue;
+            }
             if next.is_none_or(|batch| batch.next_offset() > entry.offset.get()) {
                 out.extend_from_slice(bytes);
             }

@@ -21,7 +21,7 @@ mod upkeep;
 
 pub use connection::TopicMetadata;
 pub use connection::{ConnectOptions, Connection, Endpoint, Metadata, TopicDescription};
-pub use consumer::{Consumer, ConsumerEvent, ConsumerOptions, ConsumerRecord, OutOfRange};
+pub use consumer::{Consumer, ConsumerEvent, ConsumerOptions, ConsumerRecord, Damaged, OutOfRange};
 pub use consumer::{PartitionPosition, Position};
 pub use error::ClientError;
 pub use producer::{Delivery, Outcome, Producer, ProducerOptions, Record, Totals};

@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use client::{Consumer, ConsumerOptions, ConsumerRecord, OutOfRange, Position};
+use client::{Consumer, ConsumerEvent, ConsumerOptions, ConsumerRecord};
+use client::{Damaged, OutOfRange, Position};
 
 use crate::failure::Failure;
 use crate::output;
@@ -90,6 +91,9 @@ pub struct ConsumeArgs {
     /// remove records before they are read
     #[arg(long, value_enum, default_value = "error")]
     out_of_range: OutOfRangeChoice,
+    /// Go on behind records that are damaged on the broker's disk, and say how many were skipped
+    #[arg(long)]
+    skip_damaged: bool,
     /// How long the broker waits for new records before it answers without any
     #[arg(
         long,
@@ -138,14 +142,18 @@ pub fn run(args: &ConsumeArgs) -> Result<ExitCode, Failure> {
     let out = BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, io::stdout().lock());
     let left = args.max_records.unwrap_or(u64::MAX);
     let lanes = consumer.positions().len();
-    let printing = Printing { args, consumer, bounds, out, left };
-    match args.order {
+    let mut printing = Printing { args, consumer, bounds, out, left, skipped: 0 };
+    let printed = match args.order {
         Order::Time if lanes > 1 => {
             printing.by_time(Merge::new(lanes, args.patience, Instant::now()))
         }
         _ => printing.by_arrival(),
-    }?;
-    Ok(ExitCode::SUCCESS)
+    };
+    if printing.skipped > 0 {
+        let skipped = printing.skipped;
+        output::note(&format!("pelton: {skipped} offsets are damaged and were skipped, in all"));
+    }
+    printed.map(|()| ExitCode::SUCCESS)
 }
 
 /// A consumer that is placed.
@@ -164,6 +172,7 @@ fn connect(args: &ConsumeArgs) -> Result<Consumer, Failure> {
             OutOfRangeChoice::Earliest => OutOfRange::Earliest,
             OutOfRangeChoice::Latest => OutOfRange::Latest,
         },
+        damaged: if args.skip_damaged { Damaged::Skip } else { Damaged::Error },
         ..ConsumerOptions::default()
     };
     if args.order == Order::Time {
@@ -193,11 +202,13 @@ struct Printing<'a> {
     out: BufWriter<StdoutLock<'static>>,
     /// How many more records may be printed.
     left: u64,
+    /// Offsets that are damaged and were passed over.
+    skipped: u64,
 }
 
 impl Printing<'_> {
     /// Prints records partition by partition, as fetches bring them.
-    fn by_arrival(mut self) -> Result<(), Failure> {
+    fn by_arrival(&mut self) -> Result<(), Failure> {
         while self.left > 0 && !self.bounds.are_done(&self.consumer) {
             let wait = self.args.max_wait.min(OUTPUT_CHECK_INTERVAL);
             for record in self.consumer.poll_for(wait)? {
@@ -218,7 +229,7 @@ impl Printing<'_> {
     }
 
     /// Prints records in the order of their times.
-    fn by_time(mut self, mut merge: Merge) -> Result<(), Failure> {
+    fn by_time(&mut self, mut merge: Merge) -> Result<(), Failure> {
         loop {
             let now = Instant::now();
             let consumer = &self.consumer;
@@ -272,6 +283,9 @@ impl Printing<'_> {
     fn rest(&mut self) -> Result<(), Failure> {
         self.out.flush().map_err(|error| Failure::output(&error))?;
         while let Some(event) = self.consumer.next_event() {
+            if let ConsumerEvent::Skipped { from, to, .. } = &event {
+                self.skipped += to - from;
+            }
             output::note(&format!("pelton: {event}"));
         }
         if output::is_closed() { Err(Failure::OutputClosed) } else { Ok(()) }

@@ -6,7 +6,7 @@ use wire::{ErrorCode, Kind};
 
 use super::cursor::Cursor;
 use super::event::ConsumerEvent;
-use super::options::OutOfRange;
+use super::options::{ConsumerOptions, Damaged, OutOfRange};
 use crate::connection::TopicMetadata;
 use crate::error::ClientError;
 
@@ -46,7 +46,7 @@ pub(super) fn absorb(
     asked: (&[RequestEntry], &[usize]),
     topics: &[TopicMetadata],
     cursors: &mut [Cursor],
-    out_of_range: OutOfRange,
+    options: &ConsumerOptions,
     rows: &mut Vec<Row>,
 ) -> Result<Absorbed, ClientError> {
     let (entries, slots) = asked;
@@ -64,13 +64,14 @@ pub(super) fn absorb(
             // It was moved since: what came is no longer wanted.
             continue;
         }
-        match judge(entry, asked, place, out_of_range)? {
+        match judge(entry, asked, place, options)? {
             Verdict::Good => {
                 let (bytes, next_offset) = verify(batches, asked.offset.get(), place)?;
                 let from = asked.offset.get();
                 rows.push(Row { slot, from, start: at, end: at + bytes, next_offset });
             }
             Verdict::Reset(to) => resets.push((slot, to, place.reset(entry, asked, to))),
+            Verdict::Skip(to) => resets.push((slot, to, place.skipped(asked, to))),
             Verdict::Stale(error) => absorbed.stale = Some(error),
         }
     }
@@ -108,6 +109,8 @@ enum Verdict {
     Good,
     /// Read on at this offset.
     Reset(u64),
+    /// The same, behind records that are damaged.
+    Skip(u64),
     /// It is served elsewhere, or not yet.
     Stale(ClientError),
 }
@@ -116,7 +119,7 @@ fn judge(
     entry: &ReplyEntry,
     asked: &RequestEntry,
     place: Place<'_>,
-    out_of_range: OutOfRange,
+    options: &ConsumerOptions,
 ) -> Result<Verdict, ClientError> {
     let offset = asked.offset.get();
     if entry.partition != asked.partition || entry.topic_id != asked.topic_id {
@@ -127,7 +130,7 @@ fn judge(
         Some(ErrorCode::OffsetOutOfRange) => {
             let (log_start_offset, high_watermark) =
                 (entry.log_start_offset.get(), entry.high_watermark.get());
-            match out_of_range {
+            match options.out_of_range {
                 OutOfRange::Earliest => Ok(Verdict::Reset(log_start_offset)),
                 OutOfRange::Latest => Ok(Verdict::Reset(high_watermark)),
                 OutOfRange::Error => Err(ClientError::OffsetOutOfRange {
@@ -139,7 +142,12 @@ fn judge(
                 }),
             }
         }
-        Some(ErrorCode::DataCorrupt) => Err(place.damaged(entry, offset)),
+        Some(ErrorCode::DataCorrupt) => match (options.damaged, entry.last_stable_offset.get()) {
+            (Damaged::Error, _) => Err(place.damaged(entry, offset)),
+            (Damaged::Skip, u64::MAX) => Ok(Verdict::Stale(place.damaged(entry, offset))),
+            (Damaged::Skip, behind) if behind > offset => Ok(Verdict::Skip(behind)),
+            (Damaged::Skip, _) => Err(place.corrupt(offset, "the damage ends before it begins")),
+        },
         _ => {
             let error = partition_refused(
                 Kind::Fetch,
@@ -217,6 +225,11 @@ impl Place<'_> {
                 _ => "an unknown codec",
             },
         }
+    }
+
+    fn skipped(self, asked: &RequestEntry, to: u64) -> ConsumerEvent {
+        let (topic, partition) = (self.topic.to_owned(), self.partition);
+        ConsumerEvent::Skipped { topic, partition, from: asked.offset.get(), to }
     }
 
     fn reset(self, entry: &ReplyEntry, asked: &RequestEntry, to: u64) -> ConsumerEvent {

@@ -19,6 +19,18 @@ pub enum ConsumerEvent {
         /// The offset behind the newest visible record.
         high_watermark: u64,
     },
+    /// Records from `from` up to `to` are damaged on the broker's disk, and were not read; reading
+    /// went on at `to`.
+    Skipped {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: u32,
+        /// The first damaged offset.
+        from: u64,
+        /// Where reading went on.
+        to: u64,
+    },
     /// An endpoint does not serve; it is tried again. Nothing is lost or repeated.
     Reconnecting {
         /// `HOST:PORT`.
@@ -41,6 +53,13 @@ impl std::fmt::Display for ConsumerEvent {
                     "offset {from} of topic {topic}, partition {partition} {why}; went on at {to}"
                 )
             }
+            ConsumerEvent::Skipped { topic, partition, from, to } => write!(
+                f,
+                "offsets {from} to {} of topic {topic}, partition {partition} are damaged on the \
+                 broker's disk and were skipped ({} in all)",
+                to - 1,
+                to - from
+            ),
             ConsumerEvent::Reconnecting { address, reason } => {
                 write!(f, "{address} does not serve, trying again: {reason}")
             }

@@ -167,10 +167,9 @@ impl<N: Network> Consumer<N> {
             };
             self.replies += 1;
             let asked = (&link.state.asked[..], &link.state.asked_slots[..]);
-            let out_of_range = self.options.out_of_range;
             let cursors = &mut self.cursors;
             let mut absorbed =
-                absorb::absorb(&reply, asked, topics, cursors, out_of_range, &mut self.rows)?;
+                absorb::absorb(&reply, asked, topics, cursors, &self.options, &mut self.rows)?;
             let many = link.state.order.len() > REQUEST_PARTITIONS_MAX;
             for &slot in link.state.asked_slots.iter().filter(|_| many) {
                 cursors[slot].served_at = self.replies;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use cursor::PartitionPosition;
 pub use event::ConsumerEvent;
-pub use options::{ConsumerOptions, OutOfRange, Position};
+pub use options::{ConsumerOptions, Damaged, OutOfRange, Position};
 pub use records::{ConsumerRecord, Records};
 
 use crate::connection::{ConnectOptions, TopicMetadata};
@@ -240,7 +240,8 @@ impl<N: Network> Consumer<N> {
     /// are none by then.
     ///
     /// # Errors
-    /// An offset is out of range and the options say that this is an error, records are damaged,
+    /// An offset is out of range, or records are damaged on the broker's disk, and the options say
+    /// that this is an error; what came is damaged,
     /// missing or compressed, a topic is gone, the broker refuses, or the connection is lost for
     /// too long or times out. Positions stay where they were: another poll tries the same again.
     pub fn poll(&mut self) -> Result<Records<'_>, ClientError> {

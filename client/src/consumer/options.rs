@@ -18,6 +18,8 @@ pub struct ConsumerOptions {
     pub partition_max_bytes: u32,
     /// What to do about an offset that a partition does not have. Default: an error.
     pub out_of_range: OutOfRange,
+    /// What to do about records that are damaged on the broker's disk. Default: an error.
+    pub damaged: Damaged,
 }
 
 impl Default for ConsumerOptions {
@@ -29,6 +31,7 @@ impl Default for ConsumerOptions {
             max_bytes: most,
             partition_max_bytes: most,
             out_of_range: OutOfRange::Error,
+            damaged: Damaged::Error,
         }
     }
 }
@@ -44,6 +47,19 @@ pub enum OutOfRange {
     Earliest,
     /// Go on behind the newest visible record.
     Latest,
+}
+
+/// What to do about records that were acknowledged and are damaged on the broker's disk. Going on
+/// behind them is told as an event. While the broker does not know where the damage ends, which it
+/// mostly finds out at once, it is asked again, for as long as a lost connection would be; then
+/// that is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Damaged {
+    /// Fail.
+    #[default]
+    Error,
+    /// Go on behind them.
+    Skip,
 }
 
 /// Where to read from.

@@ -133,6 +133,34 @@ fn records_removed_before_they_are_read_are_passed_over_if_that_is_wanted() {
 }
 
 #[test]
+fn records_damaged_on_the_broker_are_passed_over_if_that_is_wanted() {
+    let mut consumer = consumer(2);
+    consumer.router.network.broker().damaged = Some((1, 3..9));
+    consumer.assign_all(Position::Beginning).expect("partitions");
+    let error = loop {
+        match consumer.poll_for(Duration::ZERO) {
+            Ok(records) => records.for_each(drop),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.contains("the damage ends before offset 9"), "{error}");
+    assert_eq!(consumer.next_event(), None);
+
+    consumer.options.damaged = Damaged::Skip;
+    consumer.seek("t", 0, Position::Beginning).expect("assigned");
+    consumer.seek("t", 1, Position::Beginning).expect("assigned");
+    let found = poll_to_end(&mut consumer);
+    let whole = (0..10).map(|offset| (0, offset));
+    let expected: Vec<_> = whole.chain([0, 1, 2, 9].map(|offset| (1, offset))).collect();
+    assert_eq!(found, expected);
+    let event = consumer.next_event().expect("it is told");
+    let topic = String::from("t");
+    assert_eq!(event, ConsumerEvent::Skipped { topic, partition: 1, from: 3, to: 9 });
+    assert!(event.to_string().contains("offsets 3 to 8"), "{event}");
+    assert_eq!(consumer.next_event(), None, "once");
+}
+
+#[test]
 fn damage_and_gaps_are_noticed() {
     let mut damaged = consumer(1);
     damaged.router.network.broker().topics[0].logs[0][1][70] ^= 1;

@@ -146,6 +146,13 @@ impl Consumer {
             if entry.error.get() != 0 {
                 let code = ErrorCode::from_u16(entry.error.get());
                 tally.error(code.map_or("unknown", ErrorCode::name));
+                let behind = entry.last_stable_offset.get();
+                let is_damaged = code == Some(ErrorCode::DataCorrupt) && behind != u64::MAX;
+                if is_damaged && matches!(work.replay, Replay::Once) {
+                    // Read on behind the damage: the records in it count as lost.
+                    cursor.next = cursor.next.max(behind);
+                    continue;
+                }
                 // Reading on would fail the same way, unless the code says that it may pass.
                 cursor.done = code.is_none_or(|code| !code.is_retriable());
                 continue;

@@ -108,6 +108,31 @@ fn a_segment_that_is_missing_fails_its_own_offsets_only() {
 }
 
 #[test]
+fn what_a_flipped_bit_spoils_is_skipped_if_that_is_wanted_and_counted() {
+    let (broker, dir) = served();
+    let harmed = segments(&broker, dir.path(), "harmed").remove(1);
+    assert_eq!(broker.stop().code, Some(0));
+    let mut bytes = std::fs::read(&harmed).expect("a segment");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&harmed, bytes).expect("writable");
+    let broker = Broker::start(dir.path());
+    let refused = consume(&broker, "harmed", "beginning");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("data_corrupt"), "{}", refused.stderr);
+    let args = ["consume", "harmed", "--skip-damaged", "--exit-at-end", "-f", r"%o %v\n"];
+    let skipping = broker.run(&args, b"");
+    assert_eq!(skipping.code, Some(0), "{}", skipping.stderr);
+    let read = offsets("harmed", &skipping);
+    let lost = RECORDS - read.len();
+    assert!((1..RECORDS / 4).contains(&lost), "{lost}");
+    assert!(read.is_sorted() && read.last() == Some(&(RECORDS - 1)));
+    let told = format!("{lost} offsets are damaged and were skipped, in all");
+    assert!(skipping.stderr.contains(&told), "{lost}: {}", skipping.stderr);
+    assert_unharmed(&broker);
+}
+
+#[test]
 fn a_segment_that_is_cut_short_while_serving_fails_what_was_cut_only() {
     for reads_before in ["none", "all"] {
         let (broker, dir) = served();
