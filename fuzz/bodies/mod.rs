@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod frame;
+pub mod queue_records;
 pub mod recovery;
 pub mod session;
 pub mod small_files;

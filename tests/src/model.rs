@@ -85,7 +85,8 @@ pub enum Trust {
     #[default]
     Whole,
     /// The device gave back other bytes than it took, or took none: records may be missing, and
-    /// a client may find a checksum wrong, but nothing that is taken for good is wrong.
+    /// a client may find a checksum wrong, topics may be as they were before a change; but nothing
+    /// that is taken for good is wrong.
     Damaged,
 }
 
@@ -190,6 +191,10 @@ impl Model {
             return self.violated(place, format!("record {record} was never sent here"));
         };
         match sent.fate {
+            // Its topic was deleted while it was on its way. A device that did not take the
+            // deletion, and said that it had, brings back the topic with all that it held.
+            Fate::Refused(code)
+                if self.trust == Trust::Damaged && code == ErrorCode::UnknownTopic.number() => {}
             Fate::Refused(code) => {
                 let what = format!("record {record} was refused with code {code} and is here");
                 return self.violated(place, what);

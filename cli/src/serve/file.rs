@@ -61,6 +61,7 @@ fn value_text(value: &Value) -> Option<String> {
 mod tests {
     use super::*;
     use broker::config::Config;
+    use proptest::prelude::*;
 
     #[test]
     fn keys_have_the_values_of_flags() {
@@ -72,6 +73,52 @@ mod tests {
         assert_eq!((config.spin_us, config.memory_bytes), (20, 64 << 20));
         assert_eq!(config.cores, [0, 1]);
         assert!(config.insecure_bind);
+    }
+
+    fn key() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(Layer::keys().collect::<Vec<_>>())
+    }
+
+    /// Something that may stand behind `=`.
+    fn value() -> impl Strategy<Value = String> {
+        let number = prop_oneof![any::<i64>().prop_map(|n| n.to_string()), "[0-9]{1,20}"];
+        let text = prop_oneof!["[ -~]{0,12}", "[0-9]{1,9}(KiB|GB|us|ms|s|x)", "[0-9,-]{1,12}"];
+        prop_oneof![
+            number,
+            text.prop_map(|text| format!("'{}'", text.replace('\'', ""))),
+            prop::collection::vec(any::<u32>(), 0..4).prop_map(|list| format!("{list:?}")),
+            "(true|false|1\\.5|inf|1979-05-27)",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// Whatever a file holds, it is refused with a sentence, or read.
+        #[test]
+        fn arbitrary_files_are_refused_or_read(text in "\\PC{0,200}") {
+            let _ = parse(&text);
+        }
+
+        /// A line of a known key is refused by its name, or read; what is read is what its flag
+        /// would have set, whatever else the file holds.
+        #[test]
+        fn lines_are_refused_by_name_or_read((key, value) in (key(), value())) {
+            let line = format!("{key} = {value}\n");
+            match parse(&line) {
+                Ok(layer) => {
+                    let table: Table = line.parse().expect("it was read");
+                    let text = value_text(&table[key]).expect("it was read");
+                    let mut flag = Layer::default();
+                    flag.set(key, &text).expect("by the same rules");
+                    prop_assert_eq!(layer, flag);
+                }
+                Err(reason) => {
+                    let is_toml = line.parse::<Table>().is_ok();
+                    prop_assert!(!is_toml || reason.starts_with(key), "{}", reason);
+                }
+            }
+        }
     }
 
     #[test]

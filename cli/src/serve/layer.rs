@@ -205,6 +205,9 @@ fn microseconds(text: &str) -> Result<u64, String> {
     u64::try_from(duration.as_micros()).map_err(|_| String::from("that is too long"))
 }
 
+/// Most entries of a list of CPUs: more than any machine has.
+const CORES_MAX: usize = 1 << 16;
+
 /// CPU numbers and ranges, as in `0,2-3`.
 fn cores(text: &str) -> Result<Cores, String> {
     let wrong = || format!("{text:?} is no list of CPUs: expected e.g. 0 or 0,2-3");
@@ -214,6 +217,9 @@ fn cores(text: &str) -> Result<Cores, String> {
         let first: u16 = first.trim().parse().map_err(|_| wrong())?;
         let last: u16 = last.trim().parse().map_err(|_| wrong())?;
         list.extend((first..=last).map(usize::from));
+        if list.len() > CORES_MAX {
+            return Err(format!("that is a list of more than {CORES_MAX} CPUs: name each once"));
+        }
     }
     if list.is_empty() { Err(wrong()) } else { Ok(Cores(list)) }
 }
@@ -265,7 +271,14 @@ mod tests {
         assert_eq!((config.prepare_bytes, config.spin_us), (1 << 30, 1000));
         assert_eq!(config.cores, [0, 2, 3]);
         assert!(config.insecure_bind);
-        for bad in ["--cores=x", "--cores=", "--cores=3-1", "--spin-us=soon", "--prepare=1XB"] {
+        for bad in [
+            "--cores=0-65535,0",
+            "--cores=x",
+            "--cores=",
+            "--cores=3-1",
+            "--spin-us=soon",
+            "--prepare=1XB",
+        ] {
             assert!(Line::try_parse_from(["serve", bad]).is_err(), "{bad}");
         }
     }

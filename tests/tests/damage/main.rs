@@ -6,3 +6,4 @@ mod frames;
 mod lives;
 mod repair;
 mod scrub;
+mod window;

@@ -18,10 +18,11 @@ use proptest::sample::Index;
 type Target = (&'static str, fn(&[u8]));
 
 /// All of them but the decoders of `wire/`, which have a test of their own there.
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 6] = [
     ("batch", bodies::batch::run),
     ("frame", bodies::frame::run),
     ("small_files", bodies::small_files::run),
+    ("queue_records", bodies::queue_records::run),
     ("session", bodies::session::run),
     ("recovery", bodies::recovery::run),
 ];
@@ -66,8 +67,8 @@ fn kept_inputs_with_any_byte_changed_are_survived() {
 /// Any target; recovery, which takes long, more seldom.
 fn target() -> impl Strategy<Value = Target> {
     prop_oneof![
-        20 => prop::sample::select(&TARGETS[..4]),
-        1 => Just(TARGETS[4]),
+        25 => prop::sample::select(&TARGETS[..5]),
+        1 => Just(TARGETS[5]),
     ]
 }
 
