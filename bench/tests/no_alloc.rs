@@ -111,7 +111,7 @@ fn produces_allocate_nothing_per_message() {
 #[test]
 fn produces_of_whole_runs_allocate_nothing_per_message() {
     let (mut backend, topic) = shard_with_topic(1);
-    let request = produce_request(topic, Acks::Durable, &batch(500, 100));
+    let request = produce_request(topic, Acks::Durable, &batch(2000, 100));
     measure("whole runs", &mut backend, &request, is_produced);
 }
 

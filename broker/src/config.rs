@@ -84,7 +84,7 @@ impl Default for Config {
             memory_bytes: 256 * MIB,
             connections_max: 16_384,
             commits_in_flight: 4,
-            direct_run_bytes_min: 48 * KIB,
+            direct_run_bytes_min: 192 * KIB,
             tuning: Tuning::default(),
         }
     }

@@ -148,7 +148,7 @@ impl Settings {
             journal_file_bytes: 32 * 1024 * 1024,
             journal_frame_bytes_max: 512 * 1024,
             commits_in_flight: 4,
-            direct_run_bytes_min: 48 * 1024,
+            direct_run_bytes_min: 192 * 1024,
             gather_bytes_min: 4096,
             gather_bytes_max: MIB,
             gather_budget_bytes: 48 * MIB,

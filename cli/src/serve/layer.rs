@@ -87,7 +87,7 @@ pub struct Layer {
     /// Journal writes of each shard that may be under way at once [default: 4]
     #[arg(long, env = "PELTON_COMMITS_IN_FLIGHT", value_name = "N")]
     commits_in_flight: Option<u32>,
-    /// What a partition gathers at this size goes straight to its segment [default: 48KiB]
+    /// What a partition gathers at this size goes straight to its segment [default: 192KiB]
     #[arg(
         long,
         env = "PELTON_DIRECT_RUN_BYTES_MIN",
