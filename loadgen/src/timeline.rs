@@ -6,6 +6,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Most stretches of a window.
 const STRETCHES_MAX: u64 = 120;
@@ -58,13 +59,54 @@ impl Timeline {
     /// Adds what another thread counted in the same window.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.stretches.iter_mut().zip(&other.stretches) {
-            mine.acked += theirs.acked;
-            mine.consumed += theirs.consumed;
-            mine.max_ns = mine.max_ns.max(theirs.max_ns);
-            for (mine, theirs) in mine.buckets.iter_mut().zip(theirs.buckets.iter()) {
-                *mine = mine.saturating_add(*theirs);
-            }
+            mine.add(theirs);
         }
+    }
+
+    /// Adds some stretches of another thread.
+    pub fn join(&mut self, other: &Self, stretches: Range<usize>) {
+        let mine = self.stretches.get_mut(stretches.clone());
+        let theirs = other.stretches.get(stretches);
+        for (mine, theirs) in mine.into_iter().flatten().zip(theirs.into_iter().flatten()) {
+            mine.add(theirs);
+        }
+    }
+
+    /// How many stretches are over at a time.
+    #[must_use]
+    pub fn over(&self, now_ns: u64) -> usize {
+        let count = now_ns.saturating_sub(self.open_ns) / self.stretch_ns;
+        usize::try_from(count).map_or(self.stretches.len(), |count| count.min(self.stretches.len()))
+    }
+
+    /// When a stretch ends; never, if there is none.
+    #[must_use]
+    pub fn end_ns(&self, stretch: usize) -> u64 {
+        match stretch < self.stretches.len() {
+            true => {
+                let ends = (stretch as u64 + 1).saturating_mul(self.stretch_ns);
+                self.open_ns.saturating_add(ends)
+            }
+            false => u64::MAX,
+        }
+    }
+
+    /// What the last stretches that are over say, as many as make up this time, at least one.
+    #[must_use]
+    pub fn recent(&self, now_ns: u64, length_ns: u64) -> Option<Recent> {
+        let over = self.over(now_ns);
+        let count = usize::try_from((length_ns / self.stretch_ns).max(1)).ok()?.min(over);
+        let (first, others) = self.stretches[over - count..over].split_first()?;
+        let mut all = first.clone();
+        others.iter().for_each(|stretch| all.add(stretch));
+        Some(Recent {
+            length_ns: self.stretch_ns.saturating_mul(count as u64),
+            acked: all.acked,
+            consumed: all.consumed,
+            p50_ns: all.percentile(500),
+            p99_ns: all.percentile(990),
+            p999_ns: all.percentile(999),
+        })
     }
 
     /// As results have it; none of a window in which nothing was noted.
@@ -86,7 +128,33 @@ impl Timeline {
     }
 }
 
+/// What happened lately, while a load runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recent {
+    /// How long a time it is.
+    pub length_ns: u64,
+    /// Acknowledged within it.
+    pub acked: u64,
+    /// Consumed within it.
+    pub consumed: u64,
+    /// Median response time, within 4 %; none with few samples.
+    pub p50_ns: Option<u64>,
+    /// The 99th percentile.
+    pub p99_ns: Option<u64>,
+    /// The 99.9th.
+    pub p999_ns: Option<u64>,
+}
+
 impl Stretch {
+    fn add(&mut self, other: &Self) {
+        self.acked += other.acked;
+        self.consumed += other.consumed;
+        self.max_ns = self.max_ns.max(other.max_ns);
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets.iter()) {
+            *mine = mine.saturating_add(*theirs);
+        }
+    }
+
     /// `records` were acknowledged.
     #[inline]
     pub fn acked(&mut self, records: u64) {

@@ -58,6 +58,13 @@ impl Ledger {
         }
     }
 
+    /// Every partition and producer, with what became of its sequences.
+    pub fn rows(&self) -> impl Iterator<Item = (u32, u32, &Outcomes)> {
+        (0..).zip(&self.partitions).flat_map(|(partition, producers)| {
+            (0..).zip(producers).map(move |(producer, outcomes)| (partition, producer, outcomes))
+        })
+    }
+
     /// Records in doubt, over all partitions.
     #[must_use]
     pub fn in_doubt_records(&self) -> u64 {

@@ -6,7 +6,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::report::{RUN_SCHEMA, Run, SET_SCHEMA, Set};
-use crate::run::{AB_SCHEMA, Ab, CURVE_SCHEMA, Curve, MAX_SCHEMA, Max};
+use crate::run::{
+    AB_SCHEMA, Ab, BACKLOG_SCHEMA, Backlog, CURVE_SCHEMA, Curve, MAX_SCHEMA, Max, SOAK_SCHEMA, Soak,
+};
 
 /// A result.
 #[derive(Clone, Debug)]
@@ -21,6 +23,10 @@ pub enum Document {
     Max(Box<Max>),
     /// Of `bench curve`.
     Curve(Box<Curve>),
+    /// Of `bench backlog`.
+    Backlog(Box<Backlog>),
+    /// Of `bench soak`.
+    Soak(Box<Soak>),
 }
 
 /// Why a file holds none.
@@ -70,9 +76,11 @@ impl Document {
             AB_SCHEMA => whole(json, &schema).map(Self::Ab),
             MAX_SCHEMA => whole(json, &schema).map(Self::Max),
             CURVE_SCHEMA => whole(json, &schema).map(Self::Curve),
+            BACKLOG_SCHEMA => whole(json, &schema).map(Self::Backlog),
+            SOAK_SCHEMA => whole(json, &schema).map(Self::Soak),
             _ => Err(format!(
                 "its schema is {schema}; this program reads {RUN_SCHEMA}, {SET_SCHEMA}, \
-                 {AB_SCHEMA}, {MAX_SCHEMA} and {CURVE_SCHEMA}"
+                 {AB_SCHEMA}, {MAX_SCHEMA}, {CURVE_SCHEMA}, {BACKLOG_SCHEMA} and {SOAK_SCHEMA}"
             )),
         }
     }
@@ -86,6 +94,8 @@ impl Document {
             Self::Ab(ab) => ab.runs_a.iter().chain(&ab.runs_b).collect(),
             Self::Max(max) => max.runs.iter().collect(),
             Self::Curve(curve) => curve.runs.iter().collect(),
+            Self::Backlog(all) => all.runs_without.iter().chain(&all.runs_with).collect(),
+            Self::Soak(soak) => vec![&soak.run],
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod arms;
 mod document;
+mod endurance;
+mod faults;
 mod figures;
 mod grid;
 mod heat;
@@ -29,6 +31,8 @@ pub fn page(document: &Document) -> String {
         Document::Ab(ab) => ("Two arms", arms::whole(ab)),
         Document::Max(max) => ("The highest rate", rates::search(max)),
         Document::Curve(curve) => ("Latency against rate", rates::curve(curve)),
+        Document::Backlog(all) => ("With a backlog and without", endurance::backlog(all)),
+        Document::Soak(soak) => ("A long load", endurance::soak(soak)),
     };
     let page = html! {
         (DOCTYPE)

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use std::collections::BTreeMap;
 
 use super::plot::{Plot, Scale};
-use super::{double, figure, figures, heat, host, legend, queue};
+use super::{double, faults, figure, figures, heat, host, legend, queue};
 use crate::integrity::IntegrityVerdict;
 use crate::latency::{Latencies, Summary};
 use crate::report::{Percentile, Phase, Run, Unit};
@@ -17,6 +17,7 @@ pub(super) fn whole(run: &Run) -> Markup {
         p.soft { (figures::sentence(run)) }
         (strip(run))
         (doubts(run))
+        (faults::faults(run))
         (spectrum(run))
         @if let Some(series) = &run.series {
             (heat::map(series, run.host.as_ref()))

@@ -4,13 +4,16 @@
 //! in their name.
 
 mod analysis;
+mod broker_series;
 mod environment;
+mod fault;
 mod figures;
 mod floor;
 mod limit;
 mod markdown;
 mod pareto;
 mod phase;
+mod proof;
 mod queue;
 mod set;
 mod spread;
@@ -18,13 +21,16 @@ mod table;
 mod terminal;
 
 pub use analysis::{Analysis, Change, Effect, Recommendation};
+pub use broker_series::BrokerSeries;
 pub use environment::Environment;
+pub use fault::{FaultOutcome, Faults};
 pub use figures::{FIGURES, Figure, Unit};
 pub use floor::{DiskCell, FloorFigures, Percentiles};
 pub use limit::Limit;
 pub use markdown::{machine, render_markdown};
 pub use pareto::pareto_front;
 pub use phase::{MEASURE, Phase, WARM_UP};
+pub use proof::{Proof, ProofRow};
 pub use queue::{QueueFigures, QueueOptions};
 pub use set::{Attempt, Knob, Set, Sweep};
 pub use spread::{SPREAD_REPEATS_MIN, Spread, ratio_hundredths};
@@ -95,6 +101,9 @@ pub struct Run {
     /// Warming up, the window, and its steps if there are several.
     #[serde(default)]
     pub phases: Vec<Phase>,
+    /// Memory and CPU of a spawned broker meanwhile; null of another.
+    #[serde(default)]
+    pub broker: Option<BrokerSeries>,
     /// Where the time of requests went, with `--anatomy`.
     #[serde(default)]
     pub anatomy_ns: Option<Anatomy>,
@@ -105,6 +114,12 @@ pub struct Run {
     /// What became of the objectives, if there were any.
     #[serde(default)]
     pub slo: Vec<SloOutcome>,
+    /// What befell the broker on purpose; null without faults.
+    #[serde(default)]
+    pub faults: Option<Faults>,
+    /// Which records there are, for `bench verify`; null unless `--keep` has kept the topic.
+    #[serde(default)]
+    pub proof: Option<Proof>,
 }
 
 /// The measuring program.
@@ -193,6 +208,12 @@ pub struct RunOptions {
     pub beside_reader_bytes: Option<u64>,
     /// What only queues have; null where partitions of a topic were loaded.
     pub queue: Option<QueueOptions>,
+    /// What each consumer takes at most.
+    #[serde(default)]
+    pub consume_rate_records_per_s: Option<u64>,
+    /// As `--fault` has them.
+    #[serde(default)]
+    pub faults: Vec<String>,
 }
 
 /// Throughput in the measured window.

@@ -1,6 +1,6 @@
 //! One run as a person reads it.
 
-use super::{Anatomy, FloorFigures, LatencySet, Run};
+use super::{Anatomy, FaultOutcome, Faults, FloorFigures, LatencySet, Run};
 use crate::integrity::IntegrityVerdict;
 use crate::latency::Summary;
 use crate::validity::ValidityVerdict;
@@ -30,6 +30,9 @@ pub fn render_run(run: &Run) -> String {
     }
     floor_lines(&run.floor, &mut line);
     line("broker", broker_line(run));
+    for text in run.faults.iter().flat_map(fault_lines) {
+        line("fault", text);
+    }
     line("integrity", integrity_line(run));
     let verdict = match run.validity.verdict {
         ValidityVerdict::Valid => "valid",
@@ -209,6 +212,18 @@ fn queue_line(run: &Run) -> Option<String> {
         count(queue.messages_at_start),
         count(queue.messages_at_close),
     ))
+}
+
+fn fault_lines(faults: &Faults) -> Vec<String> {
+    let mut lines: Vec<String> = faults.faults.iter().map(FaultOutcome::sentence).collect();
+    lines.push(format!(
+        "{} connections lost and {} made again; {} records never acknowledged, {} of them there",
+        grouped(faults.connections_lost),
+        grouped(faults.reconnected),
+        count(faults.unacknowledged_records),
+        count(faults.unacknowledged_found),
+    ));
+    lines
 }
 
 fn integrity_line(run: &Run) -> String {

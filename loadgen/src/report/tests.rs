@@ -47,9 +47,12 @@ pub(crate) fn run() -> Run {
         series: None,
         host: None,
         phases: Vec::new(),
+        broker: None,
         anatomy_ns: None,
         histograms: BTreeMap::new(),
         slo: Vec::new(),
+        faults: None,
+        proof: None,
     }
 }
 
@@ -82,6 +85,8 @@ fn options() -> RunOptions {
         cold: false,
         beside_reader_bytes: None,
         queue: None,
+        consume_rate_records_per_s: None,
+        faults: Vec::new(),
     }
 }
 

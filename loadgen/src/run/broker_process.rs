@@ -22,6 +22,8 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// How long it may take to finish after SIGTERM before it is killed.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
+/// A port of the kernel's choice.
+const ANY_PORT: &str = "127.0.0.1:0";
 /// Lines of its log that are kept for an error message.
 const LOG_LINES_MAX: usize = 20;
 /// `USER_HZ`: the unit of times in `/proc/PID/stat`, 100 on every Linux.
@@ -31,7 +33,9 @@ const USER_TICK_NS: u64 = 10_000_000;
 pub(super) struct BrokerProcess {
     serving: Serving,
     program: Program,
-    data_dir: TempDir,
+    data_dir: PathBuf,
+    /// The same, as long as it goes when the process does.
+    temporary: Option<TempDir>,
 }
 
 /// What is spawned.
@@ -69,8 +73,28 @@ impl BrokerProcess {
                 ))
             },
         )?;
-        let serving = Serving::start(data_dir.path(), &program, abort)?;
-        Ok(Self { serving, program, data_dir })
+        let serving = Serving::start(data_dir.path(), &program, ANY_PORT, abort)?;
+        let path = data_dir.path().to_path_buf();
+        Ok(Self { serving, program, data_dir: path, temporary: Some(data_dir) })
+    }
+
+    /// The same on a data directory that is there, and stays.
+    pub(super) fn start_on(
+        dir: &Path,
+        program: Program,
+        abort: &AtomicBool,
+    ) -> Result<Self, RunError> {
+        if !dir.is_dir() {
+            let dir = dir.display();
+            return Err(RunError::Usage(format!("there is no data directory {dir}")));
+        }
+        let serving = Serving::start(dir, &program, ANY_PORT, abort)?;
+        Ok(Self { serving, program, data_dir: dir.to_path_buf(), temporary: None })
+    }
+
+    /// Lets the data directory stay; gives its path.
+    pub(super) fn keep_data(&mut self) -> PathBuf {
+        self.temporary.take().map_or_else(|| self.data_dir.clone(), TempDir::keep)
     }
 
     /// Stops the process cleanly and starts it again on the same data, none of which the page
@@ -83,10 +107,33 @@ impl BrokerProcess {
         let dropped = |error: io::Error| {
             RunError::Setup(format!("the page cache keeps files of the broker: {error}"))
         };
-        drop_page_cache(self.data_dir.path()).map_err(dropped)?;
-        self.serving = Serving::start(self.data_dir.path(), &self.program, abort)?;
+        drop_page_cache(&self.data_dir).map_err(dropped)?;
+        self.serving = Serving::start(&self.data_dir, &self.program, ANY_PORT, abort)?;
         // Recovery may have read some of them.
-        drop_page_cache(self.data_dir.path()).map_err(dropped)
+        drop_page_cache(&self.data_dir).map_err(dropped)
+    }
+
+    /// Ends the process as nothing can that it might prepare for.
+    pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.serving.child.kill()?;
+        self.serving.child.wait().map(drop)
+    }
+
+    /// Starts it again, after it was killed, on the same data and the same port.
+    pub(super) fn start_again(&mut self, abort: &AtomicBool) -> Result<(), RunError> {
+        let address = self.serving.address.clone();
+        self.serving = Serving::start(&self.data_dir, &self.program, &address, abort)?;
+        Ok(())
+    }
+
+    /// Stops its threads where they are, until [`Self::resume`].
+    pub(super) fn pause(&self) -> io::Result<()> {
+        self.serving.signal(Signal::STOP)
+    }
+
+    /// Lets its threads go on.
+    pub(super) fn resume(&self) -> io::Result<()> {
+        self.serving.signal(Signal::CONT)
     }
 
     /// HOST:PORT.
@@ -96,7 +143,7 @@ impl BrokerProcess {
 
     /// Where its data lies.
     pub(super) fn data_dir(&self) -> &Path {
-        self.data_dir.path()
+        &self.data_dir
     }
 
     /// What it has used so far.
@@ -118,7 +165,12 @@ enum Stopped {
 }
 
 impl Serving {
-    fn start(data_dir: &Path, program: &Program, abort: &AtomicBool) -> Result<Self, RunError> {
+    fn start(
+        data_dir: &Path,
+        program: &Program,
+        listen: &str,
+        abort: &AtomicBool,
+    ) -> Result<Self, RunError> {
         let executable = match &program.binary {
             Some(binary) => binary.clone(),
             None => std::env::current_exe()
@@ -130,7 +182,7 @@ impl Serving {
             .args(["serve", "--stop-with-stdin"])
             .arg("--data-dir")
             .arg(data_dir)
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", listen])
             .args(program.flags.iter().map(|flag| format!("--{flag}")))
             // Held as long as this process lives: its end stops the broker, whatever ended us.
             .stdin(Stdio::piped())
@@ -187,14 +239,17 @@ impl Serving {
 }
 
 impl Serving {
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        // Only a child that was not waited for has its number for certain: so have all of ours.
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
     /// Asks the process to stop, and kills it if it does not.
     fn stop(&mut self) -> Stopped {
-        if let Ok(pid) = i32::try_from(self.child.id())
-            && let Some(pid) = Pid::from_raw(pid)
-            && matches!(self.child.try_wait(), Ok(None))
-        {
-            // Fails only if it has just ended.
-            let _ = kill_process(pid, Signal::TERM);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // They fail only if it has just ended. A paused process would not hear the first.
+            let _ = self.signal(Signal::TERM);
+            let _ = self.signal(Signal::CONT);
         }
         let end = Instant::now() + STOP_WAIT_MAX;
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -283,6 +338,8 @@ pub(super) struct Usage {
     pub(super) cpu_ns: Option<u64>,
     /// Largest resident set.
     pub(super) rss_bytes_max: Option<u64>,
+    /// Resident set now.
+    pub(super) rss_bytes: Option<u64>,
     /// Bytes sent to storage.
     pub(super) disk_bytes_written: Option<u64>,
     /// Context switches of all its threads, wanted or not.
@@ -292,11 +349,12 @@ pub(super) struct Usage {
 impl Usage {
     fn of(pid: u32) -> Self {
         let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        let status = read("status");
+        let kibibytes = |name| Some(number_after(status.as_deref()?, name)? * 1024);
         Self {
             cpu_ns: read("stat").as_deref().and_then(cpu_ns_of),
-            rss_bytes_max: read("status").as_deref().and_then(|status| {
-                number_after(status, "VmHWM:").map(|kibibytes| kibibytes * 1024)
-            }),
+            rss_bytes_max: kibibytes("VmHWM:"),
+            rss_bytes: kibibytes("VmRSS:"),
             disk_bytes_written: read("io")
                 .as_deref()
                 .and_then(|io| number_after(io, "write_bytes:")),

@@ -7,6 +7,7 @@ use wire::Acks;
 
 use super::RunError;
 use super::choices::{BatchSize, Partitioner, Rate};
+use super::fault::Strikes;
 use super::launch::{Crew, Launch, Outcome, Urgency};
 use super::options::RunArgs;
 use super::progress_line::{ProgressLine, Visibility};
@@ -19,10 +20,10 @@ use super::template::Shape;
 use super::timing::Timing;
 use super::topic::{End, RunTopic, offsets};
 use super::watch::{Watched, counters, settle, watch};
-use super::work::{Producing, Progress, Replay, Waiting, Work};
+use super::work::{Lost, Producing, Progress, Replay, Waiting, Work};
 use crate::clock::monotonic_ns;
 use crate::integrity::{Counts, Coverage, Ledger};
-use crate::report::Run;
+use crate::report::{Proof, Run};
 use crate::schedule::Load;
 
 /// Preloading may take this long.
@@ -39,6 +40,10 @@ const BESIDE_BATCH_BYTES: u32 = 256 << 10;
 pub(super) const BESIDE_RECORD_BYTES: u32 = 1024;
 const BESIDE_INFLIGHT: u32 = 8;
 
+/// How a backlog is built up, whatever the load does.
+const BACKLOG_BATCH_BYTES: u32 = 256 << 10;
+const BACKLOG_INFLIGHT: u32 = 8;
+
 /// How a cell differs from a run that stands alone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Label {
@@ -48,6 +53,8 @@ pub(super) struct Label {
     pub(super) read_back_max: Option<Duration>,
     /// What becomes of a run that a signal ends within its window.
     pub(super) partial: Partial,
+    /// So many records are there before; consumers begin with them. They prove their own.
+    pub(super) backlog_records: Option<u64>,
 }
 
 /// What becomes of a run that was not finished.
@@ -88,6 +95,19 @@ pub(super) fn measure(site: &mut Site, args: &RunArgs, label: &Label) -> Result<
     site.conclude(result, removed)
 }
 
+/// Reads what a run has kept, and compares it with what the run knew.
+pub(super) fn verify(site: &mut Site, args: &RunArgs, proof: &Proof) -> Result<Checked, RunError> {
+    let visibility = if args.quiet { Visibility::Hidden } else { Visibility::Shown };
+    let line = ProgressLine::new(visibility, &proof.topic);
+    line.say("reading");
+    let topic = RunTopic::find(&mut site.control, &proof.topic, &proof.starts)?;
+    let ends = offsets(&mut site.control, topic.id, proof.partitions, End::Newest)?;
+    let label = Label::default();
+    let mut cell = Cell { site, args, label: &label, run: proof.run, topic: &topic, beside: None };
+    let routing = cell.routing(&topic, proof.partitions)?;
+    cell.read_all(&routing, &proof.ledger(), ends)
+}
+
 struct Cell<'a> {
     site: &'a mut Site,
     args: &'a RunArgs,
@@ -107,8 +127,7 @@ struct Loaded {
 impl Cell<'_> {
     fn measure(mut self) -> Result<Run, RunError> {
         let started = jiff::Timestamp::now();
-        let visibility = if self.args.quiet { Visibility::Hidden } else { Visibility::Shown };
-        let mut line = ProgressLine::new(visibility, &self.label.text);
+        let mut line = ProgressLine::of(self.args, &self.label.text);
         let (loaded, beside_loaded) = self.load_before(&line)?;
         let routing = self.routing(self.topic, number(self.args.partitions))?;
         let mut work = self.work(&routing, self.topic);
@@ -129,13 +148,13 @@ impl Cell<'_> {
         let (mut outcomes, watched) =
             self.run_beside(&work, targets, reading.as_ref(), &mut line)?;
         let settled = match work.producing {
-            Producing::Now => Some([before, settle(self.site)?]),
-            Producing::Before => None,
+            // Another process counts from zero.
+            Producing::Now if !watched.restarted => Some([before, settle(self.site)?]),
+            Producing::Now | Producing::Before => None,
         };
         let outcome = outcomes.remove(0);
         let interrupted = self.site.abort.load(Ordering::Relaxed);
         let beside = outcomes.pop();
-        let consumers = work.consumers;
         let mut checked = match &loaded {
             // The last pass of each consumer ends where the window does.
             Some(Loaded { ledger, .. }) => {
@@ -143,7 +162,7 @@ impl Cell<'_> {
             }
             None if self.site.sink_counters().is_some() => self.proven_by_sink(&outcome),
             None if interrupted => Checked::nothing(),
-            None if consumers > 0 => check_passes(&outcome.tally.ledger, &outcome),
+            None if work.consumers > 0 => check_passes(&outcome.tally.ledger, &outcome),
             None => {
                 line.say("reading back");
                 self.read_back(&routing, work.acks, &outcome)?
@@ -156,7 +175,7 @@ impl Cell<'_> {
         let measured = Measured {
             args: self.args,
             started,
-            consumers,
+            consumers: work.consumers,
             window: outcome.window,
             window_ns: outcome.window.len_ns(),
             warmed_up: watched.warmed_up,
@@ -169,9 +188,19 @@ impl Cell<'_> {
             settled,
             checked,
             host: watched.host,
+            broker: watched.broker,
+            faults: watched.faults,
             interrupted,
         };
-        Ok(result::build(self.site, &measured))
+        let proof = self.proof(&work, &outcome.tally.ledger);
+        Ok(Run { proof, ..result::build(self.site, &measured) })
+    }
+
+    /// Which records there are, if they stay.
+    fn proof(&self, work: &Work<'_>, ledger: &Ledger) -> Option<Proof> {
+        let RunTopic { name, starts, .. } = self.topic;
+        let stay = self.args.keep && work.producing == Producing::Now && work.acks != Acks::None;
+        stay.then(|| Proof::of(name, self.run, starts, work.producers, ledger))
     }
 
     /// Puts records where the load or the reader beside it will find them.
@@ -180,6 +209,9 @@ impl Cell<'_> {
         line: &ProgressLine,
     ) -> Result<(Option<Loaded>, Option<Loaded>), RunError> {
         let args = self.args;
+        if let Some(records) = self.label.backlog_records {
+            self.build_backlog(records, line)?;
+        }
         let loaded = match args.preload {
             Some(bytes) => {
                 let routing = self.routing(self.topic, number(args.partitions))?;
@@ -232,9 +264,12 @@ impl Cell<'_> {
             |start_ns| timing.window(start_ns),
             |window, tell| {
                 let warmed_up = timing.warm_up(self.site, window, &progress, line, tell);
-                watch(self.site, window, &progress, line).map(|seen| Watched { warmed_up, ..seen })
+                let strikes = Strikes::new(&self.args.faults, window);
+                watch(self.site, window, &progress, line, strikes)
+                    .map(|seen| Watched { warmed_up, ..seen })
             },
         )?;
+        let watched = watched?;
         if abort.load(Ordering::Relaxed) {
             let ended_ns = monotonic_ns();
             for Outcome { window, .. } in &mut outcomes {
@@ -244,7 +279,7 @@ impl Cell<'_> {
                 window.close_ns = window.close_ns.min(ended_ns);
             }
         }
-        Ok((outcomes, watched?))
+        Ok((outcomes, watched))
     }
 
     fn routing(&mut self, topic: &RunTopic, partitions: u32) -> Result<Routing, RunError> {
@@ -285,7 +320,9 @@ impl Cell<'_> {
             records_per_producer_max: None,
             starts: &topic.starts,
             replay: Replay::Once,
+            consume_rate: args.consume_rate,
             waiting: if args.busy_poll { Waiting::BusyPoll } else { Waiting::Park },
+            lost: if args.faults.is_empty() { Lost::Stays } else { Lost::Returns },
         }
     }
 
@@ -308,6 +345,20 @@ impl Cell<'_> {
             },
             ..self.work(routing, topic)
         }
+    }
+
+    /// Produces so many records of another run: consumers of this one take them and count them.
+    fn build_backlog(&mut self, records: u64, line: &ProgressLine) -> Result<(), RunError> {
+        let routing = self.routing(self.topic, number(self.args.partitions))?;
+        let work = Work {
+            run: !self.run,
+            batch: BatchSize::Bytes(BACKLOG_BATCH_BYTES.max(self.args.size)),
+            inflight: BACKLOG_INFLIGHT,
+            partitioner: Partitioner::Sticky,
+            ..self.work(&routing, self.topic)
+        };
+        let bytes = records.saturating_mul(u64::from(work.shape.value_len_mean()));
+        self.preload(work, self.topic, bytes, line).map(drop)
     }
 
     /// Produces `bytes` of values and waits until consumers may see them.
@@ -353,13 +404,24 @@ impl Cell<'_> {
         outcome: &Outcome,
     ) -> Result<Checked, RunError> {
         let ends = self.visible_ends(self.topic, &outcome.tally, acks)?;
+        self.read_all(routing, &outcome.tally.ledger, ends)
+    }
+
+    /// Reads everything up to `ends` once, and compares it with the ledger.
+    fn read_all(
+        &mut self,
+        routing: &Routing,
+        ledger: &Ledger,
+        ends: Vec<u64>,
+    ) -> Result<Checked, RunError> {
         let mut reading = self.work(routing, self.topic);
         let readers = u32::try_from(self.site.cores.generator.len()).unwrap_or(u32::MAX);
         reading.producing = Producing::Before;
+        reading.consume_rate = None;
         reading.consumers = readers.min(reading.partitions).max(routing.endpoints());
         let limit_ns = self.label.read_back_max.map_or(READ_BACK_NS_MAX, nanoseconds);
         let read = self.unmeasured(&reading, Some(ends), limit_ns)?;
-        let mut checked = check_passes(&outcome.tally.ledger, &read);
+        let mut checked = check_passes(ledger, &read);
         checked.read_errors = read.tally.errors.values().sum();
         Ok(checked)
     }

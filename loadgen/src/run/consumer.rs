@@ -33,6 +33,8 @@ pub(super) struct Consumer {
     /// Batches that arrived and are not verified yet.
     scratch: Vec<u8>,
     arrived: Vec<Arrival>,
+    /// It asks for nothing before the load begins, and where it is slow on purpose.
+    rests_until_ns: u64,
 }
 
 /// Where reading of one partition stands.
@@ -61,7 +63,9 @@ pub(super) struct Proof<'a> {
 }
 
 impl Consumer {
-    pub(super) fn new(work: &Work<'_>, index: u32) -> Self {
+    /// Consumer `index`, which asks for nothing before the load begins: what it took by then
+    /// would be in no window.
+    pub(super) fn new(work: &Work<'_>, window: &Window, index: u32) -> Self {
         let cursors =
             work.routing.of_consumer(index, work.consumers).into_iter().map(|partition| {
                 let start = work.starts[partition as usize];
@@ -76,6 +80,7 @@ impl Consumer {
             waiting: false,
             scratch: Vec::new(),
             arrived: Vec::new(),
+            rests_until_ns: window.start_ns,
         }
     }
 
@@ -131,6 +136,11 @@ impl Consumer {
         connection.send_now()
     }
 
+    /// When it asks for more, at the earliest.
+    pub(super) fn rests_until_ns(&self) -> u64 {
+        self.rests_until_ns
+    }
+
     /// Takes the batches of an answer out of the session's buffer, and moves the cursors on, so
     /// that the next fetch can leave before these are verified.
     pub(super) fn take(
@@ -179,6 +189,12 @@ impl Consumer {
         }
     }
 
+    /// The connection is lost, and with it the answer that was waited for.
+    pub(super) fn disconnected(&mut self) {
+        self.waiting = false;
+        self.asked.clear();
+    }
+
     /// A fetch was refused as a whole.
     pub(super) fn refused(&mut self, code: Option<ErrorCode>, tally: &mut Tally) {
         self.waiting = false;
@@ -214,6 +230,12 @@ impl Consumer {
                 }
             }
             proof.progress.consumed(records);
+            if let Some(rate) = proof.work.consume_rate {
+                let close_ns = proof.window.close_ns;
+                let rest_ns = records.saturating_mul(1_000_000_000) / rate;
+                let since_ns = self.rests_until_ns.max(now_ns);
+                self.rests_until_ns = since_ns.saturating_add(rest_ns).min(close_ns);
+            }
             if arrival.ends_pass {
                 proof.tally.passes_finished += u64::from(now_ns < proof.window.close_ns);
                 let fresh = Pass::new(cursor.partition, proof.work.producers);

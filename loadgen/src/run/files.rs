@@ -7,8 +7,9 @@ use schemars::schema_for;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{AB_SCHEMA, Ab, CURVE_SCHEMA, Curve, MAX_SCHEMA, Max};
+use super::{AB_SCHEMA, Ab, BACKLOG_SCHEMA, Backlog, CURVE_SCHEMA, Curve, MAX_SCHEMA, Max};
 use super::{BenchArgs, EXIT_OK, RunError, ServeFlags, bench, write_text};
+use super::{SOAK_SCHEMA, Soak, VERIFY_SCHEMA, Verified};
 use crate::latency::Latencies;
 use crate::page::{Document, page};
 use crate::report::{FIGURES, RUN_SCHEMA, Run, SET_SCHEMA, Set, render_markdown};
@@ -68,17 +69,26 @@ enum SchemaOf {
     Max,
     /// `bench curve`
     Curve,
+    /// `bench backlog`
+    Backlog,
+    /// `bench soak`
+    Soak,
+    /// `bench verify`
+    Verify,
 }
 
 /// The JSON schemas of all results, by the names that results give.
 #[must_use]
-pub fn schemas() -> [(&'static str, serde_json::Value); 5] {
+pub fn schemas() -> [(&'static str, serde_json::Value); 8] {
     [
         (RUN_SCHEMA, schema_for!(Run).to_value()),
         (SET_SCHEMA, schema_for!(Set).to_value()),
         (AB_SCHEMA, schema_for!(Ab).to_value()),
         (MAX_SCHEMA, schema_for!(Max).to_value()),
         (CURVE_SCHEMA, schema_for!(Curve).to_value()),
+        (BACKLOG_SCHEMA, schema_for!(Backlog).to_value()),
+        (SOAK_SCHEMA, schema_for!(Soak).to_value()),
+        (VERIFY_SCHEMA, schema_for!(Verified).to_value()),
     ]
 }
 
@@ -92,7 +102,7 @@ pub(super) fn schema(args: &SchemaArgs) -> Result<u8, RunError> {
 
 /// Writes what is asked for.
 pub(super) fn report(args: &ReportArgs) -> Result<u8, RunError> {
-    let document = read(&args.file)?;
+    let document = read_document(&args.file)?;
     let runs = document.runs();
     let others = [&args.csv, &args.hgrm, &args.hlog, &args.md].iter().any(|path| path.is_some());
     let html = match (&args.html, others) {
@@ -140,7 +150,7 @@ pub(super) fn report(args: &ReportArgs) -> Result<u8, RunError> {
     Ok(EXIT_OK)
 }
 
-fn read(path: &Path) -> Result<Document, RunError> {
+pub(super) fn read_document(path: &Path) -> Result<Document, RunError> {
     Document::read(path).map_err(|error| RunError::Setup(error.to_string()))
 }
 
@@ -197,7 +207,7 @@ fn hlog(runs: &[&Run]) -> Option<String> {
 
 /// Does again what the file's command line says.
 pub(super) fn rerun(args: &RerunArgs, serve: &ServeFlags) -> Result<u8, RunError> {
-    let document = read(&args.file)?;
+    let document = read_document(&args.file)?;
     let path = args.file.display();
     let command = document.runs().first().map(|run| run.command.clone()).unwrap_or_default();
     let at = command.iter().position(|word| word == "bench").ok_or_else(|| {
@@ -228,7 +238,7 @@ fn order_seed(document: &Document) -> Option<u64> {
         Document::Ab(ab) => Some(ab.order_seed),
         Document::Curve(curve) => Some(curve.order_seed),
         Document::Set(set) => set.sweep.as_ref().map(|sweep| sweep.order_seed),
-        Document::Run(_) | Document::Max(_) => None,
+        Document::Run(_) | Document::Max(_) | Document::Backlog(_) | Document::Soak(_) => None,
     }
 }
 

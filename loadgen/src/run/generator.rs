@@ -10,14 +10,17 @@ use super::consumer::{Consumer, Proof};
 use super::launch::Share;
 use super::producer::{Answer, Bench, Producer};
 use super::scatter::Scatter;
-use super::tally::{EffortMeter, Tally, Window};
+use super::stretches::Feed;
+use super::tally::{CONNECTION_LOST, EffortMeter, Tally, Window};
 use super::target::{Target, receive};
 use super::template::BatchTemplate;
-use super::work::{Replay, Signals, Waiting, Work};
+use super::work::{Lost, Replay, Signals, Waiting, Work};
 use crate::integrity::{Coverage, Pass};
 
 /// The longest sleep, so that aborts and ends are noticed.
 pub(super) const SLEEP_NS_MAX: u64 = 20_000_000;
+/// Between two tries to make a lost connection again.
+const RETRY_NS: u64 = 1_000_000;
 
 /// What a thread leaves behind.
 pub(super) struct Yield {
@@ -30,6 +33,8 @@ pub(super) struct Yield {
 struct Lane<T: Transport> {
     connection: Connection<T>,
     role: Role,
+    /// Of the producer or consumer.
+    number: u32,
     /// The socket may have bytes: it was not seen empty since it last said so.
     readable: bool,
     alive: bool,
@@ -74,12 +79,20 @@ impl<'a, T: Target> Generator<'a, T> {
             .producers
             .iter()
             .map(|&index| Role::Producer(Producer::new(work, &window, index, &templates)));
-        let consumers =
-            share.consumers.iter().map(|&index| Role::Consumer(Consumer::new(work, index)));
+        let consumers = share
+            .consumers
+            .iter()
+            .map(|&index| Role::Consumer(Consumer::new(work, &window, index)));
         let lanes = connections
             .into_iter()
-            .zip(producers.chain(consumers))
-            .map(|(connection, role)| Lane { connection, role, readable: true, alive: true })
+            .zip(producers.chain(consumers).zip(share.numbers()))
+            .map(|(connection, (role, number))| Lane {
+                connection,
+                role,
+                number,
+                readable: true,
+                alive: true,
+            })
             .collect();
         let mut state = Loop {
             work,
@@ -92,6 +105,7 @@ impl<'a, T: Target> Generator<'a, T> {
             tally: Tally::new(work.partitions, work.producers, &window),
             wall_offset_ns: wall_offset_ns((work.clock)()),
             producing: true,
+            retry_ns: u64::MAX,
             target,
         };
         let effort = state.run()?;
@@ -112,12 +126,15 @@ struct Loop<'a, T: Target> {
     tally: Tally,
     wall_offset_ns: u64,
     producing: bool,
+    /// When lost connections are tried again; never while none is lost.
+    retry_ns: u64,
 }
 
 impl<T: Target> Loop<'_, T> {
     fn run(&mut self) -> io::Result<EffortMeter> {
         let clock = self.work.clock;
         let mut meter = EffortMeter::default();
+        let mut feed = Feed::new(&self.tally);
         // A single connection is asked directly: that saves a call per round.
         let direct = self.work.waiting == Waiting::BusyPoll && self.lanes.len() == 1;
         loop {
@@ -126,9 +143,14 @@ impl<T: Target> Loop<'_, T> {
             {
                 self.window = *window;
                 self.tally.timed(window);
+                feed = Feed::new(&self.tally);
             }
             let begin_ns = clock();
             meter.at(begin_ns, &self.window);
+            feed.at(begin_ns, &self.tally, self.signals.progress.stretches());
+            if begin_ns >= self.retry_ns {
+                self.reconnect(begin_ns);
+            }
             let mut moved = false;
             for index in 0..self.lanes.len() {
                 self.lanes[index].readable |= direct;
@@ -165,9 +187,9 @@ impl<T: Target> Loop<'_, T> {
             Err(error) => {
                 self.tally.error(match error.error_code() {
                     Some(code) => code.name(),
-                    None => "connection_lost",
+                    None => CONNECTION_LOST,
                 });
-                self.bury(index);
+                self.lose(index, now_ns);
                 true
             }
         }
@@ -205,7 +227,9 @@ impl<T: Target> Loop<'_, T> {
                     handle_batches(connection, consumer, work, signals, tally)?;
                 }
                 connection.send_now()?;
-                consumer.pump(connection, work, signals)?;
+                if consumer.rests_until_ns() <= now_ns {
+                    consumer.pump(connection, work, signals)?;
+                }
                 let mut proof = Proof { work, window: *window, tally, progress };
                 consumer.digest(&mut proof, now_ns);
             }
@@ -213,12 +237,46 @@ impl<T: Target> Loop<'_, T> {
         Ok(moved)
     }
 
-    fn bury(&mut self, index: usize) {
+    /// A connection is gone, for ever or until it is made again.
+    fn lose(&mut self, index: usize, now_ns: u64) {
         let lane = &mut self.lanes[index];
         lane.alive = false;
-        if let Role::Producer(producer) = &mut lane.role {
-            producer.give_up(&mut self.tally, &self.window);
+        match (&mut lane.role, self.work.lost) {
+            (Role::Producer(producer), Lost::Stays) => {
+                producer.give_up(&mut self.tally, &self.window);
+            }
+            (Role::Producer(producer), Lost::Returns) => producer.disconnected(&mut self.tally),
+            (Role::Consumer(consumer), Lost::Returns) => consumer.disconnected(),
+            (Role::Consumer(_), Lost::Stays) => {}
         }
+        if self.work.lost == Lost::Returns {
+            self.retry_ns = now_ns;
+        }
+    }
+
+    /// Makes lost connections again. The first that fails lets the others wait: it is the broker
+    /// that is away.
+    fn reconnect(&mut self, now_ns: u64) {
+        self.retry_ns = u64::MAX;
+        for (index, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| !lane.alive) {
+            match self.target.connect(self.work, index, lane.number) {
+                Ok(connection) => lane.connection = connection,
+                Err(_) => {
+                    self.retry_ns = now_ns + RETRY_NS;
+                    return;
+                }
+            }
+            (lane.alive, lane.readable) = (true, true);
+            self.tally.reconnected += 1;
+            if let Role::Producer(producer) = &mut lane.role {
+                producer.reconnected(self.work, (self.work.clock)());
+            }
+        }
+    }
+
+    /// Whether nothing more is to be expected from there.
+    fn is_gone(&self, lane: &Lane<T::Transport>) -> bool {
+        !lane.alive && self.work.lost == Lost::Stays
     }
 
     fn is_finished(&mut self, now_ns: u64) -> bool {
@@ -233,7 +291,7 @@ impl<T: Target> Loop<'_, T> {
         let repeats = matches!(self.work.replay, Replay::Repeat(_));
         !self.producing
             && self.lanes.iter().all(|lane| match &lane.role {
-                Role::Consumer(consumer) if lane.alive => {
+                Role::Consumer(consumer) if !self.is_gone(lane) => {
                     consumer.is_done() || repeats && now_ns >= self.window.close_ns
                 }
                 Role::Consumer(_) | Role::Producer(_) => true,
@@ -244,12 +302,16 @@ impl<T: Target> Loop<'_, T> {
         // Cheap in the common case: no producer is done before the window closes, unless its
         // records are counted.
         if now_ns < self.window.close_ns && self.work.records_per_producer_max.is_none() {
-            let only_consumers =
-                self.lanes.iter().all(|lane| matches!(lane.role, Role::Consumer(_)) || !lane.alive);
+            let only_consumers = self
+                .lanes
+                .iter()
+                .all(|lane| matches!(lane.role, Role::Consumer(_)) || self.is_gone(lane));
             return only_consumers;
         }
         self.lanes.iter().all(|lane| match &lane.role {
-            Role::Producer(producer) => !lane.alive || producer.is_done(&self.window, now_ns),
+            Role::Producer(producer) => {
+                self.is_gone(lane) || producer.is_done(&self.window, now_ns)
+            }
             Role::Consumer(_) => true,
         })
     }
@@ -269,10 +331,11 @@ impl<T: Target> Loop<'_, T> {
         let wakes = lanes.iter().filter(|lane| lane.alive).map(|lane| match &lane.role {
             // A socket that takes no more bytes says so when it does again.
             Role::Producer(producer) => producer.wakes_at(&bench),
-            Role::Consumer(_) => u64::MAX,
+            Role::Consumer(consumer) => consumer.rests_until_ns(),
         });
         // Who was due already and could not send waits for an answer or for room: for an event.
         let next = wakes.filter(|&wake_ns| wake_ns > now_ns).min().unwrap_or(u64::MAX);
+        let next = next.min(self.retry_ns.max(now_ns));
         (next - now_ns).min(SLEEP_NS_MAX)
     }
 

@@ -5,12 +5,14 @@
 //! everything back to prove that nothing was lost.
 
 mod ab;
+mod backlog;
 mod broker_process;
 mod cell;
 mod choices;
 mod consumer;
 mod curve;
 mod efficiency;
+mod fault;
 mod files;
 mod flight;
 mod generator;
@@ -30,28 +32,36 @@ mod set;
 #[cfg(test)]
 mod simulated;
 mod site;
+mod soak;
+mod stretches;
 mod sweep;
 mod tally;
 mod target;
 mod template;
 mod timing;
 mod topic;
+mod usage_series;
 mod verdict;
+mod verify;
 mod watch;
 mod work;
 
 pub use ab::{AB_SCHEMA, Ab, AbArgs};
+pub use backlog::{BACKLOG_SCHEMA, Backlog, BacklogArgs, BacklogFigures};
 pub use choices::{
     AcksChoice, BatchSize, FetchPath, Partitioner, Pin, Rate, Route, TargetChoice, WarmUp,
 };
 pub use curve::{CURVE_SCHEMA, Curve, CurveArgs};
+pub use fault::Fault;
 pub use files::schemas;
 pub use max::{MAX_SCHEMA, Max, MaxArgs};
 pub use options::RunArgs;
 pub use queue::{AckMode, Mode, QueueFlags, Share};
 pub use records::{Keys, Sizes};
 pub use set::SetArgs;
+pub use soak::{Drift, DriftVerdict, SOAK_SCHEMA, Soak, SoakArgs};
 pub use sweep::SweepArgs;
+pub use verify::{VERIFY_SCHEMA, Verified};
 
 use clap::{Args, Parser, Subcommand};
 use std::path::Path;
@@ -107,6 +117,10 @@ enum BenchCommand {
     Curve(Box<CurveArgs>),
     /// Runs two settings, or two binaries, in turn, and says which is better
     Ab(Box<AbArgs>),
+    /// Builds up a backlog, then drains it beside publishing, and the same without one
+    Backlog(Box<BacklogArgs>),
+    /// Loads a broker for long, and says whether latencies, memory or CPU drift
+    Soak(Box<SoakArgs>),
     /// Lists, shows and runs loads that are shipped, or in a file
     Scenario(scenario::ScenarioArgs),
     /// Makes a page of a result, or other files
@@ -117,6 +131,8 @@ enum BenchCommand {
     Schema(files::SchemaArgs),
     /// Says what differs between two results, in settings and figures
     Compare(CompareArgs),
+    /// Proves that the records of a run that was made with --keep are all still there
+    Verify(verify::VerifyArgs),
 }
 
 impl BenchArgs {
@@ -138,12 +154,15 @@ impl BenchArgs {
             BenchCommand::Run(run) | BenchCommand::Ping(run) => run.invalid(),
             BenchCommand::Max(max) => max.run.invalid(),
             BenchCommand::Curve(curve) => curve.run.invalid(),
+            BenchCommand::Backlog(backlog) => backlog.invalid(),
+            BenchCommand::Soak(soak) => soak.invalid(),
             BenchCommand::Sweep(_)
             | BenchCommand::Ab(_)
             | BenchCommand::Compare(_)
             | BenchCommand::Scenario(_)
             | BenchCommand::Report(_)
             | BenchCommand::Rerun(_)
+            | BenchCommand::Verify(_)
             | BenchCommand::Schema(_) => None,
         }
     }
@@ -210,6 +229,8 @@ pub fn bench(args: &BenchArgs, serve: &ServeFlags) -> u8 {
         }
         Some(BenchCommand::Max(max)) => usable(&max.run).and_then(|()| max::run(max)),
         Some(BenchCommand::Curve(curve)) => usable(&curve.run).and_then(|()| curve::run(curve)),
+        Some(BenchCommand::Backlog(args)) => backlog::run(args),
+        Some(BenchCommand::Soak(args)) => soak::run(args),
         Some(BenchCommand::Sweep(sweep)) => sweep::run(sweep, serve),
         Some(BenchCommand::Ab(arms)) => ab::run(arms, serve),
         Some(BenchCommand::Compare(files)) => compare(files),
@@ -217,6 +238,7 @@ pub fn bench(args: &BenchArgs, serve: &ServeFlags) -> u8 {
         Some(BenchCommand::Report(args)) => files::report(args),
         Some(BenchCommand::Rerun(args)) => files::rerun(args, serve),
         Some(BenchCommand::Schema(args)) => files::schema(args),
+        Some(BenchCommand::Verify(args)) => verify::run(args),
         None => set::run(&args.set),
     };
     outcome.unwrap_or_else(|error| {
@@ -243,10 +265,14 @@ fn run_once(args: &RunArgs) -> Result<u8, RunError> {
     }
     let mut run = run?;
     site.add_floor(&mut run);
+    let kept = if args.keep { site.keep_data() } else { None };
     drop(site);
     write_json(args.json.as_deref(), &run)?;
     if !args.quiet {
         print!("{}", crate::report::render_run(&run));
+        if let Some(dir) = kept {
+            println!("{:<12} {}", "kept", dir.display());
+        }
     }
     if run.interrupted {
         return Ok(EXIT_INTERRUPTED);

@@ -11,6 +11,7 @@ use super::choices::{
     AcksChoice, BatchSize, FetchPath, INFLIGHT_MAX, Partitioner, Pin, Rate, Route, TargetChoice,
     WarmUp, broker_flag, bytes, connections, duration, partitions, record_size,
 };
+use super::fault::{self, Fault};
 use super::queue::{Mode, QueueFlags};
 use super::records::{Keys, Sizes, entropy};
 
@@ -60,6 +61,9 @@ pub struct RunArgs {
     /// Consumers, each a connection
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = connections())]
     pub consumers: i64,
+    /// Records per second that each consumer takes at most, until the window closes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub consume_rate: Option<u64>,
     /// Partitions of the topic
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = partitions())]
     pub partitions: i64,
@@ -109,7 +113,7 @@ pub struct RunArgs {
     /// Topic to use instead of bench-RUN
     #[arg(long, value_name = "NAME")]
     pub topic: Option<String>,
-    /// Keep the topic afterwards
+    /// Keep the topic afterwards (and a spawned broker's data directory), for `bench verify`
     #[arg(long)]
     pub keep: bool,
     /// Directory (and so the disk) for a spawned broker's data
@@ -121,6 +125,10 @@ pub struct RunArgs {
     /// A flag of `serve` for a spawned broker, without dashes; repeatable
     #[arg(long = "broker", value_name = "KEY=VALUE", value_parser = broker_flag)]
     pub broker_flags: Vec<String>,
+    /// What befalls the spawned broker within the window, repeatable: '@TIME
+    /// kill-broker,restart=DUR' or '@TIME stop-broker,for=DUR', e.g. '@20s kill-broker,restart=2s'
+    #[arg(long = "fault", value_name = "@TIME KIND")]
+    pub faults: Vec<Fault>,
     /// Write the result as JSON to this file (`-` for stdout)
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -183,8 +191,13 @@ impl RunArgs {
                 "--keys needs --partitioner keyed: a key decides the partition".to_owned(),
             );
         }
-        if self.queue.mode == Mode::Queue && (self.keys.is_some() || self.anatomy) {
-            return Some("--keys and --anatomy are for topics only".to_owned());
+        if self.consume_rate.is_some() && (self.consumers == 0 || self.preload.is_some()) {
+            return Some("--consume-rate needs --consumers beside producers".to_owned());
+        }
+        let of_topics = self.keys.is_some() || self.anatomy || self.consume_rate.is_some();
+        if self.queue.mode == Mode::Queue && of_topics {
+            let flags = "--keys, --anatomy and --consume-rate";
+            return Some(format!("{flags} are for topics only"));
         }
         if self.duration.is_zero() {
             return Some("--duration is above zero".to_owned());
@@ -206,7 +219,16 @@ impl RunArgs {
         if records * (u64::from(self.size) + 16) + 64 > BATCH_BYTES_MAX as u64 {
             return Some(format!("--batch: so many records do not fit {BATCH_BYTES_MAX} bytes"));
         }
-        self.queue.invalid(self)
+        fault::invalid(self).or_else(|| self.queue.invalid(self))
+    }
+
+    /// Records per second of an open loop that is the same at every moment.
+    pub(super) fn steady_rate(&self) -> Option<u64> {
+        let duration_ns = u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX);
+        match &self.rate {
+            Rate::Open(arrivals) if arrivals.is_steady() => Some(arrivals.rate(duration_ns)),
+            Rate::Open(_) | Rate::Max => None,
+        }
     }
 
     /// Why its figures change while it runs, whatever the broker does.

@@ -238,14 +238,29 @@ impl Producer {
         }
     }
 
-    /// The connection is lost, or time is up: what has no answer stays in doubt.
-    pub(super) fn give_up(&mut self, tally: &mut Tally, window: &Window) {
+    /// The connection is lost: what has no answer stays in doubt.
+    pub(super) fn disconnected(&mut self, tally: &mut Tally) {
         for flight in self.flights.iter_mut().filter_map(Option::take) {
             for part in flight.parts.as_slice() {
                 tally.ledger.in_doubt(part.partition, self.index, part.sequences());
             }
         }
         self.unanswered = 0;
+    }
+
+    /// There is a new connection, with all slots free. Records that were due meanwhile leave late.
+    pub(super) fn reconnected(&mut self, work: &Work<'_>, now_ns: u64) {
+        self.unblocked_ns = now_ns;
+        self.paused_until_ns = 0;
+        if let Pacing::Closed(free) = &mut self.pacing {
+            free.clear();
+            free.extend((0..work.inflight).map(|_| now_ns));
+        }
+    }
+
+    /// The connection is lost for ever, or time is up: nothing more is sent.
+    pub(super) fn give_up(&mut self, tally: &mut Tally, window: &Window) {
+        self.disconnected(tally);
         tally.offered_records += std::mem::take(&mut self.offered_records);
         // Without a window no record is due.
         if let Pacing::Open(schedule) = &mut self.pacing

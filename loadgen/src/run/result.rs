@@ -9,14 +9,14 @@ use super::choices::{AcksChoice, BatchSize, Rate, WarmUp, name_of};
 use super::efficiency;
 use super::options::RunArgs;
 use super::site::Site;
-use super::tally::{Tally, Window};
+use super::tally::{CONNECTION_LOST, Tally, Window};
 use super::timing::WarmedUp;
 use super::verdict;
 use crate::integrity::{Counts, IntegrityVerdict};
 use crate::latency::{Latencies, Summary};
 use crate::report::{
-    Anatomy, Beside, Durability, Integrity, LatencySet, Load, MEASURE, Phase, RUN_SCHEMA, Run,
-    RunOptions, Tool, WARM_UP,
+    Anatomy, Beside, BrokerSeries, Durability, FaultOutcome, Faults, Integrity, LatencySet, Load,
+    MEASURE, Phase, RUN_SCHEMA, Run, RunOptions, Tool, WARM_UP,
 };
 use crate::sampler::HostSeries;
 use crate::schedule::Arrivals;
@@ -44,6 +44,10 @@ pub(super) struct Measured<'a> {
     pub(super) settled: Option<[BTreeMap<String, u64>; 2]>,
     pub(super) checked: Checked,
     pub(super) host: Option<HostSeries>,
+    /// Memory and CPU of the broker.
+    pub(super) broker: Option<BrokerSeries>,
+    /// What became of the faults.
+    pub(super) faults: Vec<FaultOutcome>,
     /// A signal ended it.
     pub(super) interrupted: bool,
 }
@@ -63,6 +67,16 @@ impl Checked {
     pub(super) fn nothing() -> Self {
         let counts = Counts::default();
         Self { counts, records: 0, in_doubt: 0, passes_cut_short: 0, read_errors: 0 }
+    }
+
+    /// As results have it; nothing was checked where nothing was read.
+    pub(super) fn integrity(&self) -> Integrity {
+        if self.records == 0 && self.counts.verdict() == IntegrityVerdict::Ok {
+            return Integrity::not_checked("no record was read");
+        }
+        let mut integrity = Integrity::checked(&self.counts, self.in_doubt, self.records);
+        integrity.passes_cut_short = Some(self.passes_cut_short);
+        integrity
     }
 
     /// Adds what reading another topic found.
@@ -152,10 +166,16 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         series,
         host: measured.host.clone(),
         phases,
+        broker: measured.broker.clone(),
         anatomy_ns: anatomy(tally),
         histograms: histograms(tally),
         slo: Vec::new(),
+        faults: faults(measured),
+        proof: None,
     };
+    if let (Some(faults), Some(series)) = (&mut run.faults, &run.series) {
+        faults.look_into(series);
+    }
     run.slo = args.slo.as_ref().map_or_else(Vec::new, |slo| slo.outcomes(&run));
     run
 }
@@ -206,6 +226,18 @@ fn phases(measured: &Measured<'_>, load: &Load) -> Vec<Phase> {
 fn per_s(records: u64, of_ns: u64) -> u64 {
     let rate = u128::from(records) * 1_000_000_000 / u128::from(of_ns).max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+/// What befell the broker, if anything was to.
+fn faults(measured: &Measured<'_>) -> Option<Faults> {
+    let lost = measured.tally.errors.get(CONNECTION_LOST).copied();
+    (!measured.args.faults.is_empty()).then(|| Faults {
+        faults: measured.faults.clone(),
+        connections_lost: lost.unwrap_or(0),
+        reconnected: measured.tally.reconnected,
+        unacknowledged_records: Some(measured.checked.in_doubt),
+        unacknowledged_found: Some(measured.checked.counts.in_doubt_found),
+    })
 }
 
 /// All latencies in full, by their names in results.
@@ -276,16 +308,12 @@ fn beside(measured: &Measured<'_>, tally: &Tally) -> Beside {
 }
 
 fn integrity(measured: &Measured<'_>) -> Integrity {
-    let checked = &measured.checked;
-    if checked.records == 0 && checked.counts.verdict() == IntegrityVerdict::Ok {
-        return Integrity::not_checked(match measured.interrupted {
-            true => "it was interrupted",
-            false => "no record was read",
-        });
+    match measured.checked.integrity() {
+        unread if unread.verdict == IntegrityVerdict::NotChecked && measured.interrupted => {
+            Integrity::not_checked("it was interrupted")
+        }
+        found => found,
     }
-    let mut integrity = Integrity::checked(&checked.counts, checked.in_doubt, checked.records);
-    integrity.passes_cut_short = Some(checked.passes_cut_short);
-    integrity
 }
 
 fn durability(acks: AcksChoice, memory_file_system: Option<bool>) -> Durability {
@@ -353,5 +381,7 @@ fn options(measured: &Measured<'_>) -> RunOptions {
         cold: args.cold,
         beside_reader_bytes: args.beside_reader,
         queue: args.queue.options(),
+        consume_rate_records_per_s: args.consume_rate,
+        faults: args.faults.iter().map(ToString::to_string).collect(),
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{BenchArgs, EXIT_OK, RunError, ServeFlags, bench};
 
 /// The shipped ones: name and text.
-const SHIPPED: [(&str, &str); 15] = [
+const SHIPPED: [(&str, &str); 19] = [
     ("quick", include_str!("../../scenarios/quick.toml")),
     ("ping", include_str!("../../scenarios/ping.toml")),
     ("throughput", include_str!("../../scenarios/throughput.toml")),
@@ -22,11 +22,15 @@ const SHIPPED: [(&str, &str); 15] = [
     ("many-partitions", include_str!("../../scenarios/many-partitions.toml")),
     ("tail-and-catch-up", include_str!("../../scenarios/tail-and-catch-up.toml")),
     ("backlog-drain", include_str!("../../scenarios/backlog-drain.toml")),
+    ("slow-consumer", include_str!("../../scenarios/slow-consumer.toml")),
+    ("queue-ack-redelivery", include_str!("../../scenarios/queue-ack-redelivery.toml")),
     ("burst", include_str!("../../scenarios/burst.toml")),
+    ("restart-under-load", include_str!("../../scenarios/restart-under-load.toml")),
+    ("kill9-integrity", include_str!("../../scenarios/kill9-integrity.toml")),
     ("soak", include_str!("../../scenarios/soak.toml")),
 ];
 /// Commands that a scenario may give.
-const COMMANDS: [&str; 6] = ["run", "ping", "sweep", "max", "curve", "ab"];
+const COMMANDS: [&str; 8] = ["run", "ping", "sweep", "max", "curve", "ab", "backlog", "soak"];
 
 /// Lists, shows and runs loads that are shipped, or in a file
 #[derive(Args, Clone, Debug)]
@@ -82,7 +86,7 @@ pub(super) fn run(args: &ScenarioArgs, serve: &ServeFlags) -> Result<u8, RunErro
         ScenarioCommand::List => {
             for (name, text) in SHIPPED {
                 let scenario = Scenario::parse(name, text).map_err(RunError::Setup)?;
-                println!("{name:<18} {}", scenario.about);
+                println!("{name:<20} {}", scenario.about);
             }
             Ok(EXIT_OK)
         }

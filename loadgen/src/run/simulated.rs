@@ -17,7 +17,7 @@ use super::routing::Routing;
 use super::tally::Window;
 use super::target::{Proof, Sink, SinkCounters, Target, connect_options};
 use super::template::Shape;
-use super::work::{Producing, Progress, Reach, Replay, Signals, Waiting, Work};
+use super::work::{Lost, Producing, Progress, Reach, Replay, Signals, Waiting, Work};
 use crate::latency::Latencies;
 use crate::schedule::Load;
 
@@ -141,7 +141,9 @@ fn offer(rate: &str, service_ns: fn(u64) -> u64) -> Yield {
         records_per_producer_max: None,
         starts: &[0],
         replay: Replay::Once,
+        consume_rate: None,
         waiting: Waiting::Park,
+        lost: Lost::Stays,
     };
     let (abort, progress) = (AtomicBool::new(false), Progress::default());
     let signals = Signals::new(1, 1, &abort, &progress);

@@ -2,7 +2,7 @@
 
 use client::{ConnectOptions, Connection};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -71,6 +71,23 @@ pub(super) struct Site {
 impl Site {
     /// Starts or finds the broker that `args` name.
     pub(super) fn open(args: &RunArgs, abort: Arc<AtomicBool>) -> Result<Self, RunError> {
+        Self::open_in(None, args, abort)
+    }
+
+    /// Starts a broker on a data directory that is there already.
+    pub(super) fn open_on(
+        dir: &Path,
+        args: &RunArgs,
+        abort: Arc<AtomicBool>,
+    ) -> Result<Self, RunError> {
+        Self::open_in(Some(dir), args, abort)
+    }
+
+    fn open_in(
+        dir: Option<&Path>,
+        args: &RunArgs,
+        abort: Arc<AtomicBool>,
+    ) -> Result<Self, RunError> {
         let allowed = crate::cores::allowed()?;
         let split = CoreSplit::of(&allowed);
         let cores = match args.pin {
@@ -83,8 +100,10 @@ impl Site {
             TargetChoice::Spawn => {
                 let binary = args.broker_binary.clone();
                 let program = Program { binary, cores: cores.broker.clone(), flags: flags.clone() };
-                let data_dir = args.data_dir.as_deref();
-                Broker::Spawned(BrokerProcess::start(data_dir, program, &abort)?)
+                Broker::Spawned(match dir {
+                    Some(dir) => BrokerProcess::start_on(dir, program, &abort)?,
+                    None => BrokerProcess::start(args.data_dir.as_deref(), program, &abort)?,
+                })
             }
             TargetChoice::Address(address) => Broker::Running(address.clone()),
             TargetChoice::Null => Broker::Sink(EchoServer::start(&cores.broker)?, SinkKind::Null),
@@ -119,6 +138,46 @@ impl Site {
             self.control = self.broker.connect()?;
         }
         Ok(())
+    }
+
+    /// Lets the data directory of a spawned broker stay; gives its path.
+    pub(super) fn keep_data(&mut self) -> Option<PathBuf> {
+        match &mut self.broker {
+            Broker::Spawned(process) => Some(process.keep_data()),
+            Broker::Running(_) | Broker::Sink(..) => None,
+        }
+    }
+
+    /// Kills a spawned broker.
+    pub(super) fn kill_broker(&mut self) -> Result<(), RunError> {
+        Ok(self.spawned()?.kill()?)
+    }
+
+    /// Starts a spawned broker again that was killed; it has the address that it had.
+    pub(super) fn restart_broker(&mut self) -> Result<(), RunError> {
+        let abort = Arc::clone(&self.abort);
+        self.spawned()?.start_again(&abort)?;
+        self.control = self.broker.connect()?;
+        Ok(())
+    }
+
+    /// Stops a spawned broker's threads where they are.
+    pub(super) fn pause_broker(&mut self) -> Result<(), RunError> {
+        Ok(self.spawned()?.pause()?)
+    }
+
+    /// Lets a paused broker go on.
+    pub(super) fn resume_broker(&mut self) -> Result<(), RunError> {
+        Ok(self.spawned()?.resume()?)
+    }
+
+    fn spawned(&mut self) -> Result<&mut BrokerProcess, RunError> {
+        match &mut self.broker {
+            Broker::Spawned(process) => Ok(process),
+            Broker::Running(_) | Broker::Sink(..) => {
+                Err(RunError::Usage("that is for a spawned broker only".to_owned()))
+            }
+        }
     }
 
     /// HOST:PORT.

@@ -8,6 +8,9 @@ use crate::latency::Latencies;
 use crate::schedule::Span;
 use crate::timeline::Timeline;
 
+/// The error of a connection that is gone.
+pub(super) const CONNECTION_LOST: &str = "connection_lost";
+
 /// The times of one load, in `CLOCK_MONOTONIC` nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
@@ -114,6 +117,8 @@ pub(super) struct Tally {
     pub(super) clock_backwards: u64,
     /// Response times by the step in which the record was due; empty where there is one step.
     pub(super) steps: Vec<Latencies>,
+    /// Connections that were lost and made again.
+    pub(super) reconnected: u64,
 }
 
 impl Tally {
@@ -143,6 +148,7 @@ impl Tally {
             anatomy: AnatomyTally::default(),
             timeline: Timeline::new(window.open_ns, window.close_ns),
             clock_backwards: 0,
+            reconnected: 0,
             steps: match window.steps {
                 1 => Vec::new(),
                 steps => vec![Latencies::new(); steps as usize],
@@ -205,6 +211,7 @@ impl Tally {
         for (mine, theirs) in self.steps.iter_mut().zip(&other.steps) {
             mine.merge(theirs);
         }
+        self.reconnected += other.reconnected;
     }
 }
 

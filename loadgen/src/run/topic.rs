@@ -62,6 +62,38 @@ impl RunTopic {
         }
     }
 
+    /// Takes a topic whose records of another run begin at `starts`.
+    pub(super) fn find(
+        control: &mut Connection,
+        name: &str,
+        starts: &[u64],
+    ) -> Result<Self, RunError> {
+        let found = control.topic(name).map_err(|error| match error.error_code() {
+            Some(ErrorCode::UnknownTopic) => RunError::Setup(format!(
+                "there is no topic {name}: it was deleted since, or this is another broker"
+            )),
+            _ => error.into(),
+        })?;
+        let (partitions, known) = (found.partitions.len(), starts.len());
+        if partitions != known {
+            return Err(RunError::Setup(format!(
+                "topic {name} has {partitions} partitions, that of the run had {known}: it is \
+                 another one"
+            )));
+        }
+        let count = u32::try_from(known).expect("partitions are a u32");
+        let oldest = offsets(control, found.topic_id, count, End::Oldest)?;
+        if let Some(at) = oldest.iter().zip(starts).position(|(oldest, start)| oldest > start) {
+            return Err(RunError::Setup(format!(
+                "partition {at} of topic {name} begins at offset {} now, the run's records at {}: \
+                 they were deleted since, by retention or on purpose",
+                oldest[at], starts[at]
+            )));
+        }
+        let (name, id, starts) = (name.to_owned(), found.topic_id, starts.to_vec());
+        Ok(Self { name, id, starts, origin: Origin::WasThere })
+    }
+
     /// Removes the topic if this run made it.
     pub(super) fn remove(&self, control: &mut Connection) -> Result<(), RunError> {
         match self.origin {

@@ -2,7 +2,7 @@
 
 use super::choices::{AcksChoice, Rate, TargetChoice};
 use super::result::Measured;
-use super::tally::Tally;
+use super::tally::{CONNECTION_LOST, Tally};
 use super::timing::WarmedUp;
 use crate::integrity::IntegrityVerdict;
 use crate::report::{Efficiency, Evidence, FloorFigures, Load, Validity};
@@ -49,7 +49,12 @@ impl Judged<'_> {
         if self.integrity == IntegrityVerdict::Failed {
             reasons.push(Reason::IntegrityFailed);
         }
-        let errors = |tally: &Tally| tally.errors.values().sum::<u64>();
+        // What faults do to connections is what they are for.
+        let wanted = |code: &str| code == CONNECTION_LOST && !args.faults.is_empty();
+        let errors = |tally: &Tally| {
+            let errors = tally.errors.iter().filter(|(code, _)| !wanted(code));
+            errors.map(|(_, count)| count).sum::<u64>()
+        };
         let beside = self.measured.beside;
         let failures = errors(tally) + beside.map_or(0, errors) + self.measured.checked.read_errors;
         let again = beside.unwrap_or(tally).passes_finished;
@@ -137,6 +142,7 @@ impl Judged<'_> {
             Rate::Max => true,
             Rate::Open(arrivals) => arrivals.is_steady(),
         };
+        let steady_load = steady_load && self.measured.args.faults.is_empty();
         match self.series.filter(|_| steady_load) {
             Some(series) => steadiness(series),
             None => (Steadiness::default(), None),

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use super::RunError;
 use super::broker_process::Usage;
 use super::efficiency::{Counters, written_bytes};
+use super::fault::Strikes;
 use super::progress_line::{ProgressLine, REFRESH};
 use super::site::Site;
 use super::tally::Window;
 use super::timing::WarmedUp;
+use super::usage_series::UsageSampler;
 use super::work::Progress;
 use crate::clock::{monotonic_ns, thread_cpu_ns};
+use crate::report::{BrokerSeries, FaultOutcome};
 use crate::sampler::{HostSeries, Sampler};
 use crate::validity::{CpuTimes, Pressure};
 
@@ -30,6 +33,12 @@ pub(super) struct Watched {
     pub(super) host: Option<HostSeries>,
     /// How a warm-up ended that lasts until the load is steady.
     pub(super) warmed_up: Option<WarmedUp>,
+    /// Memory and CPU of the broker over the window.
+    pub(super) broker: Option<BrokerSeries>,
+    /// What became of the faults.
+    pub(super) faults: Vec<FaultOutcome>,
+    /// Whether the broker is another process now: then its use and counters are unknown.
+    pub(super) restarted: bool,
 }
 
 /// Shows progress, and reads what the broker has used when the window opens and closes.
@@ -38,48 +47,83 @@ pub(super) fn watch(
     window: &Window,
     progress: &Progress,
     line: &mut ProgressLine,
+    strikes: Strikes,
 ) -> Result<Watched, RunError> {
-    sleep_until(site, window.open_ns, window, progress, line);
-    let before = (site.usage(), counters(site)?, CpuTimes::read(), Pressure::read());
-    let host = sample(site, window, &before.1, progress, line);
-    let after = (site.usage(), counters(site)?, CpuTimes::read(), Pressure::read());
-    Ok(Watched {
-        usage: [before.0, after.0],
-        counters: [before.1, after.1],
-        cpu: [before.2, after.2],
-        pressure: [before.3, after.3],
-        host,
-        warmed_up: None,
-    })
+    progress.stretches().watch(window);
+    let mut watcher = Watcher { site, window, progress, line, strikes };
+    watcher.sleep_until(window.open_ns);
+    let usage = watcher.site.usage();
+    let before = (usage, counters(watcher.site)?, CpuTimes::read(), Pressure::read());
+    let sampled = watcher.sample(&before.1);
+    let Watcher { site, mut strikes, .. } = watcher;
+    let sampled = sampled.and_then(|sampled| strikes.end(site).map(|()| sampled));
+    let (host, broker) = sampled.inspect_err(|_| {
+        // The threads of the load shall not wait for a broker that does not come back.
+        site.abort.store(true, Ordering::Relaxed);
+    })?;
+    let restarted = strikes.has_killed();
+    let (usage, counters) = match restarted {
+        true => <([Usage; 2], [Counters; 2])>::default(),
+        false => ([before.0, site.usage()], [before.1, counters(site)?]),
+    };
+    let cpu = [before.2, CpuTimes::read()];
+    let pressure = [before.3, Pressure::read()];
+    let (broker, faults) = (broker.filter(|_| !restarted), strikes.into_outcomes());
+    let warmed_up = None;
+    Ok(Watched { usage, counters, cpu, pressure, host, warmed_up, broker, faults, restarted })
 }
 
-/// Reads the machine and the broker's counters ten times a second until the window closes.
-fn sample(
-    site: &mut Site,
-    window: &Window,
-    first: &Counters,
-    progress: &Progress,
-    line: &mut ProgressLine,
-) -> Option<HostSeries> {
-    let mut sampler = Sampler::new(window.len_ns());
-    sampler.read(monotonic_ns(), Some(first));
-    let mut next_ns = window.open_ns;
-    loop {
-        next_ns = next_ns.saturating_add(sampler.step_ns()).min(window.close_ns);
-        sleep_until(site, next_ns, window, progress, line);
-        if site.abort.load(Ordering::Relaxed) {
-            break;
+/// The watching thread.
+struct Watcher<'a> {
+    site: &'a mut Site,
+    window: &'a Window,
+    progress: &'a Progress,
+    line: &'a mut ProgressLine,
+    strikes: Strikes,
+}
+
+impl Watcher<'_> {
+    /// Reads the machine and the broker's counters ten times a second until the window closes.
+    fn sample(
+        &mut self,
+        first: &Counters,
+    ) -> Result<(Option<HostSeries>, Option<BrokerSeries>), RunError> {
+        let window = *self.window;
+        let mut sampler = Sampler::new(window.len_ns());
+        let mut usage = UsageSampler::new(&window, sampler.step_ns());
+        sampler.read(monotonic_ns(), Some(first));
+        let mut next_ns = window.open_ns;
+        loop {
+            next_ns = next_ns.saturating_add(sampler.step_ns()).min(window.close_ns);
+            while self.strikes.next_ns() <= next_ns && !self.is_aborted() {
+                self.sleep_until(self.strikes.next_ns());
+                self.strikes.step(self.site, &window, self.progress)?;
+            }
+            self.sleep_until(next_ns);
+            if self.is_aborted() {
+                break;
+            }
+            // A broker that does not answer is found out when the window closes.
+            let is_down = self.strikes.is_down();
+            let before_ns = thread_cpu_ns();
+            let counters = if is_down { None } else { counters(self.site).ok() };
+            sampler.charge(thread_cpu_ns() - before_ns);
+            sampler.read(monotonic_ns(), counters.as_ref());
+            usage.read(monotonic_ns(), || self.site.usage());
+            if next_ns >= window.close_ns {
+                break;
+            }
         }
-        // A broker that does not answer is found out when the window closes.
-        let before_ns = thread_cpu_ns();
-        let counters = counters(site).ok();
-        sampler.charge(thread_cpu_ns() - before_ns);
-        sampler.read(monotonic_ns(), counters.as_ref());
-        if next_ns >= window.close_ns {
-            break;
-        }
+        Ok((sampler.series(window.open_ns), usage.series()))
     }
-    sampler.series(window.open_ns)
+
+    fn is_aborted(&self) -> bool {
+        self.site.abort.load(Ordering::Relaxed)
+    }
+
+    fn sleep_until(&mut self, time_ns: u64) {
+        sleep_until(self.site, time_ns, self.window, self.progress, self.line);
+    }
 }
 
 /// Sleeps until then, unless everything shall end; shows progress meanwhile.

@@ -7,6 +7,7 @@ use wire::{Acks, TopicId};
 
 use super::choices::{BatchSize, Partitioner};
 use super::routing::Routing;
+use super::stretches::Stretches;
 use super::tally::Window;
 use super::target::SinkCounters;
 use super::template::Shape;
@@ -30,6 +31,15 @@ pub(super) enum Producing {
     Now,
     /// They have sent all.
     Before,
+}
+
+/// What becomes of a connection that is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// It stays lost.
+    Stays,
+    /// It is made again, as soon as the broker answers.
+    Returns,
 }
 
 /// What a consumer does at the end of its partitions.
@@ -92,8 +102,12 @@ pub(super) struct Work<'a> {
     pub(super) starts: &'a [u64],
     /// What consumers do at the end.
     pub(super) replay: Replay<'a>,
+    /// Records per second that a consumer takes at most, until the window closes.
+    pub(super) consume_rate: Option<u64>,
     /// How threads wait.
     pub(super) waiting: Waiting,
+    /// What becomes of lost connections.
+    pub(super) lost: Lost,
 }
 
 impl Work<'_> {
@@ -173,6 +187,7 @@ pub(super) struct Progress {
     consumed: AtomicU64,
     /// Response times.
     pub(super) latencies: Live,
+    stretches: Stretches,
 }
 
 impl Progress {
@@ -182,6 +197,11 @@ impl Progress {
 
     pub(super) fn consumed(&self, records: u64) {
         self.consumed.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// What threads tell of their stretches.
+    pub(super) fn stretches(&self) -> &Stretches {
+        &self.stretches
     }
 
     /// Records acknowledged and consumed so far.

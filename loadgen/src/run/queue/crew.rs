@@ -14,6 +14,7 @@ use super::super::choices::Pin;
 use super::super::generator::SLEEP_NS_MAX;
 use super::super::launch::{START_DELAY_NS, Share, shares};
 use super::super::site::Site;
+use super::super::stretches::Feed;
 use super::super::tally::{EffortMeter, Tally, Window};
 use super::super::target::{Sockets, Target, receive};
 use super::super::work::Waiting;
@@ -177,6 +178,10 @@ impl Loop<'_> {
         // Sleeps must end when a message is due, not up to 50 us later.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let mut meter = EffortMeter::default();
+        let mut feed = Feed::new(&self.tally);
+        // What came before the load begins would be in no window.
+        let early_ns = self.window.start_ns.saturating_sub(monotonic_ns());
+        std::thread::sleep(std::time::Duration::from_nanos(early_ns));
         (0..self.lanes.len()).for_each(|index| self.begin(index));
         loop {
             if !self.window.is_timed()
@@ -184,9 +189,11 @@ impl Loop<'_> {
             {
                 self.window = *window;
                 self.tally.timed(window);
+                feed = Feed::new(&self.tally);
             }
             let begin_ns = monotonic_ns();
             meter.at(begin_ns, &self.window);
+            feed.at(begin_ns, &self.tally, self.signals.progress.stretches());
             let mut moved = false;
             for index in 0..self.lanes.len() {
                 moved |= self.step(index, begin_ns);

@@ -16,8 +16,9 @@ use wire::Acks;
 use super::RunError;
 use super::cell::{self, Label};
 use super::choices::{BatchSize, Rate};
+use super::fault::Strikes;
 use super::options::RunArgs;
-use super::progress_line::{ProgressLine, Visibility};
+use super::progress_line::ProgressLine;
 use super::result::{self, Checked, Measured};
 use super::site::Site;
 use super::tally::{Tally, Window};
@@ -79,8 +80,7 @@ struct Outcome {
 impl<'a> Cell<'a> {
     fn measure(mut self) -> Result<Run, RunError> {
         let started = jiff::Timestamp::now();
-        let visibility = if self.args.quiet { Visibility::Hidden } else { Visibility::Shown };
-        let mut line = ProgressLine::new(visibility, &self.label.text);
+        let mut line = ProgressLine::of(self.args, &self.label.text);
         let mut task = self.task();
         let bodies =
             self.args.preload.map(|bytes| bytes.div_ceil(u64::from(task.shape.value_len_mean())));
@@ -119,6 +119,8 @@ impl<'a> Cell<'a> {
             settled,
             checked: checked(&found, read_errors),
             host: outcome.watched.host,
+            broker: outcome.watched.broker,
+            faults: Vec::new(),
             interrupted: false,
         };
         let mut run = result::build(self.site, &measured);
@@ -201,8 +203,9 @@ impl<'a> Cell<'a> {
         let at_start = self.places.messages(self.site)?;
         let (tally, window, watched) = crew.run(task, &signals, window_of, |window, tell| {
             let warmed_up = timing.warm_up(self.site, window, &progress, line, tell);
-            let watched =
-                watch(self.site, window, &progress, line).map(|seen| Watched { warmed_up, ..seen });
+            let strikes = Strikes::new(&[], window);
+            let watched = watch(self.site, window, &progress, line, strikes)
+                .map(|seen| Watched { warmed_up, ..seen });
             let at_close = self.places.messages(self.site);
             let emptied = match task.consumers {
                 0 => Ok(()),

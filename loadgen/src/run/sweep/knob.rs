@@ -14,7 +14,7 @@ const BROKER: &str = "broker.";
 type Assign = fn(&mut RunArgs, &RunArgs);
 
 /// Flags of `bench run` that can be varied.
-const KNOBS: [(&str, Assign); 34] = [
+const KNOBS: [(&str, Assign); 35] = [
     ("target", |to, from| to.target.clone_from(&from.target)),
     ("rate", |to, from| to.rate.clone_from(&from.rate)),
     ("acks", |to, from| to.acks = from.acks),
@@ -27,6 +27,7 @@ const KNOBS: [(&str, Assign); 34] = [
     ("keys", |to, from| to.keys = from.keys),
     ("producers", |to, from| to.producers = from.producers),
     ("consumers", |to, from| to.consumers = from.consumers),
+    ("consume-rate", |to, from| to.consume_rate = from.consume_rate),
     ("partitions", |to, from| to.partitions = from.partitions),
     ("partitioner", |to, from| to.partitioner = from.partitioner),
     ("route", |to, from| to.route = from.route),
@@ -53,7 +54,8 @@ const KNOBS: [(&str, Assign); 34] = [
 
 /// Flags of `bench run` that are no knobs.
 #[cfg(test)]
-const OTHERS: [&str; 8] = ["broker", "floor", "json", "keep", "quiet", "slo", "strict", "topic"];
+const OTHERS: [&str; 9] =
+    ["broker", "fault", "floor", "json", "keep", "quiet", "slo", "strict", "topic"];
 
 /// Sets the knob `key` of `args` to `value`, or says why not, with the nearest name.
 pub(in crate::run) fn set(
@@ -157,6 +159,7 @@ mod tests {
             ("keys", "uniform:9"),
             ("producers", "4"),
             ("consumers", "5"),
+            ("consume-rate", "9"),
             ("partitions", "6"),
             ("partitioner", "keyed"),
             ("route", "any"),
