@@ -221,3 +221,24 @@ fn one_publish_goes_to_queues_and_topics_and_dead_letters_to_a_topic() {
     let no_such = failure(&broker, &["queue", "publish", "jobs", "--also-topic", "none:0"], "1\n");
     assert!(no_such.contains("unknown_topic"), "{no_such}");
 }
+
+#[test]
+fn a_queue_of_one_command_takes_what_others_publish_and_goes_with_it() {
+    let dir = TempDir::new().expect("a temporary folder");
+    let broker = Broker::start(dir.path());
+    ok(&broker, &["queue", "create", "jobs"]);
+    let taken = failure(&broker, &["queue", "consume", "jobs", "--exclusive"], "");
+    assert!(taken.contains("exists with other settings"), "{taken}");
+    let connect = ConnectOptions::default();
+    let settings = wire::queue::Settings::new();
+    let own = QueueConsumer::exclusive(broker.address(), "replies", &settings, &connect);
+    let mut own = own.expect("it is its own");
+    publish(&broker, "replies", "for you\n");
+    let refused = failure(&broker, &["queue", "get", "replies"], "");
+    assert!(refused.contains("exclusive to the connection"), "{refused}");
+    own.subscribe(PushOptions::default()).expect("it may");
+    let message = own.next(Duration::from_secs(10)).expect("it goes on").expect("it comes");
+    assert_eq!(message.body, b"for you");
+    drop(own);
+    assert_eq!(consume(&broker, "mine", &["--exclusive"]), "");
+}

@@ -11,7 +11,7 @@ use client::{
     Target,
 };
 use loadgen::run::AcksChoice;
-use wire::queue::Verb;
+use wire::queue::{Settings, Verb};
 
 use super::{milliseconds, name, show};
 use crate::failure::Failure;
@@ -88,6 +88,10 @@ pub struct ConsumeArgs {
     /// Reject them instead of accepting them: they become dead letters
     #[arg(long)]
     reject: bool,
+    /// Create the queue for this command alone: anybody may publish to it, and it is gone with all
+    /// its messages when the command ends
+    #[arg(long)]
+    exclusive: bool,
     #[command(flatten)]
     format: FormatArgs,
     #[command(flatten)]
@@ -184,8 +188,16 @@ pub fn get(args: &GetArgs) -> Result<(), Failure> {
 
 /// Runs `queue consume`.
 pub fn consume(args: &ConsumeArgs) -> Result<(), Failure> {
-    let connect = server::options();
-    let mut consumer = QueueConsumer::connect(&args.server.server, &args.queue, &connect)?;
+    let (connect, server) = (server::options(), &args.server.server);
+    let mut consumer = match args.exclusive {
+        true => {
+            let settings = Settings::new();
+            let own = QueueConsumer::exclusive(server, &args.queue, &settings, &connect)?;
+            output::note(&format!("queue {} is there until this ends", own.name()));
+            own
+        }
+        false => QueueConsumer::connect(server, &args.queue, &connect)?,
+    };
     match args.count {
         Some(count) => consume_some(args, &mut consumer, count),
         None => consume_all(args, &mut consumer),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use wire::queue::{
     CONSUME_AUTO_ACK, ConsumeRequest, DeathNote, Deliver, DeliveredRow, Message, PullRequest,
-    QueueId, ROW_REDELIVERED, SettleRow, SettledRow, Verb,
+    QUEUE_EXCLUSIVE, QueueId, ROW_REDELIVERED, Settings, SettleRow, SettledRow, Verb,
 };
 use wire::{Kind, Malformed};
 
@@ -137,12 +137,40 @@ impl QueueConsumer {
         options: &ConnectOptions,
     ) -> Result<Self, ClientError> {
         let (connection, id) = connect_to_owner(address, queue, options)?;
-        Ok(QueueConsumer {
+        Ok(QueueConsumer::over(connection, id, address, queue, options))
+    }
+
+    /// Creates a queue of which only this consumer takes messages, while anybody may publish to it.
+    /// It goes with the connection: if that is lost the consumer ends.
+    ///
+    /// # Errors
+    /// Nothing answers there, or there is a queue of this name.
+    pub fn exclusive(
+        address: &str,
+        queue: &str,
+        settings: &Settings,
+        options: &ConnectOptions,
+    ) -> Result<Self, ClientError> {
+        let mut connection = Connection::connect(address, options)?;
+        let flags = settings.flags.get() | QUEUE_EXCLUSIVE;
+        let settings = Settings { flags: flags.into(), ..*settings };
+        let (id, name) = connection.create_queue(queue, &settings, "")?;
+        Ok(QueueConsumer::over(connection, id, address, &name, options))
+    }
+
+    fn over(
+        connection: Connection,
+        queue: QueueId,
+        address: &str,
+        name: &str,
+        options: &ConnectOptions,
+    ) -> Self {
+        QueueConsumer {
             address: address.to_owned(),
-            name: queue.to_owned(),
+            name: name.to_owned(),
             connect: options.clone(),
             connection,
-            queue: id,
+            queue,
             push: None,
             reconnects: 0,
             subscription: None,
@@ -150,7 +178,12 @@ impl QueueConsumer {
             rows: Vec::new(),
             accepted: 0,
             batch: 1,
-        })
+        }
+    }
+
+    /// The queue's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Asks for messages to be pushed from now on: [`QueueConsumer::next`] gives them.

@@ -40,7 +40,8 @@ impl Shard {
         let publish = PublishRequest::decode(self.pool.view(request.body))?;
         let (id, acks) = (publish.head.queue, publish.head.acks);
         let acks = self.may_publish(acks)?;
-        let slot = match self.queue_of(&request, &id)? {
+        // Anybody's: who has a queue for itself waits for what others have to say.
+        let slot = match self.home(&id)? {
             Home::Here(slot) => slot,
             Home::There(shard) => return Ok(self.hand_on(shard, Kind::QueuePublish, request)),
         };

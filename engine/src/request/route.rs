@@ -64,7 +64,7 @@ impl Shard {
                 self.route_to_partition(now, part, row, target, (&batch, acks));
                 continue;
             }
-            match self.route_home(now, &request, target, &batch) {
+            match self.route_home(now, target, &batch) {
                 Ok(Home::Here(slot)) => {
                     let store = self.queues.queue(slot).store;
                     stores.entry(store).or_insert_with(Vec::new).push((row, slot));
@@ -89,11 +89,10 @@ impl Shard {
     fn route_home(
         &mut self,
         now: Time,
-        request: &Request,
         target: &RouteTarget,
         batch: &Batch,
     ) -> Result<Home, Refusal> {
-        let home = self.queue_of(request, &target.id)?;
+        let home = self.home(&target.id)?;
         if let Home::Here(slot) = home {
             self.make_room_for(now, slot, batch)?;
         }
