@@ -119,6 +119,7 @@ fn json_of(queue: &QueueDescription) -> Value {
         "redelivered": counts.redelivered.get(),
         "dead_lettered": counts.dead_lettered.get(),
         "dropped": counts.dropped.get(),
+        "unreadable": counts.unreadable.get(),
         "transient": settings.has(QUEUE_TRANSIENT),
         "exclusive": settings.has(QUEUE_EXCLUSIVE),
         "auto_delete": settings.has(QUEUE_AUTO_DELETE),

@@ -83,8 +83,10 @@ pub struct BootReport {
     pub queue_messages: u64,
     /// Records of queue stores that were replayed.
     pub queue_records: u64,
-    /// Segments of queue stores with damage: what it held of messages is not known.
+    /// Segments of queue stores with damage.
     pub queue_damage: Vec<FilePath>,
+    /// Messages that are damaged: they stay in their queues, and are not delivered.
+    pub queue_messages_unreadable: u64,
 }
 
 impl std::fmt::Display for BootReport {
@@ -105,7 +107,14 @@ impl std::fmt::Display for BootReport {
             write!(f, ", {} queues with {} messages", self.queues, self.queue_messages)?;
         }
         for path in &self.queue_damage {
-            write!(f, ", {path} is DAMAGED: queues may lack messages, or have some again")?;
+            write!(f, ", {path} is DAMAGED: what queues delivered may come again")?;
+        }
+        if self.queue_messages_unreadable > 0 {
+            let count = self.queue_messages_unreadable;
+            write!(
+                f,
+                ", {count} messages are DAMAGED: `pelton queue describe` shows of which queue"
+            )?;
         }
         if self.is_journal_torn {
             f.write_str(", the journal's torn tail was ended")?;

@@ -52,6 +52,11 @@ impl fmt::Display for DamagedRange {
         let Range { start, end } = self.offsets;
         match (self.topic == Store::CATALOG_TOPIC, end == END_UNKNOWN) {
             (true, _) => f.write_str("the catalog may lack its newest changes")?,
+            _ if self.topic == Store::QUEUE_TOPIC => write!(
+                f,
+                "records of the queue store {} are damaged, from {start} on",
+                self.partition
+            )?,
             (false, true) => write!(
                 f,
                 "topic id {topic:032x}, partition {}: records from offset {start} on may be \
@@ -71,6 +76,10 @@ impl fmt::Display for DamagedRange {
                 "; topics are neither created, altered nor deleted until `pelton log repair` has \
                  settled it",
             ),
+            _ if self.topic == Store::QUEUE_TOPIC => f.write_str(
+                "; messages among them are not delivered and counted by `pelton queue describe`, \
+                 and what was settled there may come again",
+            ),
             (false, true) => f.write_str(
                 "; they are answered with data_corrupt, and producing with end_unknown until \
                  `pelton log repair` has settled the end",
@@ -89,8 +98,8 @@ pub(super) type At = (FilePath, u64);
 const UNKNOWN_TOPIC: &str = "the creation of a topic is damaged, and there are records of it";
 
 impl<D: Disk> Boot<'_, D> {
-    /// Tells of damaged offsets. Those of the catalog, and of a queue store, whose records mean
-    /// nothing without those before them, are a reason to refuse the start.
+    /// Tells of damaged offsets. Those of the catalog, whose records mean nothing without those
+    /// before them, are a reason to refuse the start.
     pub(super) fn tell(
         &mut self,
         (topic, partition): (TopicId, u32),
@@ -98,7 +107,7 @@ impl<D: Disk> Boot<'_, D> {
         (path, position): At,
         what: &'static str,
     ) -> Result<(), BootError> {
-        if topic == Store::CATALOG_TOPIC || topic == Store::QUEUE_TOPIC {
+        if topic == Store::CATALOG_TOPIC {
             return Err(super::journal::refused(path, position, what));
         }
         let range = DamagedRange { topic, partition, offsets, path, position, what };

@@ -50,22 +50,40 @@ impl<D: Disk> Boot<'_, D> {
 
     /// Replays every store.
     pub(super) fn recover_queues(&mut self) -> Result<(), BootError> {
-        let now = self.now.time;
-        let mut stores = std::mem::take(&mut self.queue_stores);
-        for (&id, entry) in &self.catalog.queues {
-            let store = stores.get_mut(&entry.store).expect("found with the catalog");
-            let queue = Queue::new(id, entry.settings, entry.store, now);
-            store.recovery.queues.insert(id, queue);
+        let stores = self.queue_stores.iter().map(|(&number, store)| (number, store.stream));
+        for (number, stream) in stores.collect::<Vec<_>>() {
+            let recovery = self.recover_store(number, stream)?;
+            let store = self.queue_stores.get_mut(&number).expect("just listed");
+            store.recovery = recovery;
         }
-        for store in stores.values_mut() {
-            let begin = self.newest_checkpoint(store.stream)?;
-            let recovery = &mut store.recovery;
-            self.walk_records(store.stream, begin, |offset, record| {
+        Ok(())
+    }
+
+    /// Replays a store from its newest whole checkpoint on; if all are damaged, whatever there is.
+    fn recover_store(&mut self, number: u32, stream: PartitionId) -> Result<Recovery, BootError> {
+        let mut before = u64::MAX;
+        loop {
+            let checkpoint = self.newest_checkpoint(stream, before)?;
+            let log_start = self.store.partition(stream).log_start;
+            let mut recovery = self.recovery_of(number);
+            recovery.is_partial = checkpoint.is_none() && log_start > 0;
+            self.walk_records(stream, checkpoint.unwrap_or(log_start), |offset, record| {
                 recovery.replay(offset, record);
             })?;
+            match checkpoint {
+                Some(begin) if !recovery.has_checkpoint => before = begin,
+                _ => return Ok(recovery),
+            }
         }
-        self.queue_stores = stores;
-        Ok(())
+    }
+
+    /// The queues of a store, without messages.
+    fn recovery_of(&self, number: u32) -> Recovery {
+        let entries = self.catalog.queues.iter().filter(|(_, entry)| entry.store == number);
+        let queue = |(&id, entry): (&QueueId, &QueueEntry)| {
+            (id, Queue::new(id, entry.settings, number, self.now.time))
+        };
+        Recovery::of(entries.map(queue).collect())
     }
 
     /// Records out of a journal follow those of the segments.
@@ -87,26 +105,33 @@ impl<D: Disk> Boot<'_, D> {
             self.report.queues += store.recovery.queues.len();
             self.report.queue_messages += store.recovery.messages_alive();
             self.report.queue_records += store.recovery.records;
+            self.report.queue_messages_unreadable += store.recovery.messages_lost();
         }
     }
 
-    /// The offset at which the newest whole checkpoint begins, or of the store's first record.
-    fn newest_checkpoint(&mut self, stream: PartitionId) -> Result<u64, BootError> {
+    /// The offset at which the newest checkpoint begins that has an end and begins before `before`.
+    fn newest_checkpoint(
+        &mut self,
+        stream: PartitionId,
+        before: u64,
+    ) -> Result<Option<u64>, BootError> {
         let partition = self.store.partition(stream);
         let log_start = partition.log_start;
         let sequences: Vec<u32> = partition.segments.iter().rev().map(|s| s.sequence).collect();
         for sequence in sequences {
             let mut newest = None;
             self.walk_segment(stream, sequence, &mut |_, record: &Record<'_>| {
-                if record.kind == RecordKind::CheckpointEnd {
-                    newest = Some(record.head.first.get());
+                let begin = record.head.first.get();
+                if record.kind == RecordKind::CheckpointEnd && (log_start..before).contains(&begin)
+                {
+                    newest = Some(begin);
                 }
             })?;
-            if let Some(begin) = newest.filter(|&begin| begin >= log_start) {
-                return Ok(begin);
+            if newest.is_some() {
+                return Ok(newest);
             }
         }
-        Ok(log_start)
+        Ok(None)
     }
 
     /// Shows every record from the offset `from` on.
@@ -160,6 +185,9 @@ impl<D: Disk> Boot<'_, D> {
             };
             let (entry, data) = view.parts().next().expect("a segment's frame has one entry");
             let mut offset = entry.base_offset.get();
+            if last.is_some_and(|last| offset >= last) {
+                break;
+            }
             let mut rest = data;
             while let Some((record, tail)) = Record::split(rest) {
                 show(offset, &record);

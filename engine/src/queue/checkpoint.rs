@@ -121,7 +121,7 @@ impl Shard {
         let mark = RecordHead::new(RecordKind::CheckpointBegin, [0; 16], 0);
         self.append_fact(now, stream, mark.as_bytes(), Acks::None)?;
         let slots: Vec<u32> = self.queues.slots.iter().map(|(slot, _)| slot).collect();
-        let mut floor = begin;
+        let (mut floor, mut parts) = (begin, 0);
         for slot in slots {
             let queue = self.queues.queue(slot);
             if queue.store != number {
@@ -130,10 +130,11 @@ impl Shard {
             if let Some(first) = queue.trim_index() {
                 floor = floor.min(first);
             }
-            self.write_parts(now, slot, stream)?;
+            parts += self.write_parts(now, slot, stream)?;
         }
         let mut end = RecordHead::new(RecordKind::CheckpointEnd, [0; 16], 0);
         end.first = begin.into();
+        end.count = parts.into();
         end.flags = if purpose == Purpose::Goodbye { RECORD_CLEAN } else { 0 };
         let end = self.append_fact(now, stream, end.as_bytes(), Acks::Durable)?;
         self.store.counters.queue_checkpoints += 1;
@@ -145,20 +146,22 @@ impl Shard {
         Ok(())
     }
 
-    fn write_parts(&mut self, now: Time, slot: u32, stream: PartitionId) -> Result<(), ErrorCode> {
+    /// Writes what a queue is. Gives how many records that were.
+    fn write_parts(&mut self, now: Time, slot: u32, stream: PartitionId) -> Result<u32, ErrorCode> {
         let mut facts = std::mem::take(&mut self.queues.facts);
         facts.clear();
         let queue = self.queues.queue(slot);
         let (id, next) = (queue.id, facts_of(queue, &mut facts));
-        let mut written = Ok(());
+        let mut written = Ok(0);
         for some in facts.chunks(FACTS_MAX) {
             let mut bytes = std::mem::take(&mut self.queues.bytes);
             bytes.clear();
             put_rows(&mut bytes, RecordKind::CheckpointPart, &id, some, |head| {
                 head.first = next.into();
             });
-            written = self.append_fact(now, stream, &bytes, Acks::None).map(|_| ());
+            let appended = self.append_fact(now, stream, &bytes, Acks::None);
             self.queues.bytes = bytes;
+            written = written.and_then(|count| appended.map(|_| count + 1));
             if written.is_err() {
                 break;
             }
@@ -233,8 +236,12 @@ impl Shard {
                 Hand::Unreadable => continue,
                 Hand::Later => return,
             }
-            let count = range.end - range.start;
-            match self.append_again(now.time, slot, range.start..range.start + count.min(left)) {
+            // What is gone meanwhile is not written again: it would be there again if nothing but
+            // this were left on the disk.
+            let most = range.start..range.end.min(range.start + left);
+            let state = &self.queues.queue(slot).state;
+            let end = most.clone().find(|&at| !state.is_living(at)).unwrap_or(most.end);
+            match self.append_again(now.time, slot, most.start..end) {
                 Ok(moved) => left -= moved,
                 Err(_) => {
                     if self.store.failed.is_none() {

@@ -163,8 +163,9 @@ impl Shard {
             let mut bytes = std::mem::take(&mut self.queues.bytes);
             bytes.clear();
             let queue = self.queues.queue(slot);
-            let removed = queue.changes.removed.len().min(ROWS_MAX);
-            let died = usize::from(removed == 0 && !queue.changes.died.is_empty());
+            // What died may be gone since, but what is gone does not die.
+            let died = usize::from(!queue.changes.died.is_empty());
+            let removed = queue.changes.removed.len().min(ROWS_MAX) * (1 - died);
             if removed > 0 {
                 let mut rows = std::mem::take(&mut self.queues.ranges);
                 let changes = &self.queues.queue(slot).changes;

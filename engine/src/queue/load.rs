@@ -2,7 +2,7 @@
 
 use super::queues::Queues;
 use super::record::Record;
-use crate::frame::{Unreadable, block_ceil};
+use crate::frame::{BLOCK_BYTES, Unreadable, block_ceil};
 use crate::log::partition::PartitionId;
 use crate::log::read::Place;
 use crate::log::store::StoreTag;
@@ -23,6 +23,8 @@ pub struct Load {
     want: u64,
     /// Records before this offset were looked at.
     next: u64,
+    /// It lies before this offset.
+    until: u64,
     /// Where the frame with `next` begins, if the last read told: segment, position.
     at: Option<(u32, u64)>,
     /// Bytes to read next.
@@ -53,7 +55,7 @@ impl Shard {
             return Hand::Later;
         }
         let Some(offset) = queue.place_of(at) else { return self.set_aside_unreadable(slot, at) };
-        let id = queue.id;
+        let (id, until) = (queue.id, queue.place_behind(at).unwrap_or(u64::MAX));
         let stream = self.stream_of(slot);
         self.make_window_room(slot, at);
         let load = Load {
@@ -62,6 +64,7 @@ impl Shard {
             stream,
             want: at,
             next: offset,
+            until,
             at: None,
             bytes: self.store.settings.read_bytes,
             reading: None,
@@ -71,7 +74,7 @@ impl Shard {
 
     fn go_on_loading(&mut self, mut load: Load, batch: &mut OpBatch) -> Hand {
         let (slot, want) = (load.slot, load.want);
-        let end = self.store.partition(load.stream).progress.appended();
+        let end = self.store.partition(load.stream).progress.appended().min(load.until);
         load.next = load.next.max(self.store.partition(load.stream).log_start);
         if load.next >= end {
             return self.set_aside_unreadable(slot, want);
@@ -172,7 +175,8 @@ impl Shard {
         }
     }
 
-    /// Takes in the records of the frames that were read.
+    /// Takes in the records of the frames that were read. Passes by what is damaged: the message
+    /// may lie behind it.
     fn look_through(
         &mut self,
         load: &mut Load,
@@ -181,8 +185,13 @@ impl Shard {
         (segment, position): (u32, u64),
     ) -> Result<(), ()> {
         let bytes = &self.pool.bytes(buf)[..got];
+        let mut segments = self.store.partition(load.stream).segments.iter();
+        let this = segments.find(|other| other.sequence == segment);
+        let (end, last) = this.map_or((0, None), |this| (this.end, this.next_offset));
+        // Behind its last record a segment may have frames that were never acknowledged.
+        let is_over = |offset: u64| last.is_some_and(|last| offset >= last);
         let mut at = 0;
-        while at < got {
+        while at < got && !is_over(load.next) {
             let here = position + u64_of(at);
             load.at = Some((segment, here));
             let place = (segment, here);
@@ -196,9 +205,15 @@ impl Shard {
                     load.bytes = load.bytes.min(BUFFER_BYTES_MAX);
                     return if is_hopeless { Err(()) } else { Ok(()) };
                 }
-                Err(_) if at > 0 => return Ok(()),
-                Err(_) => return Err(()),
+                Err(_) => {
+                    at += BLOCK_BYTES;
+                    load.at = Some((segment, position + u64_of(at)));
+                    continue;
+                }
             };
+            if is_over(first) {
+                break;
+            }
             let (mut offset, mut rest) = (first, records);
             while let Some((record, tail)) = Record::split(rest) {
                 if offset >= load.next {
@@ -211,6 +226,17 @@ impl Shard {
             at += length;
             load.at = Some((segment, position + u64_of(at)));
         }
+        if at > 0 && at >= got && position + u64_of(at) < end && !is_over(load.next) {
+            return Ok(());
+        }
+        // Nothing more is in this segment: what follows is in the next one, or in memory.
+        let stream = self.store.partition(load.stream);
+        let segments = stream.segments.iter().filter(|other| other.sequence > segment);
+        let runs = stream.runs.iter().filter(|run| run.next_offset > load.next);
+        let mut bases = segments.map(|segment| segment.base_offset);
+        let base = bases.next().or(runs.map(|run| run.base_offset).next());
+        load.next = base.map_or(u64::MAX, |base| base.max(load.next));
+        load.at = None;
         Ok(())
     }
 
@@ -222,7 +248,6 @@ impl Shard {
             self.queues.touch(slot);
             return Hand::Unreadable;
         }
-        queue.unreadable.add(at..at + 1);
         queue.moving.remove(at..at + 1);
         queue.state.set_aside(at);
         self.store.counters.queue_messages_unreadable += 1;

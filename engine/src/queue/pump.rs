@@ -76,7 +76,10 @@ impl Shard {
         self.push_to_consumers(slot, now, batch);
         self.answer_asks(slot, now, batch);
         self.run_redrive(slot, now, batch);
-        self.bury_dying(slot, now, batch);
+        // That they die is recorded before they are gone: a replay ends with what came last.
+        if self.record_changes(now.time, slot, Acks::None).is_ok() {
+            self.bury_dying(slot, now, batch);
+        }
         self.move_to_end(slot, now, batch);
         if self.record_changes(now.time, slot, Acks::None).is_err() && self.store.failed.is_none() {
             self.queues.again.push(slot);

@@ -73,8 +73,6 @@ pub struct Queue {
     pub head_expires_ms: Option<u64>,
     /// Messages that move to the end of the store.
     pub moving: RangeSet,
-    /// Messages that cannot be read: they are left alone until the next start.
-    pub unreadable: RangeSet,
 }
 
 impl Queue {
@@ -96,6 +94,14 @@ impl Queue {
     /// Where to begin to look for a message.
     pub fn place_of(&self, at: u64) -> Option<u64> {
         self.index.range(..=at).next_back().map(|(_, &offset)| offset)
+    }
+
+    /// Where to look for a message at most: the next ones lie from there on. None if they may lie
+    /// before it.
+    pub fn place_behind(&self, at: u64) -> Option<u64> {
+        let place = self.place_of(at)?;
+        let behind = self.index.range(at + 1..).next().map(|(_, &offset)| offset);
+        behind.filter(|&behind| behind > place)
     }
 
     /// Forgets where messages lie that are gone, also of those behind one that stays. Gives the
@@ -128,7 +134,6 @@ impl Queue {
         }
         self.state.shrink();
         self.moving.shrink();
-        self.unreadable.shrink();
         self.window.clear();
         (self.index, self.marked_at) = (BTreeMap::new(), None);
         self.changes = Changes::default();

@@ -101,7 +101,7 @@ pub struct RecordHead {
     pub queue: QueueId,
     /// Messages: sequence number of the first. Parts of a checkpoint: of the queue's next.
     pub first: U64,
-    /// Messages, or rows.
+    /// Messages, or rows; of the end of a checkpoint: its parts.
     pub count: U32,
     /// Zero.
     pub reserved: U32,

@@ -7,6 +7,7 @@ use wire::queue::{QueueId, Reason};
 use super::queues::Queue;
 use super::record::{RECORD_CLEAN, RECORD_RELOCATED, RECORD_TTL, Record, RecordKind, StateTag};
 use super::state::{Ending, Snapshot};
+use crate::units::u64_of;
 
 /// Queues of a store while its records are replayed.
 #[derive(Debug, Default)]
@@ -14,8 +15,12 @@ pub struct Recovery {
     /// The queues that there are.
     pub queues: BTreeMap<QueueId, Queue>,
     parts: BTreeMap<QueueId, Part>,
-    /// The checkpoint that is being read began here.
-    begun: Option<u64>,
+    /// The checkpoint that is being read began here, and so many parts of it were read.
+    begun: Option<(u64, u32)>,
+    /// A whole checkpoint was read.
+    pub has_checkpoint: bool,
+    /// It begins without a checkpoint, and what the first records knew of is not there any more.
+    pub is_partial: bool,
     ending: Option<Ending>,
     /// Records that were replayed.
     pub records: u64,
@@ -33,6 +38,11 @@ struct Part {
 }
 
 impl Recovery {
+    /// Queues without messages.
+    pub fn of(queues: BTreeMap<QueueId, Queue>) -> Recovery {
+        Recovery { queues, ..Recovery::default() }
+    }
+
     /// Replays the record at `offset`. Those of queues that are gone mean nothing.
     pub fn replay(&mut self, offset: u64, record: &Record<'_>) {
         self.taken += u64::from(record.head.length.get());
@@ -41,7 +51,7 @@ impl Recovery {
         match record.kind {
             RecordKind::CheckpointBegin => {
                 self.parts.clear();
-                self.begun = Some(offset);
+                self.begun = Some((offset, 0));
             }
             RecordKind::CheckpointPart => self.part(record),
             RecordKind::CheckpointEnd => self.checkpoint(record),
@@ -52,6 +62,9 @@ impl Recovery {
     }
 
     fn part(&mut self, record: &Record<'_>) {
+        if let Some((_, parts)) = &mut self.begun {
+            *parts += 1;
+        }
         let part = self.parts.entry(record.head.queue).or_default();
         part.snapshot.next = record.head.first.get();
         for fact in record.facts() {
@@ -74,11 +87,13 @@ impl Recovery {
         }
     }
 
-    /// A checkpoint is whole: it replaces whatever was replayed before it.
+    /// A checkpoint is whole, unless parts of it are damaged: it replaces whatever was replayed
+    /// before it.
     fn checkpoint(&mut self, record: &Record<'_>) {
-        if self.begun.take() != Some(record.head.first.get()) {
+        if self.begun.take() != Some((record.head.first.get(), record.head.count.get())) {
             return;
         }
+        self.has_checkpoint = true;
         self.checkpoint_at = self.taken;
         for (id, part) in std::mem::take(&mut self.parts) {
             let Some(queue) = self.queues.get_mut(&id) else { continue };
@@ -94,7 +109,7 @@ impl Recovery {
 
     fn messages(&mut self, offset: u64, record: &Record<'_>) {
         let head = record.head;
-        let Some((range, _)) = record.messages() else { return };
+        let Some((range, messages)) = record.messages() else { return };
         if let Some(moved) = record.moved()
             && let Some(source) = self.queues.get_mut(&moved.source)
         {
@@ -102,10 +117,15 @@ impl Recovery {
             source.state.replay_removed(at..at + 1);
             source.state.replay_freed(moved.source_bytes.get());
         }
+        let gaps = self.gaps();
         let Some(queue) = self.queues.get_mut(&head.queue) else { return };
         if head.flags & RECORD_RELOCATED != 0 {
+            if gaps == Gaps::First {
+                queue.state.replay_found(range.clone(), u64_of(messages.len()));
+            }
             return queue.moved(range.start, range.end - range.start, offset);
         }
+        queue.replay_gap(range.start, gaps);
         queue.state.replay_published(range.start, head.count.get(), head.bytes.get());
         queue.state.may_expire |= head.flags & RECORD_TTL != 0;
         queue.mark(range.start, offset, self.taken);
@@ -113,13 +133,19 @@ impl Recovery {
 
     fn shared(&mut self, offset: u64, record: &Record<'_>) {
         let head = record.head;
+        let gaps = self.gaps();
         for row in record.shared().map_or(&[][..], |(rows, _)| rows) {
             let Some(queue) = self.queues.get_mut(&row.queue) else { continue };
             let first = row.first.get();
+            queue.replay_gap(first, gaps);
             queue.state.replay_published(first, head.count.get(), head.bytes.get());
             queue.state.may_expire |= head.flags & RECORD_TTL != 0;
             queue.mark(first, offset, self.taken);
         }
+    }
+
+    fn gaps(&self) -> Gaps {
+        if self.is_partial && !self.has_checkpoint { Gaps::First } else { Gaps::None }
     }
 
     fn rows(&mut self, record: &Record<'_>) {
@@ -147,13 +173,36 @@ impl Recovery {
         }
     }
 
+    /// Messages that are damaged, of all queues, as far as that is known without reading them.
+    pub fn messages_lost(&self) -> u64 {
+        self.queues.values().map(|queue| queue.state.unreadable()).sum()
+    }
+
     /// Messages that are there, of all queues.
     pub fn messages_alive(&self) -> u64 {
         self.queues.values().map(|queue| queue.state.messages()).sum()
     }
 }
 
+/// Numbers of a queue that may lack in front of its next messages, and nothing is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gaps {
+    /// None.
+    None,
+    /// Those in front of the first that there are.
+    First,
+}
+
 impl Queue {
+    /// Messages from `first` on were published next: those before them that nothing was said of
+    /// are damaged.
+    fn replay_gap(&mut self, first: u64, gaps: Gaps) {
+        let next = self.state.next();
+        if next < first && (gaps == Gaps::None || next > 0) {
+            self.state.replay_lost(next..first);
+        }
+    }
+
     /// Messages of the queue lie from `offset` on from now on.
     pub fn moved(&mut self, first: u64, count: u64, offset: u64) {
         let end = first + count;

@@ -161,6 +161,11 @@ impl State {
         self.dying.len()
     }
 
+    /// Messages that cannot be read in this life.
+    pub const fn unreadable(&self) -> u64 {
+        self.aside.len()
+    }
+
     /// Messages of all states.
     pub const fn messages(&self) -> u64 {
         let seen = self.ready() + self.leased() + self.dying() + self.aside.len();
@@ -383,7 +388,7 @@ impl State {
         self.die(at..at + 1, deliveries, reason, changes);
     }
 
-    /// Everything that is ready is gone. Gives how many that were.
+    /// Everything that is ready is gone, and what cannot be read. Gives how many that were.
     pub fn purge(&mut self, changes: &mut Changes) -> u64 {
         let sizes = self.sizes.iter();
         let held = sizes.map(|(range, size)| (range.end - range.start) * u64::from(size));
@@ -393,9 +398,15 @@ impl State {
             self.deliveries.remove(range.clone());
             changes.removed.push(range);
         }
+        let aside = std::mem::take(&mut self.aside);
+        for (range, ()) in aside.iter() {
+            self.deliveries.remove(range.clone());
+            changes.removed.push(range);
+        }
+        self.tally.dropped += aside.len();
         changes.removed_bytes += self.bytes - kept;
         self.bytes = kept;
-        ready.len()
+        ready.len() + aside.len()
     }
 
     /// How often a message has been delivered that is not leased.

@@ -207,6 +207,7 @@ impl Shard {
             redelivered: state.tally.redelivered.into(),
             dead_lettered: state.tally.dead_lettered.into(),
             dropped: state.tally.dropped.into(),
+            unreadable: state.unreadable().into(),
         };
         let entry = &self.catalog.queues[&id];
         let target = entry.settings.dead_letter();

@@ -8,13 +8,13 @@ use super::{Asked, DRAIN_TURNS_MAX, Dead, QueueLife};
 use crate::world::World;
 
 impl QueueLife {
-    /// Takes everything out of both queues and accepts it.
+    /// Takes everything out of all queues and accepts it.
     pub(super) fn drain(&mut self, world: &mut World) -> Result<(), Dead> {
-        for _ in 0..2 {
+        for _ in 0..3 {
             self.join(world);
         }
         self.turns(world, 400)?;
-        for which in 0..2 {
+        for which in 0..3 {
             let Some(queue) = self.queues[which] else { return Ok(()) };
             let request = ConsumeRequest {
                 queue,
@@ -32,7 +32,7 @@ impl QueueLife {
         for _ in 0..DRAIN_TURNS_MAX {
             self.turns(world, 10)?;
             let before = self.seen;
-            for client in 0..2 {
+            for client in 0..3 {
                 self.accept_all(client);
             }
             self.turns(world, 10)?;
@@ -106,19 +106,28 @@ impl QueueLife {
         let mut last = 0;
         let mut numbers = BTreeSet::new();
         for (token, mail) in &self.mail {
-            let is_out = mail.is_settled || mail.asked.is_some() || mail.is_bury_asked;
+            let is_asked = mail.asked.is_some() || mail.is_bury_asked;
+            let is_out = mail.is_settled || is_asked || mail.may_be_purged;
             if mail.is_confirmed && !is_out {
                 self.wrong.push(format!("{token} was confirmed and is lost: {mail:?}"));
             }
             let was_rejected = mail.is_settled && mail.asked == Some(Verb::Reject);
-            if was_rejected && !mail.is_bury_asked {
+            // Among those that went back, a purge may have removed it.
+            let may_be_purged = self.has_redriven && mail.may_be_purged;
+            if was_rejected && !mail.is_bury_asked && !may_be_purged {
                 self.wrong.push(format!("{token} was rejected and is no dead letter: {mail:?}"));
             }
-            if let Some(sequence) = mail.sequence {
+            // A dead letter that went back is behind those that came later.
+            if let Some(sequence) = mail.sequence.filter(|_| !mail.is_reborn) {
                 if sequence < last || !numbers.insert(sequence) {
                     self.wrong.push(format!("{token} is out of order: {sequence} after {last}"));
                 }
                 last = sequence;
+            }
+        }
+        for (token, copy) in &self.copies {
+            if copy.is_confirmed && !copy.is_asked {
+                self.wrong.push(format!("copy {token} was confirmed and is lost: {copy:?}"));
             }
         }
     }

@@ -7,18 +7,24 @@
 //! rejected is a dead letter, once.
 
 mod end;
+mod kinds;
+mod known;
+mod laws;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker::io::sim::{ClientId, Rng, SimDisk};
-use client::session::{Event, QueueEvent, RequestId, Session};
+use broker::io::sim::{Rng, SimDisk};
+use client::session::{Event, QueueEvent, Session};
 use engine::Settings;
 use wire::queue::{
-    self, ConsumeRequest, DeathNote, Deliver, PullRequest, QueueId, ROW_REDELIVERED, Reason,
-    SettleRow, Verb, put_message,
+    self, ConsumeRequest, Deliver, PullRequest, QueueId, ROW_REDELIVERED, RoutedRow, SettleRow,
+    Verb, put_message,
 };
 use wire::{Acks, ErrorCode};
 
+use self::kinds::{Credit, Kinds};
+pub use self::known::Seen;
+use self::known::{Asked, Client, Copied, Mail};
 use crate::canary::Canary;
 use crate::world::World;
 
@@ -26,53 +32,6 @@ use crate::world::World;
 const TURNS_MAX: u64 = 30;
 /// Turns after which a drain should long have ended.
 const DRAIN_TURNS_MAX: u32 = 40_000;
-
-/// What is known of a message.
-#[derive(Debug, Clone, Default)]
-struct Mail {
-    /// Its publish was confirmed.
-    is_confirmed: bool,
-    /// Its number in the first queue, once known.
-    sequence: Option<u64>,
-    /// Deliveries told last, in the first queue, and in which life.
-    deliveries: Option<(u32, u32)>,
-    /// Who has it: client and life.
-    holder: Option<(usize, u32)>,
-    /// What somebody asked to become of it.
-    asked: Option<Verb>,
-    /// That was confirmed.
-    is_settled: bool,
-    /// Times that it came out of the dead letters and was accepted there.
-    buried: u32,
-    /// Somebody asked for that.
-    is_bury_asked: bool,
-}
-
-/// What a request was about.
-#[derive(Debug, Clone)]
-enum Asked {
-    Publish(Vec<u64>),
-    Settle(usize, Vec<u64>, Verb),
-    Create(usize),
-    Other,
-}
-
-/// A client with a session of its own.
-#[derive(Debug)]
-struct Client {
-    /// The shard that accepted it.
-    shard: usize,
-    id: ClientId,
-    session: Session,
-    asked: BTreeMap<RequestId, Asked>,
-    /// Its consumer of each queue: request, number.
-    consumers: [Option<(RequestId, u32)>; 2],
-    /// What was delivered to it and not settled: token, queue, sequence, lease.
-    held: Vec<(u64, usize, u64, u64)>,
-    /// Leases that came by push: queue, lease.
-    pushes: BTreeSet<(usize, u64)>,
-    is_over: bool,
-}
 
 /// Why a life was cut short.
 struct Dead;
@@ -84,7 +43,12 @@ pub struct QueueLife {
     settings: Settings,
     mail: BTreeMap<u64, Mail>,
     clients: Vec<Client>,
-    queues: [Option<QueueId>; 2],
+    queues: [Option<QueueId>; 3],
+    kinds: Kinds,
+    /// What was published to both queues.
+    copies: BTreeMap<u64, Copied>,
+    /// Dead letters may have gone back.
+    has_redriven: bool,
     life: u32,
     tokens: u64,
     wrong: Vec<String>,
@@ -92,30 +56,7 @@ pub struct QueueLife {
     pub seen: Seen,
 }
 
-/// What has happened in a life.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Messages confirmed.
-    pub confirmed: u64,
-    /// Messages delivered.
-    pub delivered: u64,
-    /// Of these, again.
-    pub redelivered: u64,
-    /// Messages whose accept was confirmed.
-    pub accepted: u64,
-    /// Dead letters that came out.
-    pub buried: u64,
-    /// Checkpoints that the broker wrote.
-    pub checkpoints: u64,
-    /// Messages that it moved to free space.
-    pub moved: u64,
-    /// Messages that it read from disk.
-    pub disk_reads: u64,
-    /// Segments that it retired.
-    pub retired: u64,
-}
-
-const NAMES: [&str; 2] = ["jobs", "dead"];
+const NAMES: [&str; 3] = ["jobs", "dead", "copies"];
 
 impl QueueLife {
     /// Lives a life of several rebirths, each with one of these numbers of shards, and a drain.
@@ -139,12 +80,17 @@ impl QueueLife {
         canary: Option<Canary>,
     ) -> QueueLife {
         let settings = Settings::tiny();
+        let mut rng = Rng::new(seed);
+        let kinds = if canary.is_none() { Kinds::some(&mut rng) } else { Kinds::default() };
         let mut life = QueueLife {
-            rng: Rng::new(seed),
+            rng,
             settings,
+            kinds,
+            copies: BTreeMap::new(),
+            has_redriven: false,
             mail: BTreeMap::new(),
             clients: Vec::new(),
-            queues: [None; 2],
+            queues: [None; 3],
             life: 0,
             tokens: 0,
             wrong: Vec::new(),
@@ -202,7 +148,8 @@ impl QueueLife {
                 5 => self.pull(client),
                 6..10 => self.settle(client),
                 10 if self.rng.one_in(6) => self.leave(world, client),
-                _ => {}
+                10 => {}
+                _ => self.happen(client),
             }
             let turns = 1 + self.rng.below(TURNS_MAX);
             self.turns(world, turns)?;
@@ -220,7 +167,8 @@ impl QueueLife {
             id: world.io(shard).connect(),
             session: Session::new("queue life"),
             asked: BTreeMap::new(),
-            consumers: [None; 2],
+            consumers: [None; 3],
+            credit: None,
             held: Vec::new(),
             pushes: BTreeSet::new(),
             is_over: false,
@@ -234,7 +182,7 @@ impl QueueLife {
     }
 
     fn create(&mut self, world: &mut World) -> Result<(), Dead> {
-        for queue in [1, 0] {
+        for queue in [1, 0, 2] {
             let mut settings = queue::Settings::new();
             // What is not settled in time comes back; consumers here take their time.
             settings.lease_ms = 3_600_000.into();
@@ -260,6 +208,7 @@ impl QueueLife {
     /// One client publishes, so that the order of tokens is that of the queue.
     fn publish(&mut self) {
         let count = 1 + self.rng.below(6);
+        let is_routed = self.kinds.routes && self.rng.one_in(3);
         let mut messages = Vec::new();
         let mut tokens = Vec::new();
         for _ in 0..count {
@@ -270,20 +219,33 @@ impl QueueLife {
             self.tokens += 1;
             let mut body = self.tokens.to_le_bytes().to_vec();
             body.resize(8 + usize::try_from(length).expect("small"), 7);
-            put_message(&mut messages, 0, 0, b"properties", &body);
+            let ttl_ms = if is_routed { 0 } else { self.some_ttl() };
+            put_message(&mut messages, 0, ttl_ms, b"properties", &body);
+            self.mail.insert(self.tokens, Mail { ttl_ms, ..Mail::default() });
             tokens.push(self.tokens);
         }
         let Some(queue) = self.queues[0] else { return };
-        let one = &mut self.clients[0];
         let count = u32::try_from(count).expect("few");
+        if is_routed {
+            return self.publish_to_both(count, &messages, tokens);
+        }
+        let one = &mut self.clients[0];
         if let Ok(id) = one.session.publish(&queue, Acks::Durable, count, &messages) {
-            self.mail.extend(tokens.iter().map(|&token| (token, Mail::default())));
             one.asked.insert(id, Asked::Publish(tokens));
         }
     }
 
+    /// One to take messages from.
+    fn some_queue(&mut self) -> usize {
+        match self.rng.below(8) {
+            0 | 1 => 1,
+            2 if self.kinds.routes => 2,
+            _ => 0,
+        }
+    }
+
     fn subscribe(&mut self, client: usize) {
-        let which = usize::from(self.rng.one_in(4));
+        let which = self.some_queue();
         let prefetch = 1 + u32::try_from(self.rng.below(12)).expect("small");
         let (Some(queue), one) = (self.queues[which], &mut self.clients[client]) else { return };
         if one.consumers[which].is_some() {
@@ -303,7 +265,7 @@ impl QueueLife {
     }
 
     fn pull(&mut self, client: usize) {
-        let which = usize::from(self.rng.one_in(4));
+        let which = self.some_queue();
         let Some(queue) = self.queues[which] else { return };
         let request = PullRequest {
             queue,
@@ -329,8 +291,8 @@ impl QueueLife {
             return;
         }
         let (_, which, _, lease) = one.held[self.rng.index(one.held.len())];
-        // A dead letter is accepted: it goes nowhere else.
-        let verb = if which == 1 && verb == Verb::Reject { Verb::Accept } else { verb };
+        // A dead letter or copy is accepted: it goes nowhere else.
+        let verb = if which != 0 && verb == Verb::Reject { Verb::Accept } else { verb };
         let some = 1 + self.rng.index(10);
         let mut chosen = Vec::new();
         one.held.retain(|held| {
@@ -362,6 +324,7 @@ impl QueueLife {
                 mail.holder = None;
             }
             one.asked.insert(id, Asked::Settle(which, tokens.clone(), verb));
+            one.settled_some();
             self.note_buried(which, verb, &tokens);
         }
     }
@@ -370,6 +333,11 @@ impl QueueLife {
     fn note_buried(&mut self, which: usize, verb: Verb, tokens: &[u64]) {
         for token in tokens.iter().filter(|_| which == 1 && verb == Verb::Accept) {
             self.mail.get_mut(token).expect("delivered to somebody").is_bury_asked = true;
+        }
+        for token in tokens.iter().filter(|_| which == 2) {
+            let copy = self.copies.get_mut(token).expect("delivered to somebody");
+            copy.is_asked |= verb == Verb::Accept;
+            copy.holder = None;
         }
     }
 
@@ -388,6 +356,9 @@ impl QueueLife {
             if mail.holder == Some((client, self.life)) {
                 mail.holder = None;
             }
+        }
+        for copy in self.copies.values_mut() {
+            copy.holder = copy.holder.filter(|holder| *holder != (client, self.life));
         }
         self.clients[client].held.clear();
         self.clients[client].asked.clear();
@@ -463,7 +434,12 @@ impl QueueLife {
             }
             Event::Refused(_, refusal) => {
                 let code = ErrorCode::from_u16(refusal.code);
-                if !matches!(code, Some(ErrorCode::Overloaded | ErrorCode::ShuttingDown)) {
+                let is_passing = matches!(
+                    code,
+                    Some(ErrorCode::Overloaded | ErrorCode::ShuttingDown | ErrorCode::LimitReached)
+                );
+                // Another redrive goes on.
+                if !is_passing && code != Some(ErrorCode::QueueInUse) {
                     self.wrong.push(format!("refused: {refusal:?}"));
                 }
             }
@@ -476,8 +452,19 @@ impl QueueLife {
                 for (token, sequence) in tokens.into_iter().zip(reply.first.get()..) {
                     let mail = self.mail.get_mut(&token).expect("published");
                     mail.is_confirmed = true;
-                    mail.sequence = Some(sequence);
+                    mail.sequence = Some(sequence).filter(|_| !mail.is_reborn).or(mail.sequence);
                 }
+            }
+            (Asked::Route(tokens), Event::Queue(_, QueueEvent::Routed(reply))) => {
+                for (which, row) in reply.rows.iter().enumerate() {
+                    self.routed(which, &tokens, row);
+                }
+            }
+            (Asked::Credit(most), _) => {
+                let one = &mut self.clients[client];
+                let is_last = !one.asked.values().any(|asked| matches!(asked, Asked::Credit(_)));
+                let had = one.pushed_to_it();
+                one.credit = is_last.then_some(Credit { most, had });
             }
             (Asked::Create(which), Event::Queue(_, QueueEvent::Created(reply))) => {
                 let known = self.queues[which].replace(reply.queue);
@@ -506,12 +493,37 @@ impl QueueLife {
             }
             (0, Verb::Reject) => mail.is_settled = true,
             (1, Verb::Accept) => mail.buried += 1,
+            (2, Verb::Accept) => self.copies.get_mut(&token).expect("delivered").is_settled = true,
             _ => {}
         }
     }
 
+    /// What became of a publish to two queues in one of them.
+    fn routed(&mut self, which: usize, tokens: &[u64], row: &RoutedRow) {
+        if row.error.get() != 0 {
+            let code = ErrorCode::from_u16(row.error.get());
+            if !matches!(code, Some(ErrorCode::Overloaded | ErrorCode::ShuttingDown)) {
+                self.wrong.push(format!("routed to target {which}: {row:?}"));
+            }
+            return;
+        }
+        for (token, sequence) in tokens.iter().zip(row.first.get()..) {
+            if which == 1 {
+                self.copies.get_mut(token).expect("published").is_confirmed = true;
+                continue;
+            }
+            self.seen.confirmed += 1;
+            let mail = self.mail.get_mut(token).expect("published");
+            mail.is_confirmed = true;
+            mail.sequence = Some(sequence).filter(|_| !mail.is_reborn).or(mail.sequence);
+        }
+    }
+
     fn delivered(&mut self, client: usize, deliver: &Deliver<'_>) {
-        let which = usize::from(Some(deliver.head.queue) == self.queues[1]);
+        let is_it = |queue: &Option<QueueId>| *queue == Some(deliver.head.queue);
+        let Some(which) = self.queues.iter().position(is_it) else {
+            return self.wrong.push("a delivery of a queue that nobody consumes".to_owned());
+        };
         let lease = deliver.head.lease.get();
         if deliver.head.consumer.get() != 0 {
             self.clients[client].pushes.insert((which, lease));
@@ -526,62 +538,10 @@ impl QueueLife {
             let told = (row.deliveries.get(), is_again);
             match which {
                 0 => self.check_delivery(client, token, sequence, told),
-                _ => self.check_dead_letter(token, message.death),
+                1 => self.check_dead_letter(token, message.death),
+                _ => self.check_copy(client, token),
             }
         }
-    }
-
-    fn check_delivery(&mut self, client: usize, token: u64, sequence: u64, told: (u32, bool)) {
-        let (life, wrong) = (self.life, &mut self.wrong);
-        let Some(mail) = self.mail.get_mut(&token) else {
-            return wrong.push(format!("{token} was never published"));
-        };
-        if mail.is_settled {
-            wrong.push(format!("{token} was delivered after it was settled"));
-        }
-        if mail.sequence.is_some_and(|known| known != sequence) {
-            wrong.push(format!("{token} had another number before {sequence}"));
-        }
-        mail.sequence = Some(sequence);
-        if let Some((holder, in_life)) = mail.holder
-            && in_life == life
-        {
-            wrong.push(format!("{token} is with {holder} and was delivered to {client}"));
-        }
-        mail.holder = Some((client, life));
-        let (deliveries, is_again) = told;
-        if let Some((before, in_life)) = mail.deliveries {
-            let least = if in_life == life { before + 1 } else { before };
-            if deliveries < least {
-                wrong.push(format!("{token} was delivered {before} times, then {deliveries}"));
-            }
-            if !is_again {
-                wrong.push(format!("{token} was delivered before, and does not say so"));
-            }
-        }
-        mail.deliveries = Some((deliveries, life));
-        mail.asked = None;
-    }
-
-    fn check_dead_letter(&mut self, token: u64, note: Option<&DeathNote>) {
-        self.seen.buried += 1;
-        let Some(mail) = self.mail.get_mut(&token) else {
-            return self.wrong.push(format!("dead letter {token} was never published"));
-        };
-        let is_rejected = mail.is_settled || mail.asked.is_some();
-        let reason = note.map(|note| note.reason);
-        if reason != Some(Reason::Rejected as u8) || mail.buried > 0 || mail.deliveries.is_none() {
-            let what = (reason, mail.buried, is_rejected);
-            self.wrong.push(format!("dead letter {token} is none, or comes again: {what:?}"));
-        }
-    }
-}
-
-impl Client {
-    /// The consumer that a lease is of, 0 if it was pulled.
-    fn pushed(&self, which: usize, lease: u64) -> u32 {
-        let is_pushed = self.pushes.contains(&(which, lease));
-        let consumer = self.consumers[which].filter(|_| is_pushed);
-        consumer.map_or(0, |(_, number)| number)
+        self.check_credit(client);
     }
 }

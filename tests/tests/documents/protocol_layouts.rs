@@ -56,7 +56,8 @@ fn queues() -> [Layout; 7] {
             accepted,
             redelivered,
             dead_lettered,
-            dropped
+            dropped,
+            unreadable
         }),
         layout!(queue::MessageHead {
             body_bytes,

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod consumers;
+mod damage;
 mod leases;
 mod lifetimes;
 mod redrives;

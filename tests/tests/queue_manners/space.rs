@@ -1,6 +1,8 @@
 //! What queues cost: bytes read at a start, space on the disk and marks in memory.
 
 use engine::Settings as Bounds;
+use engine::layout::FilePath;
+use engine::log::store::Store;
 use pelton_tests::queue_scene::{Reply, Scene};
 use wire::Acks;
 use wire::queue::{QueueId, Settings, Verb, put_message};
@@ -12,7 +14,7 @@ const SOME: u32 = 1000;
 /// What a store with hardly any messages may take: a few segments, each reserved ahead.
 const STORE_BYTES_MAX: usize = 3 << 19;
 
-fn bounds() -> Bounds {
+pub(super) fn bounds() -> Bounds {
     Bounds { shards: 1, ..Bounds::tiny() }
 }
 
@@ -28,7 +30,7 @@ fn publish_some(scene: &mut Scene, client: usize, queue: &QueueId, count: u32) {
 }
 
 /// So many publishes whose messages come and go.
-fn come_and_go(scene: &mut Scene, client: usize, queue: &QueueId, publishes: u32) {
+pub(super) fn come_and_go(scene: &mut Scene, client: usize, queue: &QueueId, publishes: u32) {
     for _ in 0..publishes {
         publish_some(scene, client, queue, SOME);
     }
@@ -45,8 +47,13 @@ fn come_and_go(scene: &mut Scene, client: usize, queue: &QueueId, publishes: u32
 /// Bytes of the files in which the first store's messages lie.
 fn store_bytes(scene: &mut Scene) -> usize {
     let disk = scene.world.disk();
-    let is_store = |path: &str| path.starts_with("streams/00000000000000000000000000000001/");
-    disk.files().filter(|(path, _)| is_store(&path.to_string())).map(|(_, bytes)| bytes.len()).sum()
+    let files = disk.files();
+    files.filter(|(path, _)| is_of_store(path)).map(|(_, bytes)| bytes.len()).sum()
+}
+
+/// Whether it is a segment of a queue store.
+pub(super) fn is_of_store(path: &FilePath) -> bool {
+    matches!(path, FilePath::Segment { topic, .. } if *topic == Store::QUEUE_TOPIC)
 }
 
 /// What a start reads after so many publishes whose messages are all settled: bytes and records.

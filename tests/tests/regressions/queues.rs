@@ -1,5 +1,7 @@
 //! Queues.
 
+use engine::Settings as Bounds;
+use pelton_tests::queue_life::QueueLife;
 use pelton_tests::queue_scene::{Parcel, Reply, Scene};
 use wire::ErrorCode;
 use wire::queue::{
@@ -121,4 +123,38 @@ fn a_queue_goes_with_a_last_consumer_that_was_too_late() {
     scene.publish(client, &queue, &["1"]);
     scene.pass(2000);
     assert!(!scene.exists(client, "jobs"));
+}
+
+/// That a message died was recorded at the end of the turn, and that it was a dead letter before
+/// that: whoever replayed the two in their order had it dying once more, and a dead letter that was
+/// long done came again after each start.
+#[test]
+fn who_died_once_is_one_dead_letter() {
+    let mut scene = Scene::first(1);
+    let client = scene.join();
+    let dead = scene.create(client, "dead", &Settings::new(), "");
+    let settings =
+        Settings { max_messages: 1.into(), overflow: Overflow::DropHead as u8, ..Settings::new() };
+    let queue = scene.create(client, "last", &settings, "dead");
+    scene.publish(client, &queue, &["1"]);
+    scene.publish(client, &queue, &["2"]);
+    scene.pass(50);
+    let letter = scene.pull(client, &dead, 10, 100, 0).remove(0);
+    assert_eq!(letter.body, "1");
+    assert_eq!(scene.settle(client, &dead, &letter, Verb::Accept, 0), (0, 1));
+    let bounds = Bounds { shards: 1, ..Bounds::tiny() };
+    let mut scene = Scene::begin(&bounds, scene.die());
+    let client = scene.join();
+    scene.pass(50);
+    assert_eq!(scene.counts(client, "dead").ready.get(), 0);
+    assert_eq!(bodies(&scene.pull(client, &queue, 10, 100, 0)), ["2"]);
+}
+
+/// Where a read of messages met a damaged frame it passed by and went on behind it, beyond the end
+/// of the segment as well: there lay frames that a crash had cut off before they were acknowledged,
+/// and the messages that had their numbers since were not found.
+#[test]
+fn what_was_cut_off_behind_a_segment_is_not_taken_for_its_records() {
+    let (wrong, _) = QueueLife::live(196, &[1, 2, 3], 150, 4);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n  "));
 }

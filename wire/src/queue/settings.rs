@@ -226,6 +226,9 @@ pub struct QueueCounts {
     pub dead_lettered: U64,
     /// Since the broker's start: messages dropped, since nothing wanted them as dead letters.
     pub dropped: U64,
+    /// Messages that cannot be read, since the disk has them damaged or not at all: they are not
+    /// delivered. A purge drops them.
+    pub unreadable: U64,
 }
 
 /// A queue as describe shows it.

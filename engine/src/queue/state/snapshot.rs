@@ -69,6 +69,7 @@ impl State {
         self.suspect = snapshot.suspect;
         self.bytes = snapshot.bytes;
         self.ready = snapshot.live;
+        self.aside = RangeSet::default();
         self.dying = snapshot.dying;
         self.deliveries = snapshot.deliveries;
     }
@@ -80,6 +81,29 @@ impl State {
         self.visible = self.next;
         self.ready.add(first..end);
         self.bytes += bytes;
+    }
+
+    /// Messages were published of which the disk has nothing any more.
+    pub fn replay_lost(&mut self, range: Range<u64>) {
+        self.next = range.end;
+        self.visible = self.next;
+        self.aside.add(range);
+    }
+
+    /// Replays that messages were written again, where nothing else tells of them.
+    pub fn replay_found(&mut self, range: Range<u64>, bytes: u64) {
+        self.next = self.next.max(range.end);
+        self.visible = self.next;
+        // Whether they expire was told with what is lost.
+        self.may_expire = true;
+        if self.wants_none_of(range.clone()) {
+            self.bytes += bytes;
+        }
+        let dying: Vec<_> = self.dying.within(range.clone()).collect();
+        self.ready.add(range);
+        for (part, _) in dying {
+            self.ready.remove(part);
+        }
     }
 
     /// Replays a delivery.
@@ -96,7 +120,11 @@ impl State {
 
     /// Replays a removal.
     pub fn replay_removed(&mut self, range: Range<u64>) {
+        // Beyond what is known: what was published there is lost, and was gone anyway.
+        self.next = self.next.max(range.end);
+        self.visible = self.next;
         self.ready.remove(range.clone());
+        self.aside.remove(range.clone());
         self.dying.remove(range.clone());
         self.deliveries.remove(range);
     }
@@ -109,6 +137,7 @@ impl State {
     /// Replays a death.
     pub fn replay_died(&mut self, range: Range<u64>, reason: Reason) {
         self.ready.remove(range.clone());
+        self.aside.remove(range.clone());
         self.dying.insert(range, reason);
     }
 
