@@ -9,14 +9,14 @@ use crate::{Malformed, Reader, TopicId, put_str16};
 /// Why `name` cannot name a topic.
 pub fn invalid_name(name: &str) -> Option<&'static str> {
     if name.is_empty() || name == "." || name == ".." {
-        return Some("a topic name has at least one character and is not . or ..");
+        return Some("a name has at least one character and is not . or ..");
     }
     if name.len() > TOPIC_NAME_BYTES_MAX {
-        return Some("a topic name has at most 249 characters");
+        return Some("a name has at most 249 characters");
     }
     let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
     if !name.bytes().all(allowed) {
-        return Some("a topic name has only letters, digits, '.', '_' and '-'");
+        return Some("a name has only letters, digits, '.', '_' and '-'");
     }
     None
 }

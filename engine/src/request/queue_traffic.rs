@@ -502,7 +502,8 @@ impl Shard {
 const REDRIVE_MESSAGES_MAX: u32 = 1000;
 pub(super) const QUEUE_FULL: Refusal = Refusal::new(
     ErrorCode::QueueFull,
-    "the queue has as many messages or bytes as its settings allow",
+    "the queue takes only as many messages or bytes as its settings allow, and with all of this \
+     publish it would have more",
 );
 const UNKNOWN_CONSUMER: Refusal =
     Refusal::new(ErrorCode::UnknownConsumer, "no consumer of this connection has this number");
