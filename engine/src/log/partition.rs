@@ -29,9 +29,7 @@ pub struct Waiter {
 /// What a segment that failed leaves of its partition's way on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mending {
-    /// None did: runs get their places as they come.
-    None,
-    /// No run does, until nothing is in flight.
+    /// No run gets its place, until nothing is in flight.
     Quiet,
     /// Those that the file did not take do, and the first of them is written last.
     Rewriting {
@@ -46,7 +44,6 @@ impl Mending {
     /// Whether a run that begins there may get its place.
     pub const fn allows(self, base_offset: u64) -> bool {
         match self {
-            Mending::None => true,
             Mending::Quiet => false,
             Mending::Rewriting { to, .. } => base_offset < to,
         }
@@ -93,8 +90,9 @@ pub struct Partition {
     pub retired: Vec<Segment>,
     /// Whether the last segment may be written to: it was begun by this start.
     pub writable: bool,
-    /// A file of it has failed: which runs get their places until that file is done with.
-    pub mending: Mending,
+    /// A file of it has failed: which runs get their places until that file is done with; apart,
+    /// since few partitions have one.
+    pub mending: Option<Box<Mending>>,
     /// The segment after the last one, opened ahead; apart, since few partitions have one.
     pub next: Option<Box<Segment>>,
     /// Sequence of the next segment to create.
@@ -127,7 +125,7 @@ pub struct Partition {
     /// position.
     pub read_hints: [(u64, u32, u64); 4],
     /// Which hint is replaced next.
-    pub read_hint_next: usize,
+    pub read_hint_next: u8,
     /// Ops and fetches in flight that name it.
     pub users: u32,
     /// Deleted; freed when nothing names it any more.
@@ -135,6 +133,11 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// Whether a file of it has failed, and things are still in flight.
+    pub fn is_quieting(&self) -> bool {
+        self.mending.as_deref() == Some(&Mending::Quiet)
+    }
+
     /// An empty partition whose records begin at `offset`.
     pub fn new(topic: TopicId, number: u32, kind: EntryKind, offset: u64) -> Partition {
         Partition {
@@ -154,7 +157,7 @@ impl Partition {
             segments: VecDeque::new(),
             retired: Vec::new(),
             writable: false,
-            mending: Mending::None,
+            mending: None,
             next: None,
             next_sequence: 0,
             runs_written: offset,

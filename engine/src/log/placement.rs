@@ -7,7 +7,7 @@ use wire::TopicId;
 use zerocopy::IntoBytes;
 
 use super::cursors::Via;
-use super::partition::{Mending, Partition, PartitionId};
+use super::partition::{Partition, PartitionId};
 use super::run::{Proof, Run, RunState};
 use super::segment::{Segment, SegmentFile};
 use super::store::{RunWrite, Store, StoreTag};
@@ -89,7 +89,8 @@ impl Store {
             let Some(next) = next.filter(|run| run.state == RunState::Sealed) else {
                 return Ok(());
             };
-            if !partition.mending.allows(next.base_offset) {
+            if partition.mending.as_deref().is_some_and(|mending| !mending.allows(next.base_offset))
+            {
                 return Err(Delay::File);
             }
             let direct = partition.runs.range(index..).any(|run| run.direct);
@@ -169,7 +170,7 @@ impl Store {
         }
         let bytes = u64_of(run.frame_bytes());
         segment.push(run.base_offset, bytes, run.max_timestamp_ms, INDEX_SPACING_BYTES);
-        partition.mending.holds(run.base_offset)
+        partition.mending.as_deref().is_some_and(|mending| mending.holds(run.base_offset))
     }
 
     /// Writes a run to its place.
@@ -307,7 +308,7 @@ impl Store {
         }
         for id in std::mem::take(&mut self.flushing) {
             let Some(partition) = self.partitions.get_mut(id.0) else { continue };
-            if partition.mending == Mending::Quiet {
+            if partition.is_quieting() {
                 self.flushing.push(id);
                 continue;
             }

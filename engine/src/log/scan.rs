@@ -187,9 +187,10 @@ impl Store {
 
     pub(super) fn remember(&mut self, place: DiskPlace, offset: u64) {
         let partition = self.partition_mut(place.partition);
-        let slot = partition.read_hint_next;
+        let slot = usize::from(partition.read_hint_next);
         partition.read_hints[slot] = (offset, place.segment, place.position);
-        partition.read_hint_next = (slot + 1) % partition.read_hints.len();
+        let next = (slot + 1) % partition.read_hints.len();
+        partition.read_hint_next = u8::try_from(next).expect("there are few");
     }
 }
 

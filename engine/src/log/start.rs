@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use wire::ErrorCode;
 
 use super::cursors::Via;
-use super::partition::{Mending, Partition, PartitionId};
+use super::partition::{Partition, PartitionId};
 use super::segment::{Segment, SegmentFile};
 use super::slab::Slab;
 use super::start_file::{LogStart, START_FILE_BYTES, fill_slot};
@@ -515,7 +515,7 @@ impl Partition {
     /// What the start file is to say.
     fn next_start(&self) -> LogStart {
         let offset = self.start.wanted.max(self.log_start);
-        if self.mending != Mending::None {
+        if self.mending.is_some() {
             // Files that failed stay until what they did not take is elsewhere.
             return LogStart { offset, sequence: self.start.sequence, base: self.start.base };
         }

@@ -1,6 +1,6 @@
 //! Reading back what was written again.
 
-use super::super::partition::{Mending, PartitionId};
+use super::super::partition::PartitionId;
 use super::super::run::{Proof, RunState};
 use super::super::segment::SegmentFile;
 use super::super::store::{Store, StoreTag};
@@ -40,7 +40,7 @@ impl Store {
         base_offset: u64,
     ) -> bool {
         let Some(partition) = self.partitions.get_mut(id.0) else { return true };
-        if partition.mending == Mending::Quiet {
+        if partition.is_quieting() {
             return false;
         }
         let run = partition.run_at(base_offset).filter(|run| run.state == RunState::Proving);

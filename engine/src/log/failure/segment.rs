@@ -76,7 +76,7 @@ impl Store {
     /// One that is under way begins anew, unless its files are being deleted: then it looks again
     /// when they are.
     fn begin_ending(&mut self, id: PartitionId, phase: Phase, void: Option<FilePath>) {
-        self.partition_mut(id).mending = Mending::Quiet;
+        self.partition_mut(id).mending = Some(Box::new(Mending::Quiet));
         let mut endings = self.failures.ending.iter_mut();
         match endings.find(|ending| ending.partition == id) {
             Some(ending) => {
@@ -172,7 +172,9 @@ impl Store {
     /// Writes the first void run once those behind it were read back. True when all are safe.
     fn rewrite(&mut self, pool: &mut Pool, now: Now, batch: &mut OpBatch, id: PartitionId) -> bool {
         let partition = self.partition_mut(id);
-        let Mending::Rewriting { from, to } = partition.mending else { return true };
+        let Some(&Mending::Rewriting { from, to }) = partition.mending.as_deref() else {
+            return true;
+        };
         if partition.runs_stored >= to {
             return true;
         }
@@ -228,7 +230,7 @@ impl Store {
             run.sync = Sync::Durable;
             to = run.next_offset;
         }
-        partition.mending = Mending::Rewriting { from: base_offset, to };
+        partition.mending = Some(Box::new(Mending::Rewriting { from: base_offset, to }));
         partition.writable = false;
         let keeps = u32::from(position > 0);
         let gone = partition.segments.iter().map(|segment| segment.sequence);
@@ -252,7 +254,7 @@ impl Store {
     /// meanwhile.
     fn goes_on(&mut self, id: PartitionId) {
         let partition = self.partition_mut(id);
-        partition.mending = Mending::None;
+        partition.mending = None;
         if partition.first_void().is_some() {
             return self.begin_ending(id, Phase::Quiet, None);
         }
