@@ -9,7 +9,11 @@ use crate::report::{FIGURES, Run};
 /// The run in a sentence.
 pub(super) fn sentence(run: &Run) -> String {
     let options = &run.options;
-    let rate = options.arrivals.clone().unwrap_or_else(|| "closed loop".to_owned());
+    let rate = match &options.arrivals {
+        Some(even) if even.parse::<f64>().is_ok() => format!("{even} records/s"),
+        Some(schedule) => schedule.clone(),
+        None => "closed loop".to_owned(),
+    };
     let batch = match (options.batch_records, options.batch_bytes) {
         (Some(records), _) => format!("{records} records"),
         (None, Some(bytes)) => format!("{bytes} bytes"),

@@ -58,12 +58,12 @@ fn figure(caption: &str, picture: &Markup) -> Markup {
     html! { figure { (picture) figcaption { (caption) } } }
 }
 
-/// Names of lines with their colours.
+/// Names of lines, as they are drawn.
 fn legend(entries: &[(&str, &str)]) -> Markup {
     html! {
         p.legend {
             @for (name, class) in entries {
-                span { i class=(class) style={ "border-color: var(--" (class) ")" } {} (name) }
+                span { i class=(class) {} (name) }
             }
         }
     }

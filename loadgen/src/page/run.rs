@@ -103,20 +103,23 @@ fn spectrum(run: &Run) -> Markup {
             .collect();
         plot.between(&area, "");
     }
-    for (name, class) in [
-        ("e2e", "third"),
-        ("schedule_delay", "second dash"),
-        ("service", "second"),
-        ("response", "main"),
+    let mut drawn = Vec::new();
+    for (name, label, class) in [
+        ("e2e", "end-to-end", "third"),
+        ("schedule_delay", "schedule delay", "second dash"),
+        ("service", "service", "second"),
+        ("response", "response", "main"),
     ] {
-        let points = decoded.get(name).into_iter().flatten();
+        let Some(points) = decoded.get(name) else { continue };
+        drawn.insert(0, (label, class));
+        let points = points.iter();
         let points: Vec<_> = points.map(|&(share, ns)| (beyond(share), Some(double(ns)))).collect();
         plot.line(&points, class);
     }
     let picture = plot.render("percentiles", &nines, &nanoseconds);
     html! {
         h2 { "Percentiles" }
-        (legend(&[("response", "main"), ("service", "second"), ("end-to-end", "third")]))
+        (legend(&drawn))
         (figure(
             "The shaded gap between service and response is what records waited before they were \
              sent: what a tool that measures from the send would have hidden. As far as ten \
@@ -157,8 +160,10 @@ fn time_lines(series: &Series) -> Markup {
     let line = |records: &[u64]| -> Vec<(f64, Option<f64>)> {
         records.iter().enumerate().map(|(index, n)| (middle(index), Some(per_s(n)))).collect()
     };
+    let mut drawn = vec![("acknowledged", "main")];
     if series.consumed_records.iter().any(|&records| records > 0) {
         rate.line(&line(&series.consumed_records), "third");
+        drawn.push(("consumed", "third"));
     }
     rate.line(&line(&series.acked_records), "main");
     let times = [(&series.max_ns, "second"), (&series.p99_ns, "third"), (&series.p50_ns, "main")];
@@ -173,7 +178,7 @@ fn time_lines(series: &Series) -> Markup {
     let count = |n: f64| Unit::PerSecond.show(Some(crate::latency::whole(n)));
     html! {
         h2 { "Over time" }
-        (legend(&[("acknowledged", "main"), ("consumed", "third")]))
+        (legend(&drawn))
         (figure("Records per second.", &rate.render("records per second", &second, &count)))
         (legend(&[("p50", "main"), ("p99", "third"), ("longest", "second")]))
         (figure("Response time of what was acknowledged in each stretch.",
