@@ -42,9 +42,18 @@ fn expect_ok(run: &Value) {
 fn publishers_beside_consumers_that_give_some_back() {
     let dir = tempdir().expect("a folder");
     let flags = "--producers=2 --consumers=2 --prefetch=50 --ack-mode=batched:20 --nack-share=0.2 \
-                 --persistent-share=0.5";
+                 --persistent-share=0.5 --sizes=uniform:60..900 --entropy=0.5";
     let run = result(&dir, flags);
     expect_ok(&run);
+    // 480 bytes on average.
+    let per_s = |name: &str| run["load"][name].as_u64().expect("measured");
+    let bytes = per_s("bytes_per_s") / per_s("achieved_records_per_s").max(1);
+    assert!((400..560).contains(&bytes), "{run:#}");
+    for name in ["acked_records", "consumed_records"] {
+        let counts = run["series"][name].as_array().expect("a timeline");
+        let total: u64 = counts.iter().filter_map(Value::as_u64).sum();
+        assert_eq!(run["load"][name].as_u64(), Some(total), "{run:#}");
+    }
     assert!(run["queue"]["deliver_ns"]["count"].as_u64() > Some(0), "{run:#}");
     assert!(run["queue"]["redelivered"].as_u64() > Some(0), "{run:#}");
     assert_eq!((&run["queue"]["dead_lettered"], &run["integrity"]["lost"]), (&0.into(), &0.into()));
