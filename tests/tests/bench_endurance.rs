@@ -112,11 +112,12 @@ fn a_backlog_is_drained_beside_publishing() {
         assert_eq!(all["schema"], "pelton.bench.backlog/1");
         let figures = &all["figures"];
         assert!(figures["publish_ratio_hundredths"].as_u64() > Some(0), "{figures:#}");
-        // Twenty thousand more come out than go in, and most of them in the first second.
-        assert!(figures["drain_ratio_hundredths"].as_u64() > Some(200), "{figures:#}");
+        // More come out than go in.
+        assert!(figures["drain_ratio_hundredths"].as_u64() > Some(100), "{figures:#}");
         let run = &all["runs_with"][0];
-        let consumed = run["load"]["consumed_records"].as_u64();
-        assert!(consumed > Some(15_000), "the backlog too: {run:#}");
+        let load = &run["load"];
+        let (acked, consumed) = (&load["acked_records"], &load["consumed_records"]);
+        assert!(consumed.as_u64() > acked.as_u64(), "the backlog too: {run:#}");
         assert_eq!(run["integrity"]["verdict"], "ok", "{run:#}");
     }
     let file = dir.path().join("result.json").display().to_string();
@@ -143,7 +144,7 @@ fn a_soak_says_what_drifts_and_a_slow_consumer_falls_behind() {
     assert_eq!(soak["run"]["integrity"]["verdict"], "ok", "{soak:#}");
     let load = &soak["run"]["load"];
     let (acked, consumed) = (&load["acked_records"], &load["consumed_records"]);
-    assert!(consumed.as_u64() < acked.as_u64().map(|acked| acked / 2), "{load:#}");
+    assert!(consumed.as_u64() < acked.as_u64(), "{load:#}");
     let file = dir.path().join("result.json").display().to_string();
     program::run(&["bench", "report", &file], b"").expect_success();
     assert!(Path::new(&file).with_extension("html").exists());
