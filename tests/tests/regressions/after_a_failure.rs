@@ -90,3 +90,47 @@ fn what_was_written_to_a_journal_that_failed_survives_a_kill() {
 fn what_was_written_to_a_segment_that_failed_survives_a_kill() {
     assert_survival(Load { length: 10_000, rounds: 2, requests: 4 });
 }
+
+/// A load beside which two operations fail, one soon after the other. Requests that never end.
+fn endless(arenas: &mut Arenas, fail_at: u64, again_at: u64) -> usize {
+    let settings = Settings::tiny();
+    let world = World::boot_within(arenas, &settings, SimDisk::new(7), 5, &Surroundings::default());
+    let mut life =
+        Life::on(world.unwrap_or_else(|failed| panic!("{}", failed.1)), Model::default());
+    let places = life.create("t", 1);
+    let from = life.world.disk().mutations();
+    for at in [fail_at, fail_at + again_at] {
+        life.world.disk().plan().mutations.insert(from + at, Failure::Fault(Fault::EIO));
+    }
+    let Life { mut world, mut client, mut model } = life;
+    for round in 0..6 {
+        let acks = if round % 3 == 2 { Acks::Durable } else { Acks::Written };
+        (0..5).for_each(|_| client.produce(world.now(), &mut model, &places, acks, &[12_000]));
+        for _ in 0..TURNS_MAX {
+            client.pump(&mut world, &mut model);
+            let soon = world.now().plus_ns(1_000_000);
+            world.turn(Some(soon)).expect("no power loss is planned");
+            if client.in_flight() == 0 {
+                break;
+            }
+        }
+    }
+    client.in_flight()
+}
+
+/// Turns within which everything ends.
+const TURNS_MAX: u32 = 3_000;
+
+/// A segment failed; while what it had not taken was written to the next one, the file that was
+/// opened ahead for the one after that failed as well. The rewriting was forgotten: its first run,
+/// which is written last, never was, and nobody was ever answered again.
+#[test]
+fn a_file_that_fails_during_a_rewriting_stops_nobody() {
+    let arenas = &mut Arenas::default();
+    for fail_at in 1..40 {
+        for again_at in 1..30 {
+            let left = endless(arenas, fail_at, again_at);
+            assert_eq!(left, 0, "failures at {fail_at} and {again_at} later: requests never end");
+        }
+    }
+}

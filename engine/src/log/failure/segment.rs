@@ -73,10 +73,13 @@ impl Store {
         self.begin_ending(id, Phase::Quiet, None);
     }
 
-    /// One that is under way begins anew, unless its files are being deleted: then it looks again
-    /// when they are.
+    /// One that is under way begins anew if a file with records failed, unless its files are being
+    /// deleted: then it looks again when they are. A file without any is only deleted with them.
     fn begin_ending(&mut self, id: PartitionId, phase: Phase, void: Option<FilePath>) {
-        self.partition_mut(id).mending = Some(Box::new(Mending::Quiet));
+        let is_under_way = self.partition(id).mending.is_some();
+        if phase == Phase::Quiet || !is_under_way {
+            self.partition_mut(id).mending = Some(Box::new(Mending::Quiet));
+        }
         let mut endings = self.failures.ending.iter_mut();
         match endings.find(|ending| ending.partition == id) {
             Some(ending) => {
