@@ -11,7 +11,7 @@ use wire::queue::{
     CONSUME_AUTO_ACK, ConsumeRequest, DeathNote, Deliver, PullRequest, QueueCounts, QueueId,
     ROW_REDELIVERED, RedriveJobReply, RedriveReply, SettleRow, Verb, put_message,
 };
-use wire::{Acks, ErrorCode, TopicId, fetch, queue};
+use wire::{Acks, ErrorCode, TopicId, fetch, queue, topic};
 
 use crate::world::World;
 
@@ -354,6 +354,18 @@ impl Scene {
         }
     }
 
+    /// Creates a topic.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn create_topic(&mut self, client: usize, name: &str, partitions: u32) -> TopicId {
+        let settings = topic::Settings::new(partitions);
+        match self.ask(client, |session| session.create_topic(name, &settings)) {
+            Reply::Topic(id) => id,
+            other => panic!("{name} was not created: {other:?}"),
+        }
+    }
+
     /// Publishes a message each of these bodies, durably. Gives the answer.
     pub fn publish(&mut self, client: usize, queue: &QueueId, bodies: &[&str]) -> Reply {
         let id = self.publish_as(client, queue, Acks::Durable, 0, bodies);
@@ -455,6 +467,20 @@ impl Scene {
         topic_id: TopicId,
         partition: u32,
     ) -> Vec<(String, BTreeMap<String, String>)> {
+        self.records_from(client, topic_id, partition, 0)
+    }
+
+    /// The same from an offset on, as many as one fetch gets.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn records_from(
+        &mut self,
+        client: usize,
+        topic_id: TopicId,
+        partition: u32,
+        offset: u64,
+    ) -> Vec<(String, BTreeMap<String, String>)> {
         let head = fetch::RequestHead {
             max_wait_ms: 0.into(),
             min_bytes: 0.into(),
@@ -467,7 +493,7 @@ impl Scene {
             topic_id,
             partition: partition.into(),
             leader_epoch: u32::MAX.into(),
-            offset: 0.into(),
+            offset: offset.into(),
             partition_max_bytes: (1 << 20).into(),
             reserved: 0.into(),
         };

@@ -27,8 +27,11 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 pub const CLIENT_NAME_BYTES_MAX: usize = 255;
 /// Longest detail sentence of an error reply.
 pub const ERROR_DETAIL_BYTES_MAX: usize = 512;
-/// Longest message of a queue: properties and body.
-pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// What a record and its batch add to a message that becomes one, with all that is told of its
+/// death.
+pub const DEAD_LETTER_BYTES_MAX: usize = 1024;
+/// Longest message of a queue, properties and body: every message fits a topic as a dead letter.
+pub const MESSAGE_BYTES_MAX: usize = BATCH_BYTES_MAX - DEAD_LETTER_BYTES_MAX;
 /// Most messages in one publish.
 pub const PUBLISH_MESSAGES_MAX: u32 = 65_536;
 /// Most targets of one route.

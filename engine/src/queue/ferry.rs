@@ -3,7 +3,8 @@
 //! again, so a dead letter is there at least once.
 
 use wire::batch::BatchBuilder;
-use wire::queue::{QueueId, Reason};
+use wire::limits::DEAD_LETTER_BYTES_MAX;
+use wire::queue::{Message, Messages, QueueId, Reason};
 use wire::{Acks, ErrorCode};
 
 use super::journal::{Origin, Passage, rewrite};
@@ -11,7 +12,7 @@ use super::load::Hand;
 use super::pump::{MOVES_PER_TURN, NS_PER_MS};
 use super::queues::DELIVER_BYTES_MAX;
 use crate::port::{Level, Notice, Now, OpBatch, Time};
-use crate::request::{Purpose, put_record};
+use crate::request::{Purpose, RoutePart, put_record};
 use crate::shard::Shard;
 use crate::units::u32_of;
 
@@ -115,9 +116,73 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// Sends messages for which a queue has no room to the partition that it names, all at once:
+    /// who published them waits for it.
+    pub(crate) fn ferry_refused(
+        &mut self,
+        now: Time,
+        slot: u32,
+        messages: &[u8],
+        (part, row): (RoutePart, usize),
+    ) {
+        let wall_ms = self.queues.wall_ms;
+        let mut letter = std::mem::take(&mut self.queues.bytes);
+        let source = self.queues.queue(slot);
+        let (id, settings) = (source.id, source.state.settings);
+        let origin = Origin { queue: id, at: source.state.next(), deliveries: 0 };
+        let place = (settings.dead_letter, settings.dead_letter_partition.get());
+        let mut records = BatchBuilder::with_capacity(4096);
+        let mut rest = messages;
+        while !rest.is_empty() {
+            let (message, behind) = Message::split(rest).expect("checked before");
+            let passage = Passage::Death(Reason::Overflow);
+            rewrite(message.bytes, &origin, passage, wall_ms, &mut letter);
+            put_letter(&mut records, &letter, Reason::Overflow, wall_ms);
+            rest = behind;
+            let next = Messages::new(rest).next().and_then(Result::ok);
+            let next = next.map_or(usize::MAX, |next| next.bytes.len() + DEAD_LETTER_BYTES_MAX);
+            if records.len().saturating_add(next) > DELIVER_BYTES_MAX {
+                let count = records.record_count();
+                let purpose = Purpose::Refused { queue: id, count, part, row };
+                self.route_waits(part);
+                self.produce_inside(now, place, records.finish(), Acks::Durable, purpose);
+                records.clear();
+            }
+        }
+        self.queues.bytes = letter;
+    }
+
+    /// Messages for which a queue had no room are durable in their partition, or are not.
+    pub(crate) fn refused_landed(
+        &mut self,
+        queue: &QueueId,
+        count: u32,
+        outcome: Result<u64, ErrorCode>,
+        (part, row): (RoutePart, usize),
+    ) {
+        let slot = self.queues.slot(queue);
+        let tally = slot.map(|slot| &mut self.queues.queue(slot).state.tally);
+        match outcome {
+            Ok(_) => {
+                if let Some(tally) = tally {
+                    tally.dead_lettered += u64::from(count);
+                }
+            }
+            // There is no place for them any more.
+            Err(ErrorCode::UnknownTopic | ErrorCode::UnknownPartition) => {
+                if let Some(tally) = tally {
+                    tally.dropped += u64::from(count);
+                }
+            }
+            Err(code) => self.route_row(part, row, Err(code)),
+        }
+    }
+}
+
 /// Appends the record that a dead letter becomes.
 fn put_letter(records: &mut BatchBuilder, letter: &[u8], reason: Reason, wall_ms: u64) {
-    let (message, _) = wire::queue::Message::split(letter).expect("just made");
+    let (message, _) = Message::split(letter).expect("just made");
     let note = message.death.expect("just made");
     let origin = format!("{:032x}", u128::from_be_bytes(note.origin));
     let numbers = [
@@ -139,4 +204,34 @@ fn put_letter(records: &mut BatchBuilder, letter: &[u8], reason: Reason, wall_ms
         (b"pelton.death.first_published_ms", Some(published_ms.as_bytes())),
     ];
     put_record(records, &message, wall_ms, &headers);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX};
+    use wire::queue::put_message;
+
+    #[test]
+    fn every_message_fits_a_batch_with_the_longest_story_of_its_death() {
+        let properties = vec![b'p'; usize::from(u16::MAX)];
+        let mut message = Vec::new();
+        put_message(
+            &mut message,
+            0,
+            0,
+            &properties,
+            &vec![0; MESSAGE_BYTES_MAX - properties.len()],
+        );
+        let origin = Origin { queue: [0xff; 16], at: u64::MAX, deliveries: u32::MAX };
+        for reason in Reason::ALL {
+            let passage = Passage::Death(reason);
+            let before = message.clone();
+            rewrite(&before, &origin, passage, u64::MAX, &mut message);
+            let mut records = BatchBuilder::with_capacity(0);
+            put_letter(&mut records, &message, reason, u64::MAX);
+            let len = records.finish().len();
+            assert!((MESSAGE_BYTES_MAX..=BATCH_BYTES_MAX).contains(&len), "{len}");
+        }
+    }
 }

@@ -248,7 +248,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Records that a message for which its queue had no room is a dead letter.
+    /// Records that a message for which its queue had no room is a dead letter. Gives the offset
+    /// behind the record.
     pub(crate) fn record_refused(
         &mut self,
         now: Time,
@@ -256,7 +257,7 @@ impl Shard {
         to: u32,
         message: &[u8],
         reason: Reason,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<u64, ErrorCode> {
         let wall_ms = self.queues.wall_ms;
         let mut bytes = std::mem::take(&mut self.queues.bytes);
         let source = self.queues.queue(from);
@@ -280,7 +281,7 @@ impl Shard {
         target.state.publish(1, length);
         target.mark(first, end - 1, taken);
         self.reveal_at(store, end, id, first + 1, length);
-        Ok(())
+        Ok(end)
     }
 
     /// Messages up to `to` are revealed once the record that ends at `end` is durable.

@@ -51,6 +51,17 @@ pub enum Purpose {
     Route(RoutePart, usize),
     /// Dead letters of a queue.
     Ferry(QueueId),
+    /// Dead letters for which the queue had no room.
+    Refused {
+        /// The queue.
+        queue: QueueId,
+        /// How many.
+        count: u32,
+        /// Who published them.
+        part: RoutePart,
+        /// The row of the queue.
+        row: usize,
+    },
 }
 
 /// When things happened to a request.

@@ -2,16 +2,18 @@
 
 use std::ops::Range;
 
+use wire::limits::MESSAGE_BYTES_MAX;
 use wire::queue::{
-    CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, MESSAGE_DEAD, MESSAGE_TOO_LONG,
-    MESSAGE_TRANSIENT, Messages, PeekRequest, PublishReply, PublishRequest, PullRequest,
-    PurgeReply, QUEUE_TRANSIENT, QueueId, Reason, RedriveJobRequest, RedriveRequest, SETTLE_QUIET,
-    SETTLE_UP_TO, SettleHead, SettleReply, SettleRequest, SettleRow, SettledRow, Verb,
+    CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, MESSAGE_DEAD, MESSAGE_TRANSIENT,
+    Messages, PeekRequest, PublishReply, PublishRequest, PullRequest, PurgeReply, QUEUE_TRANSIENT,
+    QueueId, RedriveJobRequest, RedriveRequest, SETTLE_QUIET, SETTLE_UP_TO, SettleHead,
+    SettleReply, SettleRequest, SettleRow, SettledRow, Verb,
 };
 use wire::{Acks, ErrorCode, Kind, Malformed, topic};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::queues::Home;
+use super::route::Room;
 use super::{Answer, Refusal, Request};
 use crate::pool::Bytes;
 use crate::port::{ConnId, Time};
@@ -25,6 +27,8 @@ use crate::shard::Shard;
 use crate::units::{u64_of, usize_of};
 
 const NS_PER_MS: u64 = 1_000_000;
+const MESSAGE_TOO_LONG: &str = "a message has at most 1,047,552 bytes of properties and body";
+const _: () = assert!(MESSAGE_BYTES_MAX == 1_047_552);
 
 /// What the messages of a publish are, together.
 #[derive(Clone, Copy)]
@@ -46,7 +50,16 @@ impl Shard {
             Home::There(shard) => return Ok(self.hand_on(shard, Kind::QueuePublish, request)),
         };
         let batch = self.read_messages(&request, slot)?;
-        self.make_room_for(now, slot, &batch)?;
+        match self.room_for(slot, &batch) {
+            Room::There => {}
+            Room::Full => return Err(QUEUE_FULL),
+            Room::FullAndKept => {
+                let part = self.begin_route(request, Kind::QueuePublish, 1);
+                self.keep_refused(now, slot, &batch, (part, 0));
+                self.route_part_done(part);
+                return Ok(Answer::Later);
+            }
+        }
         let waits = if batch.is_transient { Acks::Memory } else { acks };
         let wanted = if waits == Acks::Memory { Acks::None } else { waits };
         let (first, end) = self
@@ -99,10 +112,10 @@ impl Shard {
     pub(super) fn check_messages(&self, at: Bytes, counted: u32) -> Result<Batch, Refusal> {
         let (mut count, mut flags, mut is_transient) = (0u32, 0, true);
         for message in Messages::new(self.pool.view(at)) {
-            let message = message.map_err(|malformed| match malformed {
-                MESSAGE_TOO_LONG => Refusal::new(ErrorCode::TooLarge, malformed.0),
-                malformed => malformed.into(),
-            })?;
+            let message = message?;
+            if message.properties.len() + message.body.len() > MESSAGE_BYTES_MAX {
+                return Err(Refusal::new(ErrorCode::TooLarge, MESSAGE_TOO_LONG));
+            }
             if message.head.flags & MESSAGE_DEAD != 0 {
                 return Err(Malformed("only the broker writes death notes").into());
             }
@@ -144,25 +157,6 @@ impl Shard {
         let queue = self.queues.slots.get_mut(slot).expect("it takes messages");
         queue.window.insert_stamped(range, self.pool.view(at), self.queues.wall_ms);
         self.queues.account_window(slot);
-    }
-
-    /// Messages for which there is no room become dead letters.
-    pub(super) fn bury_refused(
-        &mut self,
-        now: Time,
-        slot: u32,
-        batch: &Batch,
-    ) -> Result<(), Refusal> {
-        let queue = self.queues.queue(slot);
-        let target = queue.state.settings.dead_letter();
-        let Some(to) = target.and_then(|target| self.queues.slot(&target)) else { return Ok(()) };
-        let bytes = self.pool.view(batch.at).to_vec();
-        for message in Messages::new(&bytes).flatten() {
-            let buried = self.record_refused(now, slot, to, message.bytes, Reason::Overflow);
-            buried.map_err(|code| Refusal::new(code, "the dead letters cannot be kept now"))?;
-        }
-        self.queues.touch(to);
-        Ok(())
     }
 
     pub(crate) fn answer_published(&mut self, request: &Request, first: u64, count: u32) {

@@ -464,8 +464,8 @@ fn invalid_settings(settings: &Settings) -> Option<&'static str> {
             "overflow says what to do beyond max messages or bytes: the queue has neither",
         );
     }
-    if overflow == Overflow::RejectDeadLetter && (to_topic || settings.dead_letter().is_none()) {
-        return Some("overflow reject-dead-letter needs a queue for dead letters");
+    if overflow == Overflow::RejectDeadLetter && settings.dead_letter().is_none() {
+        return Some("overflow reject-dead-letter needs a queue or a topic for dead letters");
     }
     None
 }

@@ -1,5 +1,6 @@
 //! Route: messages for several queues and partitions of topics. What queues of one store get is
-//! one record with one body; a partition gets a batch with a record for each message.
+//! one record with one body; a partition gets a batch with a record for each message. A publish to
+//! a full queue whose messages become dead letters waits here for these.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +8,8 @@ use wire::batch::BatchBuilder;
 use wire::limits::BATCH_BYTES_MAX;
 use wire::produce::{ReplyEntry, RequestEntry, encode_control};
 use wire::queue::{
-    Message, Messages, Overflow, QUEUE_TRANSIENT, RouteReply, RouteRequest, RouteTarget, RoutedRow,
-    TargetKind, encode_route,
+    Message, Messages, Overflow, QUEUE_DEAD_LETTER_TOPIC, QUEUE_TRANSIENT, Reason, RouteReply,
+    RouteRequest, RouteTarget, RoutedRow, TargetKind, encode_route,
 };
 use wire::{Acks, ErrorCode, FrameHeader, Kind, TopicId};
 
@@ -16,6 +17,7 @@ use super::queue_traffic::{Batch, QUEUE_FULL};
 use super::queues::{Home, NOBODY};
 use super::{Answer, Purpose, Refusal, Request};
 use crate::forward::Call;
+use crate::log::records::stamp;
 use crate::pool::{Bytes, Source};
 use crate::port::Time;
 use crate::queue::queues::Pending;
@@ -26,6 +28,8 @@ use crate::units::{u32_of, u64_of};
 #[derive(Debug)]
 pub struct Route {
     request: Request,
+    /// What was asked: a publish waits here if its messages become dead letters.
+    kind: Kind,
     /// Tells it from others in the same slot.
     serial: u64,
     /// Parts that are not done.
@@ -40,6 +44,17 @@ pub struct RoutePart {
     serial: u64,
 }
 
+/// Whether a queue takes new messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// It does.
+    There,
+    /// They are refused.
+    Full,
+    /// They are refused, and become dead letters.
+    FullAndKept,
+}
+
 impl Shard {
     pub(super) fn route(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
         let route = RouteRequest::decode(self.pool.view(request.body))?;
@@ -48,27 +63,22 @@ impl Shard {
         let acks = self.may_publish(acks)?;
         let place = request.body.part(request.body.len - len, len);
         let batch = self.check_messages(place, count)?;
-        let serial = self.next_serial();
-        let none = RoutedRow {
-            error: 0.into(),
-            reserved: 0.into(),
-            reserved_end: 0.into(),
-            first: 0.into(),
-        };
-        let rows = vec![none; targets.len()];
-        let slot = self.queues.routes.insert(Route { request, serial, waiting: 1, rows });
-        let part = RoutePart { slot, serial };
+        let part = self.begin_route(request, Kind::QueueRoute, targets.len());
         let (mut stores, mut shards) = (BTreeMap::new(), BTreeMap::new());
         for (row, target) in targets.iter().enumerate() {
             if target.kind.get() == TargetKind::Partition as u32 {
                 self.route_to_partition(now, part, row, target, (&batch, acks));
                 continue;
             }
-            match self.route_home(now, target, &batch) {
-                Ok(Home::Here(slot)) => {
-                    let store = self.queues.queue(slot).store;
-                    stores.entry(store).or_insert_with(Vec::new).push((row, slot));
-                }
+            match self.home(&target.id) {
+                Ok(Home::Here(slot)) => match self.room_for(slot, &batch) {
+                    Room::There => {
+                        let store = self.queues.queue(slot).store;
+                        stores.entry(store).or_insert_with(Vec::new).push((row, slot));
+                    }
+                    Room::Full => self.route_row(part, row, Err(QUEUE_FULL.code)),
+                    Room::FullAndKept => self.keep_refused(now, slot, &batch, (part, row)),
+                },
                 Ok(Home::There(shard)) => {
                     shards.entry(shard).or_insert_with(Vec::new).push(row);
                 }
@@ -85,18 +95,19 @@ impl Shard {
         Ok(Answer::Later)
     }
 
-    /// Where a queue is that may take the messages.
-    fn route_home(
-        &mut self,
-        now: Time,
-        target: &RouteTarget,
-        batch: &Batch,
-    ) -> Result<Home, Refusal> {
-        let home = self.home(&target.id)?;
-        if let Home::Here(slot) = home {
-            self.make_room_for(now, slot, batch)?;
-        }
-        Ok(home)
+    /// Something with so many rows is answered when all that it waits for is done; it waits for
+    /// whoever begins it.
+    pub(super) fn begin_route(&mut self, request: Request, kind: Kind, rows: usize) -> RoutePart {
+        let serial = self.next_serial();
+        let none = RoutedRow {
+            error: 0.into(),
+            reserved: 0.into(),
+            reserved_end: 0.into(),
+            first: 0.into(),
+        };
+        let rows = vec![none; rows];
+        let slot = self.queues.routes.insert(Route { request, kind, serial, waiting: 1, rows });
+        RoutePart { slot, serial }
     }
 
     /// Queues of one store take the messages, as one record.
@@ -238,6 +249,10 @@ impl Shard {
                 self.route_part_done(part);
             }
             Purpose::Ferry(queue) => self.ferry_landed(now, &queue, outcome),
+            Purpose::Refused { queue, count, part, row } => {
+                self.refused_landed(&queue, count, outcome, (part, row));
+                self.route_part_done(part);
+            }
         }
     }
 
@@ -274,13 +289,18 @@ impl Shard {
         self.queues.routes.get_mut(part.slot).filter(|route| route.serial == part.serial)
     }
 
-    fn route_waits(&mut self, part: RoutePart) {
+    pub(crate) fn route_waits(&mut self, part: RoutePart) {
         if let Some(route) = self.route_of(part) {
             route.waiting += 1;
         }
     }
 
-    fn route_row(&mut self, part: RoutePart, row: usize, outcome: Result<u64, ErrorCode>) {
+    pub(crate) fn route_row(
+        &mut self,
+        part: RoutePart,
+        row: usize,
+        outcome: Result<u64, ErrorCode>,
+    ) {
         let Some(route) = self.route_of(part) else { return };
         match outcome {
             Ok(first) => route.rows[row].first = first.into(),
@@ -295,9 +315,17 @@ impl Shard {
         if route.waiting > 0 {
             return;
         }
-        let Some(Route { request, rows, .. }) = self.queues.routes.remove(part.slot) else {
+        let Some(Route { request, kind, rows, .. }) = self.queues.routes.remove(part.slot) else {
             return;
         };
+        if kind == Kind::QueuePublish {
+            let code = ErrorCode::from_u16(rows[0].error.get()).expect("it was refused");
+            let detail = match code == QUEUE_FULL.code {
+                true => QUEUE_FULL.detail,
+                false => "the queue is full, and the dead letters cannot be kept now",
+            };
+            return self.refuse_queue(&request, kind, code, detail);
+        }
         let mut body = Vec::new();
         RouteReply::encode(&mut body, &rows);
         self.answer_queue(&request, Kind::QueueRoute, &body);
@@ -306,29 +334,54 @@ impl Shard {
     /// The device failed: what a route had recorded may or may not be there.
     pub(crate) fn route_failed(&mut self, part: RoutePart, code: ErrorCode) {
         let Some(route) = self.route_of(part) else { return };
-        for row in route.rows.iter_mut().filter(|row| row.error.get() == 0) {
+        // That it was full is no answer where dead letters should have been kept.
+        let is_open = |code: u16| code == 0 || code == QUEUE_FULL.code.number();
+        for row in route.rows.iter_mut().filter(|row| is_open(row.error.get())) {
             row.error = code.number().into();
         }
         self.route_part_done(part);
     }
 
-    /// Makes sure that a queue has room for new messages, or refuses them as it says.
-    pub(super) fn make_room_for(
+    /// Whether a queue has room for new messages, and what it says if it has none.
+    pub(super) fn room_for(&mut self, slot: u32, batch: &Batch) -> Room {
+        let state = &self.queues.queue(slot).state;
+        let is_over = state.is_over(batch.new.count.into(), u64_of(batch.at.len));
+        match Overflow::from_u8(state.settings.overflow).expect("checked at creation") {
+            Overflow::Reject if is_over => Room::Full,
+            Overflow::RejectDeadLetter if is_over => Room::FullAndKept,
+            _ => Room::There,
+        }
+    }
+
+    /// Messages for which there is no room become dead letters. That the queue was full is told
+    /// once these are durable.
+    pub(super) fn keep_refused(
         &mut self,
         now: Time,
         slot: u32,
         batch: &Batch,
-    ) -> Result<(), Refusal> {
-        let state = &self.queues.queue(slot).state;
-        let overflow = Overflow::from_u8(state.settings.overflow).expect("checked at creation");
-        let (count, bytes) = (batch.new.count.into(), u64_of(batch.at.len));
-        if overflow == Overflow::DropHead || !state.is_over(count, bytes) {
-            return Ok(());
+        (part, row): (RoutePart, usize),
+    ) {
+        self.route_row(part, row, Err(QUEUE_FULL.code));
+        let mut bytes = self.pool.view(batch.at).to_vec();
+        stamp(&mut bytes, self.queues.wall_ms);
+        let settings = &self.queues.queue(slot).state.settings;
+        if settings.has(QUEUE_DEAD_LETTER_TOPIC) {
+            return self.ferry_refused(now, slot, &bytes, (part, row));
         }
-        if overflow == Overflow::RejectDeadLetter {
-            self.bury_refused(now, slot, batch)?;
+        let Some(to) = settings.dead_letter().and_then(|target| self.queues.slot(&target)) else {
+            return;
+        };
+        for message in Messages::new(&bytes).flatten() {
+            match self.record_refused(now, slot, to, message.bytes, Reason::Overflow) {
+                Ok(end) => {
+                    self.route_waits(part);
+                    self.answer_at(to, end, Pending::Routed(part));
+                }
+                Err(code) => return self.route_row(part, row, Err(code)),
+            }
         }
-        Err(QUEUE_FULL)
+        self.queues.touch(to);
     }
 }
 

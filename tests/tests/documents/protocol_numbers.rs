@@ -112,6 +112,7 @@ fn limits_are_the_ones_listed() {
         TOPIC_PARTITIONS_MAX,
         CLIENT_NAME_BYTES_MAX,
         ERROR_DETAIL_BYTES_MAX,
+        DEAD_LETTER_BYTES_MAX,
         MESSAGE_BYTES_MAX,
         PUBLISH_MESSAGES_MAX,
         ROUTE_TARGETS_MAX,

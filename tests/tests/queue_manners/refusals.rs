@@ -63,7 +63,7 @@ fn settings_that_make_no_sense_are_refused() {
             (
                 Settings { overflow: dead_letter, max_messages: 1.into(), ..Settings::new() },
                 "",
-                "needs a queue for dead letters",
+                "needs a queue or a topic",
             ),
             (Settings { reserved: [1; 3], ..Settings::new() }, "", "reserved"),
         ] {
@@ -155,9 +155,10 @@ fn requests_out_of_range_are_refused() {
         refused(scene, client, wanted, |session| {
             session.publish(&queue, wire::Acks::Durable, 2, &message)
         });
-        message[0] = 0xff;
-        message[3] = 0xff;
-        let wanted = (ErrorCode::TooLarge, "longer than the limit");
+        message.clear();
+        let too_long = vec![0; wire::limits::MESSAGE_BYTES_MAX];
+        put_message(&mut message, 0, 0, b"p", &too_long);
+        let wanted = (ErrorCode::TooLarge, "a message has at most");
         refused(scene, client, wanted, |session| {
             session.publish(&queue, wire::Acks::Durable, 1, &message)
         });

@@ -5,17 +5,9 @@ use pelton_tests::queue_scene::{Reply, Scene};
 use wire::queue::{
     Overflow, QUEUE_DEAD_LETTER_TOPIC, QUEUE_EXCLUSIVE, RouteTarget, Settings, Verb, put_message,
 };
-use wire::{Acks, ErrorCode, TopicId, topic};
+use wire::{Acks, ErrorCode};
 
 use super::{bodies, tell};
-
-fn topic(scene: &mut Scene, client: usize, name: &str, partitions: u32) -> TopicId {
-    let settings = topic::Settings::new(partitions);
-    match scene.ask(client, |session| session.create_topic(name, &settings)) {
-        Reply::Topic(id) => id,
-        other => panic!("{name} was not created: {other:?}"),
-    }
-}
 
 fn route(scene: &mut Scene, client: usize, targets: &[RouteTarget], bodies: &[&str]) -> Reply {
     let mut messages = Vec::new();
@@ -32,7 +24,7 @@ fn one_publish_reaches_queues_and_partitions_wherever_they_are() {
         let client = scene.join();
         let names = ["a", "b", "c", "d"];
         let queues = names.map(|name| scene.create(client, name, &Settings::new(), ""));
-        let events = topic(scene, client, "events", 4);
+        let events = scene.create_topic(client, "events", 4);
         scene.publish(client, &queues[1], &["before"]);
         let mut targets: Vec<RouteTarget> = queues.map(RouteTarget::queue).to_vec();
         targets.extend((0..4).map(|partition| RouteTarget::partition(events, partition)));
@@ -77,7 +69,7 @@ fn a_target_that_refuses_does_not_keep_the_others_from_it() {
         let one = Settings { max_messages: 1.into(), overflow, ..Settings::new() };
         let full = scene.create(client, "full", &one, "");
         scene.publish(client, &full, &["0"]);
-        let events = topic(scene, client, "events", 1);
+        let events = scene.create_topic(client, "events", 1);
         let targets = [
             RouteTarget::queue(full),
             RouteTarget::queue(others),
@@ -136,8 +128,8 @@ fn one_body_is_stored_once_for_all_queues_of_a_store() {
 fn dead_letters_go_to_a_topic_of_whatever_shard() {
     tell(|scene| {
         let client = scene.join();
-        topic(scene, client, "other", 1);
-        let dead = topic(scene, client, "dead", 4);
+        scene.create_topic(client, "other", 1);
+        let dead = scene.create_topic(client, "dead", 4);
         let mut queues = Vec::new();
         for partition in 0..4u32 {
             let settings = Settings {
@@ -184,7 +176,7 @@ fn a_dead_letter_is_in_its_topic_at_least_once_whenever_the_power_goes() {
         let settings = Bounds { shards: 2, ..Bounds::tiny() };
         let mut scene = Scene::first(2);
         let client = scene.join();
-        let dead = topic(&mut scene, client, "dead", 2);
+        let dead = scene.create_topic(client, "dead", 2);
         let flags = QUEUE_DEAD_LETTER_TOPIC.into();
         let one = Settings { flags, dead_letter_partition: 1.into(), ..Settings::new() };
         let queue = scene.create(client, "jobs", &one, "dead");

@@ -3,10 +3,12 @@
 use engine::Settings as Bounds;
 use pelton_tests::queue_life::QueueLife;
 use pelton_tests::queue_scene::{Parcel, Reply, Scene};
-use wire::ErrorCode;
+use wire::limits::MESSAGE_BYTES_MAX;
 use wire::queue::{
-    MESSAGE_HEAD_BYTES, Overflow, QUEUE_AUTO_DELETE, QUEUE_EXCLUSIVE, Settings, Verb,
+    MESSAGE_HEAD_BYTES, Overflow, QUEUE_AUTO_DELETE, QUEUE_DEAD_LETTER_TOPIC, QUEUE_EXCLUSIVE,
+    Settings, Verb, put_message,
 };
+use wire::{Acks, ErrorCode};
 
 fn bodies(parcels: &[Parcel]) -> Vec<&str> {
     parcels.iter().map(|parcel| parcel.body.as_str()).collect()
@@ -157,4 +159,38 @@ fn who_died_once_is_one_dead_letter() {
 fn what_was_cut_off_behind_a_segment_is_not_taken_for_its_records() {
     let (wrong, _) = QueueLife::live(196, &[1, 2, 3], 150, 4);
     assert!(wrong.is_empty(), "{}", wrong.join("\n  "));
+}
+
+/// A message could be as long as a whole batch of a topic. As a dead letter that goes to a topic it
+/// has a batch around it, its properties as a header, and what is told of its death: that was too
+/// large for the topic, and tried again twice a second for ever. Now the longest message leaves
+/// room for all of it.
+#[test]
+fn the_longest_message_fits_a_topic_as_a_dead_letter() {
+    for shards in [1, 2] {
+        let mut scene = Scene::first(shards);
+        let client = scene.join();
+        let dead = scene.create_topic(client, "dead", 2);
+        let properties = vec![b'p'; usize::from(u16::MAX)];
+        let body = vec![b'b'; MESSAGE_BYTES_MAX - properties.len()];
+        let mut message = Vec::new();
+        put_message(&mut message, 0, 0, &properties, &body);
+        for partition in 0..2 {
+            let flags = QUEUE_DEAD_LETTER_TOPIC.into();
+            let dead_letter_partition = partition.into();
+            let settings = Settings { flags, dead_letter_partition, ..Settings::new() };
+            let name = format!("jobs-{partition}");
+            let queue = scene.create(client, &name, &settings, "dead");
+            let published =
+                scene.ask(client, |session| session.publish(&queue, Acks::Durable, 1, &message));
+            assert_eq!(published, Reply::Published(0));
+            let parcel = scene.pull(client, &queue, 1, 100, 0).remove(0);
+            assert_eq!(scene.settle(client, &queue, &parcel, Verb::Reject, 0), (0, 1));
+            scene.pass(2000);
+            let counts = scene.counts(client, &name);
+            assert_eq!((counts.dying.get(), counts.dead_lettered.get()), (0, 1));
+            let (letter, headers) = scene.records(client, dead, partition).remove(0);
+            assert_eq!((letter.len(), headers.len()), (body.len(), 8));
+        }
+    }
 }

@@ -8,7 +8,6 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::QueueId;
-use crate::limits::MESSAGE_BYTES_MAX;
 use crate::{Malformed, Reader};
 
 /// The message may be gone after a restart of the broker.
@@ -53,9 +52,6 @@ pub const MESSAGE_HEAD_BYTES: usize = size_of::<MessageHead>();
 pub const DEATH_NOTE_BYTES: usize = size_of::<DeathNote>();
 
 const _: () = assert!(MESSAGE_HEAD_BYTES == 24 && DEATH_NOTE_BYTES == 56);
-
-/// What is said of a message that is longer than [`MESSAGE_BYTES_MAX`].
-pub const MESSAGE_TOO_LONG: Malformed = Malformed("a message is longer than the limit");
 
 /// Why a message left its queue for the dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,7 +128,8 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Takes the message at the front of `bytes`; gives it and the rest.
+    /// Takes the message at the front of `bytes`; gives it and the rest. How long it may be is
+    /// for whoever takes it in to say.
     pub fn split(bytes: &'a [u8]) -> Result<(Message<'a>, &'a [u8]), Malformed> {
         let mut reader = Reader::new(bytes);
         let head = reader.get::<MessageHead>("a message's head is cut short")?;
@@ -148,9 +145,6 @@ impl<'a> Message<'a> {
         };
         let body_bytes = usize::try_from(head.body_bytes.get()).expect("u32 fits usize");
         let properties_bytes = usize::from(head.properties_bytes.get());
-        if body_bytes + properties_bytes > MESSAGE_BYTES_MAX {
-            return Err(MESSAGE_TOO_LONG);
-        }
         let properties = reader.take(properties_bytes, "a message's properties are cut short")?;
         let body = reader.take(body_bytes, "a message's body is cut short")?;
         let rest = reader.rest();

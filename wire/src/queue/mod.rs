@@ -11,8 +11,8 @@ mod settle;
 mod transfer;
 
 pub use message::{
-    DEATH_NOTE_BYTES, DeathNote, MESSAGE_DEAD, MESSAGE_HEAD_BYTES, MESSAGE_TOO_LONG,
-    MESSAGE_TRANSIENT, Message, MessageHead, Messages, Reason, put_message,
+    DEATH_NOTE_BYTES, DeathNote, MESSAGE_DEAD, MESSAGE_HEAD_BYTES, MESSAGE_TRANSIENT, Message,
+    MessageHead, Messages, Reason, put_message,
 };
 pub use redrive::{RedriveJobReply, RedriveJobRequest, RedriveState, RedriveVerb};
 pub use route::{
