@@ -9,7 +9,7 @@ use crate::canary::Canary;
 use crate::check::{compare, is_of_disk, prepare_spares, stop};
 use crate::inspection;
 use crate::model::{Keeps, Model, Place, Topic, Trust};
-use crate::reader::read_back;
+use crate::reader::{read_back, read_last};
 use crate::sim_client::mark;
 use crate::swarm::{Accident, Damage, Death, Swarm};
 use crate::workload::{Load, Workload, pick};
@@ -17,8 +17,15 @@ use crate::world::{PowerLoss, World};
 
 /// Deaths in a row while booting, after which something else is wrong.
 const BOOTS_MAX: u32 = 8;
-/// Power losses that are tried out at moments of one life.
-const FORKS_MAX: u32 = 24;
+/// Deaths that are tried out at moments of one life.
+const FORKS_MAX: u32 = 64;
+/// Turns of what comes after them, all together; the last may take more. Slow networks, small
+/// windows and much data shall not take all the time.
+const FORK_TURNS_MAX: u64 = 4_000;
+/// Of those: at one moment. What a power loss takes is another each time.
+const FORKS_PER_MOMENT: u32 = 2;
+/// Every acknowledgement is such a moment, and one of so many others.
+const MOMENT_ONE_IN: u64 = 8;
 /// Actions for each request that a life shall have, after which it ends without them: clients
 /// may be stuck behind a device that failed.
 const ACTIONS_PER_REQUEST_MAX: u64 = 4;
@@ -136,6 +143,7 @@ struct History<'a> {
     /// The last life ended in order.
     is_stopped: bool,
     forks_left: u32,
+    fork_turns: u64,
     outcome: Outcome,
 }
 
@@ -163,6 +171,7 @@ impl<'a> History<'a> {
             crash: None,
             is_stopped: false,
             forks_left: 0,
+            fork_turns: 0,
             outcome,
         };
         history.tell(|| format!("{:#?}", history.swarm));
@@ -272,9 +281,10 @@ impl<'a> History<'a> {
         let planned = self.plan.operations;
         let is_early = self.rng.one_in(10);
         let requests = if is_early { self.rng.below(planned) } else { planned };
-        let requests = requests + self.rng.below(planned / 2 + 1);
+        let requests = requests + self.rng.below(planned + 1);
         let is_space_back = self.rng.one_in(2);
         self.forks_left = FORKS_MAX;
+        self.fork_turns = 0;
         let mut actions = 0;
         while work.requests() < requests && actions < requests * ACTIONS_PER_REQUEST_MAX {
             actions += u64::from(work.step(world, &mut self.model)?);
@@ -329,7 +339,7 @@ impl<'a> History<'a> {
             self.model.wrong(what);
         }
         let news = std::mem::take(&mut self.model.news);
-        if news.is_empty() || self.model.trust == Trust::Damaged {
+        if self.model.trust == Trust::Damaged {
             return;
         }
         for &(place, record) in &news {
@@ -341,12 +351,20 @@ impl<'a> History<'a> {
                 self.model.violated(place, what);
             }
         }
-        if self.plan.canary == Some(Canary::ForgetfulModel) && self.rng.one_in(2) {
-            self.model.forget_newest(news[0].0);
+        if self.plan.canary == Some(Canary::ForgetfulModel)
+            && let Some(&(place, _)) = news.first()
+            && self.rng.one_in(2)
+        {
+            self.model.forget_newest(place);
         }
-        if self.forks_left > 0 && requests >= self.plan.operations {
-            self.forks_left -= 1;
-            self.fork(world, requests);
+        let is_moment = !news.is_empty() || self.rng.one_in(MOMENT_ONE_IN);
+        if is_moment && requests >= self.plan.operations {
+            for _ in 0..FORKS_PER_MOMENT.min(self.forks_left) {
+                if self.fork_turns < FORK_TURNS_MAX {
+                    self.forks_left -= 1;
+                    self.fork(world, requests);
+                }
+            }
         }
     }
 
@@ -381,9 +399,10 @@ impl<'a> History<'a> {
         let (seed, around) = (self.rng.next_u64(), &self.swarm.around);
         match World::boot_within(self.arenas, &settings, disk, seed, around) {
             Ok(mut other) => {
-                if read_back(&mut other, &mut model) == Err(PowerLoss) {
+                if read_last(&mut other, &mut model) == Err(PowerLoss) {
                     model.wrong("the power went unplanned");
                 }
+                self.fork_turns += other.turns();
                 self.outcome.trace ^= other.trace_hash();
             }
             Err(failed) => model.wrong(format!("recovery refuses: {}", failed.1)),

@@ -28,6 +28,17 @@ pub fn read_back(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> 
     result
 }
 
+/// The same, of a world that ends with it.
+///
+/// # Errors
+/// The power went.
+pub fn read_last(world: &mut World, model: &mut Model) -> Result<(), PowerLoss> {
+    let mut reader = Reader { client: SimClient::connect(world, model) };
+    let result = reader.read_all(world, model);
+    reader.client.give_up(model);
+    result
+}
+
 /// The records of one partition as a consumer gets them from its beginning: offset and number.
 ///
 /// # Panics

@@ -579,5 +579,7 @@ fn value(record: u64, length: usize) -> Vec<u8> {
 }
 
 fn is_value(record: u64, bytes: &[u8]) -> bool {
-    bytes.len() >= 8 && bytes.chunks(8).all(|chunk| *chunk == mark(record)[..chunk.len()])
+    let mark = mark(record);
+    let (whole, rest) = bytes.as_chunks::<8>();
+    !whole.is_empty() && whole.iter().all(|chunk| *chunk == mark) && mark.starts_with(rest)
 }

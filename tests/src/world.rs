@@ -52,6 +52,7 @@ pub struct World {
     pub report: BootReport,
     rng: Rng,
     stall_ns: u64,
+    turns: u64,
 }
 
 /// One shard's life.
@@ -121,7 +122,7 @@ impl World {
         });
         let shards = shards.collect();
         let stall_ns = around.weather.stall_ns + around.weather.lag_ns;
-        Ok(World { shards, notices: Vec::new(), report, rng, stall_ns })
+        Ok(World { shards, notices: Vec::new(), report, rng, stall_ns, turns: 0 })
     }
 
     /// A shard for a client to connect to.
@@ -176,11 +177,17 @@ impl World {
         hashes.fold(0, |sum, hash| sum.rotate_left(7) ^ hash)
     }
 
+    /// Turns so far.
+    pub const fn turns(&self) -> u64 {
+        self.turns
+    }
+
     /// One turn of the shard whose turn it is; it comes back by `until`.
     ///
     /// # Errors
     /// The power went.
     pub fn turn(&mut self, until: Option<Time>) -> Result<(), PowerLoss> {
+        self.turns += 1;
         let lives = self.shards.iter_mut();
         let life = lives.min_by_key(|life| life.next_at(until)).expect("there is a shard");
         // As in the broker: a turn has a budget, and the rest stays for the next.

@@ -5,6 +5,7 @@
 //! never mixed within a sector.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::rng::Rng;
 
@@ -29,16 +30,17 @@ pub(super) enum Survival {
 #[derive(Debug, Clone)]
 struct Version {
     write: u64,
-    bytes: Box<Sector>,
+    bytes: Arc<Sector>,
 }
 
-/// A file's content. Writes are numbered by the disk, in the order of their effect.
+/// A file's content. Writes are numbered by the disk, in the order of their effect. Histories
+/// fork at every acknowledgement: copies of a disk share the bytes that neither has changed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SimFile {
     /// What reads see.
-    current: Vec<u8>,
+    current: Arc<Vec<u8>>,
     /// What survives whatever happens.
-    stable: Vec<u8>,
+    stable: Arc<Vec<u8>>,
     /// Newer contents of sectors that may survive, oldest first.
     versions: BTreeMap<usize, Vec<Version>>,
     /// Newer contents of sectors that a failed flush left behind: no flush covers them any more.
@@ -50,7 +52,11 @@ pub(super) struct SimFile {
 impl SimFile {
     /// A file with this stable content.
     pub(super) fn stable(bytes: Vec<u8>) -> SimFile {
-        SimFile { current: bytes.clone(), stable: bytes, ..SimFile::default() }
+        SimFile::settled(Arc::new(bytes))
+    }
+
+    fn settled(bytes: Arc<Vec<u8>>) -> SimFile {
+        SimFile { current: Arc::clone(&bytes), stable: bytes, ..SimFile::default() }
     }
 
     /// What reads see.
@@ -65,25 +71,21 @@ impl SimFile {
 
     /// Writes into cache: a power loss may forget it.
     pub(super) fn write_cached(&mut self, write: u64, position: usize, bytes: &[u8]) {
-        self.put_current(position, bytes);
+        put(&mut self.current, position, bytes);
         let end = position + bytes.len();
         if end > self.stable.len() {
             self.lengths.push((write, end));
         }
         for (sector, bytes) in sectors(position, bytes) {
-            let version = Version { write, bytes: Box::new(*bytes) };
+            let version = Version { write, bytes: Arc::new(*bytes) };
             self.versions.entry(sector).or_default().push(version);
         }
     }
 
     /// Writes to stable storage.
     pub(super) fn write_stable(&mut self, position: usize, bytes: &[u8]) {
-        self.put_current(position, bytes);
-        let end = position + bytes.len();
-        if end > self.stable.len() {
-            self.stable.resize(end, 0);
-        }
-        self.stable[position..end].copy_from_slice(bytes);
+        put(&mut self.current, position, bytes);
+        put(&mut self.stable, position, bytes);
         for (sector, _) in sectors(position, bytes) {
             self.versions.remove(&sector);
             self.refused.remove(&sector);
@@ -93,7 +95,7 @@ impl SimFile {
     /// Makes the file at least `len` bytes long; the length is cached.
     pub(super) fn extend_cached(&mut self, write: u64, len: usize) {
         if len > self.current.len() {
-            self.current.resize(len, 0);
+            Arc::make_mut(&mut self.current).resize(len, 0);
             self.lengths.push((write, len));
         }
     }
@@ -101,7 +103,11 @@ impl SimFile {
     /// Makes everything up to write number `upto` stable.
     pub(super) fn flush(&mut self, upto: u64) {
         self.settle_length(|write| write <= upto);
-        let stable = &mut self.stable;
+        self.lengths.retain(|&(write, _)| write > upto);
+        if self.versions.is_empty() {
+            return;
+        }
+        let stable = Arc::make_mut(&mut self.stable);
         self.versions.retain(|&sector, versions| {
             let covered = versions.partition_point(|version| version.write <= upto);
             if let Some(version) = versions[..covered].last() {
@@ -110,7 +116,6 @@ impl SimFile {
             versions.drain(..covered);
             !versions.is_empty()
         });
-        self.lengths.retain(|&(write, _)| write > upto);
     }
 
     /// A flush failed: the cache forgets that these writes are dirty, so that no later flush
@@ -146,32 +151,36 @@ impl SimFile {
                     count => self.lengths[rng.index(count)].0 - rng.below(2),
                 };
                 self.settle_length(|write| write <= cut);
+                let stable = &mut self.stable;
                 for (&sector, versions) in &self.versions {
                     let pick = rng.index(versions.len() + 1);
                     if let Some(version) = versions.get(pick) {
-                        put_sector(&mut self.stable, sector, &version.bytes);
+                        let stable: &mut Vec<u8> = Arc::make_mut(stable);
+                        put_sector(stable, sector, &version.bytes);
                     }
                 }
             }
         }
-        *self = SimFile::stable(std::mem::take(&mut self.stable));
+        *self = SimFile::settled(std::mem::take(&mut self.stable));
     }
 
     fn settle_length(&mut self, covers: impl Fn(u64) -> bool) {
         let lengths = self.lengths.iter().filter(|&&(write, _)| covers(write));
         let len = lengths.map(|&(_, len)| len).max().unwrap_or(0);
         if len > self.stable.len() {
-            self.stable.resize(len, 0);
+            Arc::make_mut(&mut self.stable).resize(len, 0);
         }
     }
+}
 
-    fn put_current(&mut self, position: usize, bytes: &[u8]) {
-        let end = position + bytes.len();
-        if end > self.current.len() {
-            self.current.resize(end, 0);
-        }
-        self.current[position..end].copy_from_slice(bytes);
+/// Writes into bytes that others may share, and lengthens them where needed.
+fn put(content: &mut Arc<Vec<u8>>, position: usize, bytes: &[u8]) {
+    let content = Arc::make_mut(content);
+    let end = position + bytes.len();
+    if end > content.len() {
+        content.resize(end, 0);
     }
+    content[position..end].copy_from_slice(bytes);
 }
 
 /// The sectors of a write, which is aligned.

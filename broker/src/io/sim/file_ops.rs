@@ -62,11 +62,10 @@ impl SimIo {
                     Err(fault) => (10_000, refused(Done::Wrote { tag, result: Err(fault) })),
                 }
             }
-            Op::Read { file, tag, mut buf, position, len } => {
+            Op::Read { file, tag, buf, position, len } => {
                 let len = usize::try_from(len).expect("u32 fits usize");
                 match self.place(file, position, len) {
                     Ok((inode, position)) => {
-                        self.poison(&mut buf, 0, len);
                         (100_000, FileOp::Read { tag, inode, buf, position, len })
                     }
                     Err(fault) => (10_000, refused(Done::Read { tag, buf, result: Err(fault) })),
@@ -194,22 +193,7 @@ impl SimIo {
                 Done::Wrote { tag, result: self.disk.get().complete(number).map(written) }
             }
             FileOp::Read { tag, inode, mut buf, position, len } => {
-                let mut disk = self.disk.get();
-                let (inode, position) = disk.source(inode, position);
-                let result = disk.read_at(inode, position, len).map(|bytes| {
-                    self.scratch.clear();
-                    self.scratch.extend_from_slice(bytes);
-                });
-                let flipped = disk.flipped_bit(self.scratch.len());
-                drop(disk);
-                if let Some((byte, mask)) = flipped.filter(|_| result.is_ok()) {
-                    self.scratch[byte] ^= mask;
-                }
-                let result = result.map(|()| {
-                    self.arena.copy_in(&mut buf, 0, &self.scratch);
-                    self.trace.bytes(&self.scratch);
-                    u32::try_from(self.scratch.len()).expect("no longer than the buffer")
-                });
+                let result = self.read_into(&mut buf, inode, position, len);
                 Done::Read { tag, buf, result }
             }
             FileOp::Flush { tag, number } => {
@@ -236,6 +220,32 @@ impl SimIo {
             FileOp::Refused(done) => done,
         };
         dones.push(done);
+    }
+
+    /// Fills a buffer from a file; gives how many bytes came. The trace has no need of them: they
+    /// follow from what was written.
+    fn read_into(
+        &self,
+        buf: &mut FillBuf,
+        inode: Inode,
+        position: usize,
+        len: usize,
+    ) -> Result<u32, Fault> {
+        let mut disk = self.disk.get();
+        let (inode, position) = disk.source(inode, position);
+        let found = disk.read_at(inode, position, len).map(|bytes| {
+            self.arena.copy_in(buf, 0, bytes);
+            bytes.len()
+        });
+        let count = found.unwrap_or(0);
+        if let Some((byte, mask)) = disk.flipped_bit(count) {
+            let wrong = disk.file(inode).bytes()[position + byte] ^ mask;
+            self.arena.copy_in(buf, u32::try_from(byte).expect("inside the buffer"), &[wrong]);
+        }
+        drop(disk);
+        let at = u32::try_from(count).expect("no longer than the buffer");
+        self.poison(buf, at, len - count);
+        found.map(|_| at)
     }
 
     pub(super) fn slice_bytes(&self, slice: Slice) -> Vec<u8> {

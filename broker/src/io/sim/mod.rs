@@ -96,8 +96,6 @@ pub struct SimIo {
     net: Net,
     window: usize,
     weather: Weather,
-    /// For bytes that are looked at and forgotten.
-    scratch: Vec<u8>,
     recv_free: VecDeque<u16>,
     disk: SharedDisk,
     slots: BTreeMap<FileSlot, Inode>,
@@ -130,7 +128,6 @@ impl SimIo {
             net: Net::new(connections_max),
             window: client_window_bytes,
             weather,
-            scratch: Vec::new(),
             recv_free: (0..region.count).collect(),
             disk: disk.into(),
             slots: BTreeMap::new(),
