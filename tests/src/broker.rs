@@ -38,7 +38,20 @@ impl Broker {
         }
     }
 
-    /// The same with more flags.
+    /// Serves the data directory with the limits that users have, and these flags.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn start_as_shipped(data_dir: &Path, flags: &[&str]) -> Self {
+        let mut command = bare(data_dir);
+        command.args(flags);
+        match Self::await_ready(Self::spawn_command(command)) {
+            Ok(broker) => broker,
+            Err(finished) => panic!("no broker (exit {:?}): {}", finished.code, finished.stderr),
+        }
+    }
+
+    /// As [`Broker::start`], with more flags.
     ///
     /// # Errors
     /// It ended before it listened: what it left behind.
@@ -152,10 +165,16 @@ impl Drop for Broker {
     }
 }
 
-/// The command that serves a data directory.
+/// The command that serves a data directory, within small limits.
 fn serve(data_dir: &Path, flags: &[&str]) -> Command {
-    let mut command = program::command(&["serve", "--listen=127.0.0.1:0"]);
-    command.args(FLAGS).arg("--data-dir").arg(data_dir).args(flags);
+    let mut command = bare(data_dir);
+    command.args(FLAGS).args(flags);
+    command
+}
+
+fn bare(data_dir: &Path) -> Command {
+    let mut command = program::command(&["serve", "--listen=127.0.0.1:0", "--data-dir"]);
+    command.arg(data_dir);
     command
 }
 

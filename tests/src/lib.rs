@@ -1,6 +1,6 @@
 //! What tests need that drive the real binary over real sockets and files: [`program`] runs
-//! `pelton`, [`broker`] keeps one serving, [`raw`] speaks to it without manners, [`crash`]
-//! kills it.
+//! `pelton`, [`broker`] keeps one serving, [`raw`] speaks to it without manners, [`crowd`] are
+//! many who do, [`crash`] kills it.
 //!
 //! And the simulator: [`world`] is a broker of production shards on the simulated backend,
 //! [`workload`] what clients do to it, [`model`] what must be true of it, [`reader`] reads all
@@ -14,6 +14,7 @@ pub mod broker;
 pub mod canary;
 pub mod check;
 pub mod crash;
+pub mod crowd;
 pub mod history;
 pub mod images;
 pub mod inspection;

@@ -1,30 +1,20 @@
 //! The memory bound holds, whatever clients do: many connections, data beyond the cache, and
 //! readers that ask and never read.
 
-use client::{ConnectOptions, Connection, Producer, ProducerOptions, Record};
+use client::{ConnectOptions, Producer, ProducerOptions, Record};
 use pelton_tests::broker::Broker;
-use pelton_tests::raw::{self, Raw};
+use pelton_tests::crowd::{
+    CONNECTION_BYTES_MAX, PROGRAM_BYTES, bystander, fetch_from_the_beginning, rss_bytes_max,
+};
+use pelton_tests::raw::Raw;
 use tempfile::tempdir;
-use wire::{Kind, fetch};
 
 pub const MIB: u64 = 1 << 20;
 pub const MEMORY_BYTES: u64 = 64 * MIB;
 /// Below the limit of open files that shells usually give.
 const CONNECTIONS: u64 = 800;
-/// What a connection may cost at most.
-pub const CONNECTION_BYTES_MAX: u64 = 16 * 1024;
-/// The program itself, and the 5 % that are allowed beside the bound.
-pub const PROGRAM_BYTES: u64 = 24 * MIB;
 /// What glommio registers for file buffers.
 const GLOMMIO_BYTES: u64 = 8 * MIB;
-
-/// The largest resident set so far.
-pub fn rss_bytes_max(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib * 1024
-}
 
 /// Twice the memory, so that caches are full.
 pub fn fill(address: &str) {
@@ -36,28 +26,6 @@ pub fn fill(address: &str) {
         producer.send(&Record::value(&value)).expect("it is taken");
     }
     assert!(producer.flush().expect("it is answered").all_well());
-}
-
-pub fn fetch_from_the_beginning(topic_id: wire::TopicId) -> Vec<u8> {
-    let head = fetch::RequestHead {
-        max_wait_ms: 0.into(),
-        min_bytes: 1.into(),
-        max_bytes: (1 << 20).into(),
-        isolation: 0,
-        flags: 0,
-        partition_count: 1.into(),
-    };
-    let entry = fetch::RequestEntry {
-        topic_id,
-        partition: 0.into(),
-        leader_epoch: u32::MAX.into(),
-        offset: 0.into(),
-        partition_max_bytes: (1 << 20).into(),
-        reserved: 0.into(),
-    };
-    let mut body = Vec::new();
-    fetch::Request { head: &head, entries: &[entry] }.encode(&mut body);
-    raw::request(Kind::Fetch, 1, &body)
 }
 
 #[test]
@@ -73,8 +41,7 @@ fn glommio_adds_its_own_buffers_only() {
 fn stays_within(bound: u64, flags: &[&str]) {
     let dir = tempdir().expect("a folder");
     let broker = Broker::try_start(dir.path(), flags).expect("it starts");
-    let mut connection =
-        Connection::connect(broker.address(), &ConnectOptions::default()).expect("it serves");
+    let mut connection = bystander(broker.address());
     let settings = client::topic_settings(1);
     let topic_id = connection.create_topic("t", &settings).expect("a new topic");
     fill(broker.address());

@@ -1,43 +1,25 @@
 //! Crowds: connections that come and go, and consumers that ask and never read. Nobody else
 //! notices, and memory stays within its bound.
 
-use client::{ConnectOptions, Connection};
 use pelton_tests::broker::Broker;
-use pelton_tests::raw::{self, Raw};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tempfile::tempdir;
-use wire::Kind;
-
-use crate::memory::{
-    CONNECTION_BYTES_MAX, MEMORY_BYTES, MIB, PROGRAM_BYTES, fetch_from_the_beginning, fill,
-    rss_bytes_max,
+use pelton_tests::crowd::{
+    CONNECTION_BYTES_MAX, PROGRAM_BYTES, allow_many_files, bystander, counted, rss_bytes_max,
+    stalled_consumers, visit,
 };
+use tempfile::tempdir;
+
+use crate::memory::{MEMORY_BYTES, MIB, fill};
 
 const VISITORS: u64 = 10_000;
 const STALLED: u64 = 1_000;
-
-/// What the broker has counted under this name.
-fn counted(connection: &mut Connection, name: &str) -> u64 {
-    let rows = connection.stats().expect("it is answered");
-    rows.into_iter().find(|(other, _)| other == name).expect("a counter").1
-}
 
 #[test]
 fn connections_that_come_and_go_leave_nothing_behind() {
     let dir = tempdir().expect("a folder");
     let broker = Broker::start(dir.path());
-    let mut bystander =
-        Connection::connect(broker.address(), &ConnectOptions::default()).expect("it serves");
+    let mut bystander = bystander(broker.address());
     let topic_id = bystander.create_topic("t", &client::topic_settings(1)).expect("a new topic");
-    let half_a_frame = &fetch_from_the_beginning(topic_id)[..40];
-    for visitor in 0..VISITORS {
-        match visitor % 4 {
-            0 => drop(Raw::connect(broker.address())),
-            1 => Raw::connect(broker.address()).send(&raw::hello()),
-            2 => Raw::greeted(broker.address()).send(half_a_frame),
-            _ => Raw::greeted(broker.address()).send(&raw::request(Kind::Ping, 1, &[])),
-        }
-    }
+    (0..VISITORS).for_each(|visitor| visit(broker.address(), topic_id, visitor));
     // The last of them are still on their way out.
     while counted(&mut bystander, "connections_open") > 1 {}
     assert_eq!(counted(&mut bystander, "connections_accepted"), VISITORS + 1);
@@ -48,22 +30,13 @@ fn connections_that_come_and_go_leave_nothing_behind() {
 
 #[test]
 fn a_thousand_consumers_that_never_read_stop_nobody() {
-    let limits = getrlimit(Resource::Nofile);
-    let enough = Rlimit { current: limits.maximum, maximum: limits.maximum };
-    setrlimit(Resource::Nofile, enough).expect("up to its maximum");
+    allow_many_files();
     let dir = tempdir().expect("a folder");
     let broker = Broker::start(dir.path());
-    let mut bystander =
-        Connection::connect(broker.address(), &ConnectOptions::default()).expect("it serves");
+    let mut bystander = bystander(broker.address());
     let topic_id = bystander.create_topic("t", &client::topic_settings(1)).expect("a new topic");
     fill(broker.address());
-    let requests = fetch_from_the_beginning(topic_id).repeat(20);
-    let stalled = (0..STALLED).map(|_| {
-        let mut consumer = Raw::greeted(broker.address());
-        consumer.send_until_full(&requests, requests.len());
-        consumer
-    });
-    let _stalled: Vec<Raw> = stalled.collect();
+    let _stalled = stalled_consumers(broker.address(), topic_id, STALLED);
     // Every record is acknowledged beside them.
     fill(broker.address());
     bystander.ping().expect("everyone else is served");
