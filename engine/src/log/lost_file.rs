@@ -5,67 +5,32 @@
 use std::ops::Range;
 
 use wire::TopicId;
-use wire::crc::crc32c;
-use zerocopy::IntoBytes;
 
 use super::damage::Damaged;
+use super::slots::{SLOTS_BYTES, SlotKind, Slots};
 use super::store::Identity;
-use crate::frame::{BLOCK_BYTES, EntryHeader, EntryKind, FrameKey, FrameKind, FrameMeta};
-use crate::frame::{FrameView, HEADER_BYTES, RUN_PREFIX_BYTES, Unreadable, seal_frame};
-use crate::units::{u32_of, u64_of};
+use crate::frame::{BLOCK_BYTES, EntryKind, FrameKey, FrameKind, RUN_PREFIX_BYTES};
 
 /// Length of a lost file.
-pub const LOST_FILE_BYTES: usize = 2 * BLOCK_BYTES;
+pub const LOST_FILE_BYTES: usize = SLOTS_BYTES;
 /// Bytes of one range: its two ends.
 const RANGE_BYTES: usize = 16;
 /// Most ranges of one file; more are joined with their neighbours, whatever lies between.
 pub const LOST_RANGES_MAX: usize = (BLOCK_BYTES - RUN_PREFIX_BYTES) / RANGE_BYTES;
 
-/// What a lost file says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LostSlots {
-    /// The ranges of the slot that counts, and how often the file was written.
-    pub found: Option<(Vec<Range<u64>>, u64)>,
-    /// A slot is damaged: where.
-    pub damaged: Option<u64>,
-}
+const KIND: SlotKind = SlotKind { frame: FrameKind::Lost, entry: EntryKind::Lost };
+
+/// What a lost file says: ranges of offsets.
+pub type LostSlots = Slots<Vec<Range<u64>>>;
 
 /// Reads both slots out of the whole file. `None` if a newer version wrote it.
 pub fn read_lost(
     bytes: &[u8],
     key: FrameKey,
     broker_id: &[u8; 16],
-    (topic, partition): (TopicId, u32),
+    stream: (TopicId, u32),
 ) -> Option<LostSlots> {
-    let mut slots = LostSlots::default();
-    for (slot, block) in (0u64..).zip(bytes.chunks_exact(BLOCK_BYTES).take(2)) {
-        let position = slot * u64_of(BLOCK_BYTES);
-        let view = match FrameView::read(block, key) {
-            Ok(view) => view,
-            Err(Unreadable::Blank) => continue,
-            Err(Unreadable::Newer(_)) => return None,
-            Err(_) => {
-                slots.damaged.get_or_insert(position);
-                continue;
-            }
-        };
-        let written = view.header.file_sequence.get();
-        let belongs = view.belongs(FrameKind::Lost, broker_id, written, position);
-        let part = view.parts().next().filter(|(entry, _)| {
-            belongs
-                && entry.topic == topic
-                && entry.partition.get() == partition
-                && entry.kind.get() == EntryKind::Lost as u16
-        });
-        let Some((_, data)) = part else {
-            slots.damaged.get_or_insert(position);
-            continue;
-        };
-        if slots.found.as_ref().is_none_or(|(_, writes)| *writes <= written) {
-            slots.found = Some((decode(data), written + 1));
-        }
-    }
-    Some(slots)
+    KIND.read(bytes, key, broker_id, stream, |_, data| Some(decode(data)))
 }
 
 fn decode(data: &[u8]) -> Vec<Range<u64>> {
@@ -79,7 +44,7 @@ fn decode(data: &[u8]) -> Vec<Range<u64>> {
 pub fn fill_lost(
     block: &mut [u8],
     lost: &Damaged,
-    (topic, partition): (TopicId, u32),
+    stream: (TopicId, u32),
     identity: &Identity,
     writes: u64,
     wall_ns: u64,
@@ -90,34 +55,8 @@ pub fn fill_lost(
         .flat_map(|range| [range.start, range.end])
         .flat_map(u64::to_le_bytes)
         .collect();
-    let entry = EntryHeader {
-        topic,
-        partition: partition.into(),
-        kind: (EntryKind::Lost as u16).into(),
-        flags: 0.into(),
-        base_offset: ranges.first().map_or(0, |range| range.start).into(),
-        count: 0.into(),
-        length: u32_of(data.len()).into(),
-        crc: crc32c(&data).into(),
-        reserved: 0.into(),
-    };
-    let position = writes % 2 * u64_of(BLOCK_BYTES);
-    let meta = FrameMeta {
-        kind: FrameKind::Lost,
-        key: identity.key,
-        boot_epoch: identity.boot_epoch,
-        broker_id: identity.broker_id,
-        lsn: 0,
-        watermark: 0,
-        file_sequence: writes,
-        position,
-        wall_ns,
-    };
-    block[HEADER_BYTES..RUN_PREFIX_BYTES].copy_from_slice(entry.as_bytes());
-    block[RUN_PREFIX_BYTES..RUN_PREFIX_BYTES + data.len()].copy_from_slice(&data);
-    let length = seal_frame(block, &meta, 1, data.len());
-    assert_eq!(length, BLOCK_BYTES, "a slot is one block");
-    position
+    let first = ranges.first().map_or(0, |range| range.start);
+    KIND.fill(block, stream, (first, &data), identity, (writes, wall_ns))
 }
 
 /// As many ranges as a file holds: those beyond are joined into the last.

@@ -32,6 +32,7 @@ pub mod segment;
 pub mod segment_files;
 pub mod send_file;
 pub mod slab;
+pub mod slots;
 pub mod space;
 pub mod start;
 pub mod start_file;

@@ -1,16 +1,15 @@
 //! What a start file says: two slots of one block, written in turns.
 
 use wire::TopicId;
-use wire::crc::crc32c;
-use zerocopy::IntoBytes;
 
+use super::slots::{SLOTS_BYTES, SlotKind, Slots};
 use super::store::Identity;
-use crate::frame::{BLOCK_BYTES, EntryHeader, EntryKind, FrameKey, FrameKind, FrameMeta};
-use crate::frame::{FrameView, HEADER_BYTES, RUN_PREFIX_BYTES, Unreadable, seal_frame};
-use crate::units::{u32_of, u64_of};
+use crate::frame::{EntryKind, FrameKey, FrameKind, RUN_PREFIX_BYTES};
 
 /// Length of a start file.
-pub const START_FILE_BYTES: usize = 2 * BLOCK_BYTES;
+pub const START_FILE_BYTES: usize = SLOTS_BYTES;
+
+const KIND: SlotKind = SlotKind { frame: FrameKind::Start, entry: EntryKind::LogStart };
 
 /// Where a partition begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,53 +22,17 @@ pub struct LogStart {
     pub base: u64,
 }
 
-/// What a start file says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StartSlots {
-    /// The slot that counts, and how often the file was written; `None` if it never was.
-    pub found: Option<(LogStart, u64)>,
-    /// The slot at this position is damaged. Its bytes lie in one sector, which no power cut
-    /// tears; which of the two was written last is not known then.
-    pub damaged: Option<u64>,
-}
+/// What a start file says. The bytes of a slot lie in one sector, which no power cut tears.
+pub type StartSlots = Slots<LogStart>;
 
 /// Reads both slots out of the whole file. `None` if a newer version wrote it.
 pub fn read_slots(
     bytes: &[u8],
     key: FrameKey,
     broker_id: &[u8; 16],
-    (topic, partition): (TopicId, u32),
+    stream: (TopicId, u32),
 ) -> Option<StartSlots> {
-    let mut slots = StartSlots::default();
-    for (slot, block) in (0u64..).zip(bytes.chunks_exact(BLOCK_BYTES).take(2)) {
-        let position = slot * u64_of(BLOCK_BYTES);
-        let view = match FrameView::read(block, key) {
-            Ok(view) => view,
-            Err(Unreadable::Blank) => continue,
-            Err(Unreadable::Newer(_)) => return None,
-            Err(_) => {
-                slots.damaged.get_or_insert(position);
-                continue;
-            }
-        };
-        let written = view.header.file_sequence.get();
-        let belongs = view.belongs(FrameKind::Start, broker_id, written, position);
-        let part = view.parts().next().filter(|(entry, _)| {
-            belongs
-                && entry.topic == topic
-                && entry.partition.get() == partition
-                && entry.kind.get() == EntryKind::LogStart as u16
-        });
-        let start = part.and_then(|(entry, data)| decode(entry.base_offset.get(), data));
-        let Some(start) = start else {
-            slots.damaged.get_or_insert(position);
-            continue;
-        };
-        if slots.found.is_none_or(|(_, writes)| writes <= written) {
-            slots.found = Some((start, written + 1));
-        }
-    }
-    Some(slots)
+    KIND.read(bytes, key, broker_id, stream, decode)
 }
 
 fn decode(offset: u64, data: &[u8]) -> Option<LogStart> {
@@ -84,7 +47,7 @@ fn decode(offset: u64, data: &[u8]) -> Option<LogStart> {
 pub fn fill_slot(
     block: &mut [u8],
     start: &LogStart,
-    (topic, partition): (TopicId, u32),
+    stream: (TopicId, u32),
     identity: &Identity,
     writes: u64,
     wall_ns: u64,
@@ -92,34 +55,7 @@ pub fn fill_slot(
     let mut data = [0; 16];
     data[..8].copy_from_slice(&u64::from(start.sequence).to_le_bytes());
     data[8..].copy_from_slice(&start.base.to_le_bytes());
-    let entry = EntryHeader {
-        topic,
-        partition: partition.into(),
-        kind: (EntryKind::LogStart as u16).into(),
-        flags: 0.into(),
-        base_offset: start.offset.into(),
-        count: 0.into(),
-        length: u32_of(data.len()).into(),
-        crc: crc32c(&data).into(),
-        reserved: 0.into(),
-    };
-    let position = writes % 2 * u64_of(BLOCK_BYTES);
-    let meta = FrameMeta {
-        kind: FrameKind::Start,
-        key: identity.key,
-        boot_epoch: identity.boot_epoch,
-        broker_id: identity.broker_id,
-        lsn: 0,
-        watermark: 0,
-        file_sequence: writes,
-        position,
-        wall_ns,
-    };
-    block[HEADER_BYTES..RUN_PREFIX_BYTES].copy_from_slice(entry.as_bytes());
-    block[RUN_PREFIX_BYTES..RUN_PREFIX_BYTES + data.len()].copy_from_slice(&data);
-    let length = seal_frame(block, &meta, 1, data.len());
-    assert_eq!(length, BLOCK_BYTES, "a slot is one block");
-    position
+    KIND.fill(block, stream, (start.offset, &data), identity, (writes, wall_ns))
 }
 
 const _: () = assert!(RUN_PREFIX_BYTES + 16 <= 512, "a slot's bytes lie in one sector");
@@ -127,6 +63,8 @@ const _: () = assert!(RUN_PREFIX_BYTES + 16 <= 512, "a slot's bytes lie in one s
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::BLOCK_BYTES;
+    use crate::units::u64_of;
 
     const STREAM: (TopicId, u32) = ([4; 16], 2);
 

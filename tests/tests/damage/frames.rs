@@ -1,9 +1,8 @@
 //! Frames as they lie on a simulated disk.
 
 use broker::io::sim::SimDisk;
-use engine::frame::{BLOCK_BYTES, FrameKey, FrameView};
 use engine::layout::FilePath;
-use engine::superblock::{Found, Superblock};
+use pelton_tests::inspection::{used_bytes, whole_frames};
 
 /// One whole frame on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,40 +21,19 @@ pub struct FrameAt {
 
 /// The whole frames of the files that are wanted, by file and position.
 pub fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<FrameAt> {
-    let mut found = Vec::new();
-    let key = frame_key(disk);
-    for (path, bytes) in disk.files().filter(|(path, _)| is_wanted(path)) {
-        let mut position = 0;
-        while position < bytes.len() {
-            let Ok(view) = FrameView::read(&bytes[position..], key) else {
-                position += BLOCK_BYTES;
-                continue;
-            };
-            let data: usize = view.parts().map(|(_, data)| data.len()).sum();
-            let first = view.entries.first();
-            found.push(FrameAt {
-                path: path.clone(),
-                position,
-                used: 96 + 48 * view.entries.len() + data,
-                bytes: view.frame_bytes(),
-                epoch: view.header.boot_epoch.get(),
-                file_sequence: view.header.file_sequence.get(),
-                topic: first.map_or([0; 16], |entry| entry.topic),
-                offsets: first.map_or(0..0, |entry| entry.base_offset.get()..entry.next_offset()),
-            });
-            position += view.frame_bytes();
+    let mut found = whole_frames(disk, is_wanted, |path, position, view| {
+        let first = view.entries.first();
+        FrameAt {
+            path: path.clone(),
+            position,
+            used: used_bytes(view),
+            bytes: view.frame_bytes(),
+            epoch: view.header.boot_epoch.get(),
+            file_sequence: view.header.file_sequence.get(),
+            topic: first.map_or([0; 16], |entry| entry.topic),
+            offsets: first.map_or(0..0, |entry| entry.base_offset.get()..entry.next_offset()),
         }
-    }
+    });
     found.sort_by(|a, b| (&a.path, a.position).cmp(&(&b.path, b.position)));
     found
-}
-
-/// What every frame's checksum begins with.
-pub fn frame_key(disk: &SimDisk) -> FrameKey {
-    let superblock = disk.files().find(|(path, _)| **path == FilePath::Superblock);
-    let (_, bytes) = superblock.expect("every data directory has one");
-    match Superblock::read(bytes) {
-        Found::Whole(superblock) => FrameKey(superblock.frame_key.get()),
-        other => panic!("the superblock is {other:?}"),
-    }
 }

@@ -3,12 +3,11 @@
 
 use broker::io::sim::SimDisk;
 use engine::Settings;
-use engine::frame::{BLOCK_BYTES, EntryHeader, EntryKind, FrameKey, FrameView};
+use engine::frame::{EntryHeader, EntryKind};
 use engine::inspect::Verdict;
 use engine::layout::FilePath;
 use engine::log::damage::END_UNKNOWN;
-use engine::superblock::{Found, Superblock};
-use pelton_tests::inspection::inspect;
+use pelton_tests::inspection::{inspect, used_bytes, whole_frames};
 use pelton_tests::model::{Model, Place, Topic};
 use pelton_tests::sim_client::SimClient;
 use pelton_tests::world::World;
@@ -97,45 +96,22 @@ fn until(
 }
 
 fn frames(disk: &SimDisk, is_wanted: impl Fn(&FilePath) -> bool) -> Vec<FrameAt> {
-    let mut found = Vec::new();
-    let key = frame_key(disk);
-    for (path, bytes) in disk.files().filter(|(path, _)| is_wanted(path)) {
-        let mut position = 0;
-        while position < bytes.len() {
-            let Ok(view) = FrameView::read(&bytes[position..], key) else {
-                position += BLOCK_BYTES;
-                continue;
-            };
-            let data: usize = view.parts().map(|(_, data)| data.len()).sum();
-            found.push(FrameAt {
-                path: path.clone(),
-                position,
-                used: 96 + 48 * view.entries.len() + data,
-                lsn: view.header.lsn.get(),
-                watermark: view.header.watermark.get(),
-                stored: view.entries.iter().filter(is_mark).map(|e| e.base_offset.get()).max(),
-                is_catalog: view.entries.iter().any(|entry| entry.topic == [0; 16]),
-                next_offset: view.entries.first().map_or(0, |entry| entry.next_offset()),
-            });
-            position += view.frame_bytes();
-        }
-    }
+    let mut found = whole_frames(disk, is_wanted, |path, position, view| FrameAt {
+        path: path.clone(),
+        position,
+        used: used_bytes(view),
+        lsn: view.header.lsn.get(),
+        watermark: view.header.watermark.get(),
+        stored: view.entries.iter().filter(is_mark).map(|e| e.base_offset.get()).max(),
+        is_catalog: view.entries.iter().any(|entry| entry.topic == [0; 16]),
+        next_offset: view.entries.first().map_or(0, |entry| entry.next_offset()),
+    });
     found.sort_by_key(|frame| (frame.lsn, frame.position));
     found
 }
 
 fn is_mark(entry: &&EntryHeader) -> bool {
     entry.kind.get() == EntryKind::Watermark as u16
-}
-
-/// What every frame's checksum begins with.
-fn frame_key(disk: &SimDisk) -> FrameKey {
-    let superblock = disk.files().find(|(path, _)| **path == FilePath::Superblock);
-    let (_, bytes) = superblock.expect("every data directory has one");
-    match Superblock::read(bytes) {
-        Found::Whole(superblock) => FrameKey(superblock.frame_key.get()),
-        other => panic!("the superblock is {other:?}"),
-    }
 }
 
 /// Damages one bit, or the whole tail, of a frame.

@@ -4,6 +4,7 @@ use broker::io::sim::SimDisk;
 use engine::Settings;
 use engine::frame::BLOCK_BYTES;
 use engine::layout::FilePath;
+use pelton_tests::inspection::frame_key;
 use pelton_tests::life::Life;
 use pelton_tests::model::Model;
 use pelton_tests::world::World;
@@ -45,7 +46,7 @@ fn two_frames() -> SimDisk {
 #[test]
 fn a_blank_block_of_the_catalog_is_no_end_of_it() {
     let disk = two_frames();
-    let key = super::frame_key(&disk);
+    let key = frame_key(&disk);
     let mut tried = 0;
     for sequence in 0..2 {
         let path = FilePath::Segment { topic: [0; 16], partition: 0, sequence };

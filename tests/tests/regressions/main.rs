@@ -11,11 +11,8 @@ mod queues;
 
 use broker::io::sim::{Failure, SimDisk};
 use engine::Settings;
-use engine::frame::FrameKey;
-use engine::layout::FilePath;
 use engine::pool::Arenas;
 use engine::port::Fault;
-use engine::superblock::{Found, Superblock};
 use pelton_tests::check::{Bounds, Trial, live};
 use pelton_tests::history::{self, Plan};
 use pelton_tests::model::{Model, Topic};
@@ -23,15 +20,6 @@ use pelton_tests::sim_client::SimClient;
 use pelton_tests::workload::Load;
 use pelton_tests::world::World;
 use wire::{Acks, topic};
-
-/// What every frame's checksum on this disk begins with.
-fn frame_key(disk: &SimDisk) -> FrameKey {
-    let superblock = disk.files().find(|(path, _)| **path == FilePath::Superblock);
-    match Superblock::read(superblock.expect("every data directory has one").1) {
-        Found::Whole(superblock) => FrameKey(superblock.frame_key.get()),
-        other => panic!("the superblock is {other:?}"),
-    }
-}
 
 fn assert_lawful(trial: &Trial) {
     let violations = live(trial).violations;
