@@ -44,22 +44,7 @@ pub fn counted(connection: &mut Connection, name: &str) -> u64 {
 
 /// A request for 1 MiB of a topic's first partition.
 pub fn fetch_from_the_beginning(topic_id: wire::TopicId) -> Vec<u8> {
-    let head = fetch::RequestHead {
-        max_wait_ms: 0.into(),
-        min_bytes: 1.into(),
-        max_bytes: (1 << 20).into(),
-        isolation: 0,
-        flags: 0,
-        partition_count: 1.into(),
-    };
-    let entry = fetch::RequestEntry {
-        topic_id,
-        partition: 0.into(),
-        leader_epoch: u32::MAX.into(),
-        offset: 0.into(),
-        partition_max_bytes: (1 << 20).into(),
-        reserved: 0.into(),
-    };
+    let (head, entry) = raw::fetch_one(topic_id, 0, 0, 1 << 20);
     let mut body = Vec::new();
     fetch::Request { head: &head, entries: &[entry] }.encode(&mut body);
     raw::request(Kind::Fetch, 1, &body)

@@ -11,8 +11,9 @@ use wire::queue::{
     CONSUME_AUTO_ACK, ConsumeRequest, DeathNote, Deliver, PullRequest, QueueCounts, QueueId,
     ROW_REDELIVERED, RedriveJobReply, RedriveReply, SettleRow, Verb, put_message,
 };
-use wire::{Acks, ErrorCode, TopicId, fetch, queue, topic};
+use wire::{Acks, ErrorCode, TopicId, queue, topic};
 
+use crate::raw::fetch_one;
 use crate::world::World;
 
 /// Virtual time between two looks, in ns.
@@ -481,22 +482,7 @@ impl Scene {
         partition: u32,
         offset: u64,
     ) -> Vec<(String, BTreeMap<String, String>)> {
-        let head = fetch::RequestHead {
-            max_wait_ms: 0.into(),
-            min_bytes: 0.into(),
-            max_bytes: (1 << 20).into(),
-            isolation: 0,
-            flags: 0,
-            partition_count: 1.into(),
-        };
-        let entry = fetch::RequestEntry {
-            topic_id,
-            partition: partition.into(),
-            leader_epoch: u32::MAX.into(),
-            offset: offset.into(),
-            partition_max_bytes: (1 << 20).into(),
-            reserved: 0.into(),
-        };
+        let (head, entry) = fetch_one(topic_id, partition, offset, 1 << 20);
         match self.ask(client, |session| session.fetch(&head, &[entry])) {
             Reply::Records(records) => records,
             other => panic!("no records: {other:?}"),

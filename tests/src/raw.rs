@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use wire::frame::{self, Envelope, ErrorReply};
 use wire::limits::FRAME_HEADER_BYTES;
-use wire::{FrameHeader, Kind, hello};
+use wire::{FrameHeader, Kind, TopicId, fetch, hello};
 use zerocopy::FromBytes;
 
 use crate::program::PATIENCE;
@@ -25,6 +25,32 @@ impl Frame {
         let is_error = self.header.flags & frame::FLAG_ERROR != 0;
         is_error.then(|| ErrorReply::decode(&self.body).expect("a well-formed error").code)
     }
+}
+
+/// A fetch of one partition from an offset on, which waits for nothing.
+pub fn fetch_one(
+    topic_id: TopicId,
+    partition: u32,
+    offset: u64,
+    bytes_max: u32,
+) -> (fetch::RequestHead, fetch::RequestEntry) {
+    let head = fetch::RequestHead {
+        max_wait_ms: 0.into(),
+        min_bytes: 1.into(),
+        max_bytes: bytes_max.into(),
+        isolation: 0,
+        flags: 0,
+        partition_count: 1.into(),
+    };
+    let entry = fetch::RequestEntry {
+        topic_id,
+        partition: partition.into(),
+        leader_epoch: u32::MAX.into(),
+        offset: offset.into(),
+        partition_max_bytes: bytes_max.into(),
+        reserved: 0.into(),
+    };
+    (head, entry)
 }
 
 /// The bytes of a request frame.

@@ -16,8 +16,14 @@ fn no_seed_breaks_a_law_of_queues() {
         all.checkpoints += seen.checkpoints;
         all.disk_reads += seen.disk_reads;
         all.retired += seen.retired;
+        all.routed += seen.routed;
+        all.letters += seen.letters;
+        all.turned_away += seen.turned_away;
+        all.owns = [all.owns[0] + seen.owns[0], all.owns[1] + seen.owns[1]];
     }
     let happened = [all.confirmed, all.redelivered, all.accepted, all.buried, all.checkpoints];
+    assert!(happened.iter().all(|&count| count > 20), "{all:?}");
+    let happened = [all.routed, all.letters, all.turned_away, all.owns[0], all.owns[1]];
     assert!(happened.iter().all(|&count| count > 20), "{all:?}");
     assert!(all.disk_reads > 0 && all.retired > 0, "{all:?}");
 }

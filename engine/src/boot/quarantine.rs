@@ -76,6 +76,10 @@ impl fmt::Display for DamagedRange {
                 "; topics are neither created, altered nor deleted until `pelton log repair` has \
                  settled it",
             ),
+            (_, true) if self.topic == Store::QUEUE_TOPIC => f.write_str(
+                "; publishing to its queues and consuming from them is answered with end_unknown \
+                 until `pelton log repair` has settled the end",
+            ),
             _ if self.topic == Store::QUEUE_TOPIC => f.write_str(
                 "; messages among them are not delivered and counted by `pelton queue describe`, \
                  and what was settled there may come again",

@@ -10,7 +10,7 @@ use wire::{Acks, ErrorCode, Kind};
 use zerocopy::IntoBytes;
 
 use super::load::Hand;
-use super::queues::{MARK_BYTES, Pending, Queue};
+use super::queues::{MARK_BYTES, Pending, Queue, QueueStore};
 use super::record::{
     RECORD_CLEAN, RECORD_HEAD_BYTES, RECORD_RELOCATED, RecordHead, RecordKind, StateRow, StateTag,
     put_rows,
@@ -107,7 +107,11 @@ impl Shard {
     /// Whether every store has said goodbye, as far as it can.
     pub(crate) fn has_said_goodbye(&self) -> bool {
         let failed = self.store.failed.is_some() || self.store.space.is_full;
-        failed || self.queues.stores.values().all(|store| store.is_closed)
+        let is_closed = |store: &QueueStore| {
+            // Nothing can be recorded in one whose end nobody knows.
+            store.is_closed || self.store.partition(store.stream).damaged.is_end_unknown()
+        };
+        failed || self.queues.stores.values().all(is_closed)
     }
 
     fn write_checkpoint(

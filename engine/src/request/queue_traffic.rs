@@ -62,9 +62,12 @@ impl Shard {
         }
         let waits = if batch.is_transient { Acks::Memory } else { acks };
         let wanted = if waits == Acks::Memory { Acks::None } else { waits };
-        let (first, end) = self
-            .record_messages(now, slot, batch.at, batch.new, wanted)
-            .map_err(|code| Refusal::new(code, "the messages cannot be taken now"))?;
+        let (first, end) = self.record_messages(now, slot, batch.at, batch.new, wanted).map_err(
+            |code| match code {
+                ErrorCode::EndUnknown => END_UNKNOWN,
+                code => Refusal::new(code, "the messages cannot be taken now"),
+            },
+        )?;
         self.messages_recorded(slot, &batch, first, end);
         let published = Pending::Published(request, first, batch.new.count);
         match waits {
@@ -179,6 +182,7 @@ impl Shard {
                 return Ok(Answer::Later);
             }
         };
+        self.check_end(slot)?;
         let auto = consume.flags & CONSUME_AUTO_ACK != 0;
         let prefetch = consume.prefetch.get();
         if consume.flags & !CONSUME_AUTO_ACK != 0 || consume.reserved != 0 {
@@ -282,6 +286,7 @@ impl Shard {
             let detail = "a pull asks for at least one message";
             return Err(Refusal::new(ErrorCode::InvalidRequest, detail));
         }
+        self.check_end(slot)?;
         let serial = self.next_serial();
         let queue = self.queues.queue(slot);
         let own = queue.state.settings.lease_ms.get();
@@ -457,6 +462,7 @@ impl Shard {
             Home::Here(slot) => slot,
             Home::There(shard) => return Ok(self.hand_on(shard, Kind::QueuePurge, request)),
         };
+        self.check_end(slot)?;
         let stream = self.stream_of(slot);
         let room = ROWS_RECORD_BYTES_MAX;
         let reserved = self.store.reserve_record(&mut self.pool, now, stream, room);
@@ -482,6 +488,15 @@ impl Shard {
         self.home(id)
     }
 
+    /// Where nobody knows where a store ends no delivery can be recorded, and so none is made.
+    fn check_end(&mut self, slot: u32) -> Result<(), Refusal> {
+        let stream = self.stream_of(slot);
+        match self.store.partition(stream).damaged.is_end_unknown() {
+            true => Err(END_UNKNOWN),
+            false => Ok(()),
+        }
+    }
+
     fn read_body<T>(&self, request: &Request, what: &'static str) -> Result<T, Refusal>
     where
         T: FromBytes + KnownLayout + Immutable + Unaligned + Copy,
@@ -498,6 +513,11 @@ pub(super) const QUEUE_FULL: Refusal = Refusal::new(
     ErrorCode::QueueFull,
     "the queue takes only as many messages or bytes as its settings allow, and with all of this \
      publish it would have more",
+);
+const END_UNKNOWN: Refusal = Refusal::new(
+    ErrorCode::EndUnknown,
+    "damage hides where the queue's store ends, so nothing is taken or delivered; peek shows what \
+     is left",
 );
 const UNKNOWN_CONSUMER: Refusal =
     Refusal::new(ErrorCode::UnknownConsumer, "no consumer of this connection has this number");

@@ -39,7 +39,8 @@ impl QueueLife {
             let waits = self.clients.iter().any(|client| !client.asked.is_empty());
             quiet = if before == self.seen && !waits { quiet + 1 } else { 0 };
             if quiet > 100 {
-                return Ok(());
+                self.read_topic(world)?;
+                return if self.kinds.owns { self.census(world) } else { Ok(()) };
             }
         }
         self.wrong.push("the drain does not end".to_owned());
@@ -107,14 +108,16 @@ impl QueueLife {
         let mut numbers = BTreeSet::new();
         for (token, mail) in &self.mail {
             let is_asked = mail.asked.is_some() || mail.is_bury_asked;
-            let is_out = mail.is_settled || is_asked || mail.may_be_purged;
+            let is_letter = self.is_letter(*token);
+            let is_out = mail.is_settled || is_asked || mail.may_be_purged || is_letter;
             if mail.is_confirmed && !is_out {
                 self.wrong.push(format!("{token} was confirmed and is lost: {mail:?}"));
             }
             let was_rejected = mail.is_settled && mail.asked == Some(Verb::Reject);
             // Among those that went back, a purge may have removed it.
             let may_be_purged = self.has_redriven && mail.may_be_purged;
-            if was_rejected && !mail.is_bury_asked && !may_be_purged {
+            let is_buried = mail.is_bury_asked || is_letter || may_be_purged;
+            if (was_rejected || mail.is_turned_away) && !is_buried {
                 self.wrong.push(format!("{token} was rejected and is no dead letter: {mail:?}"));
             }
             // A dead letter that went back is behind those that came later.
@@ -125,6 +128,7 @@ impl QueueLife {
                 last = sequence;
             }
         }
+        self.judge_topic();
         for (token, copy) in &self.copies {
             if copy.is_confirmed && !copy.is_asked {
                 self.wrong.push(format!("copy {token} was confirmed and is lost: {copy:?}"));

@@ -5,10 +5,15 @@
 use broker::io::sim::Rng;
 use wire::Acks;
 use wire::queue::{
-    self, QUEUE_AUTO_DELETE, QUEUE_EXCLUSIVE, RedriveJobRequest, RedriveVerb, RouteTarget,
+    self, Overflow, QUEUE_AUTO_DELETE, QUEUE_DEAD_LETTER_TOPIC, QUEUE_EXCLUSIVE, RedriveJobRequest,
+    RedriveVerb, RouteTarget,
 };
 
+use super::topic::{self, LETTERS, ROUTED};
 use super::{Asked, NAMES, QueueLife};
+
+/// Messages of the first queue, where it has a bound.
+const MESSAGES_MAX: u64 = 60;
 
 /// Which of them happen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +24,14 @@ pub(super) struct Kinds {
     redrive: bool,
     purge: bool,
     own_queues: bool,
+    /// Routes go to a partition of a topic as well.
+    pub(super) events: bool,
+    /// Dead letters go to a partition of a topic.
+    pub(super) letters: bool,
+    /// The first queue has a bound: what is beyond it becomes dead letters.
+    pub(super) bounded: bool,
+    /// Queues that go by themselves.
+    pub(super) owns: bool,
 }
 
 impl Kinds {
@@ -32,7 +45,16 @@ impl Kinds {
             redrive: half(),
             purge: half(),
             own_queues: half(),
+            ..Kinds::default()
         }
+    }
+
+    /// Some of the others as well.
+    pub(super) fn and_more(self, rng: &mut Rng) -> Kinds {
+        let mut half = || rng.one_in(2);
+        let (events, letters, bounded, owns) = (half(), half(), half(), half());
+        let routes = self.routes || events;
+        Kinds { routes, redrive: self.redrive && !letters, events, letters, bounded, owns, ..self }
     }
 }
 
@@ -46,6 +68,26 @@ pub(super) struct Credit {
 }
 
 impl QueueLife {
+    /// What the queues are like, and where their dead letters go.
+    pub(super) fn settings_of(&self, which: usize) -> (queue::Settings, &'static str) {
+        let mut settings = queue::Settings::new();
+        // What is not settled in time comes back; consumers here take their time.
+        settings.lease_ms = 3_600_000.into();
+        if which != 0 {
+            return (settings, "");
+        }
+        if self.kinds.bounded {
+            settings.max_messages = MESSAGES_MAX.into();
+            settings.overflow = Overflow::RejectDeadLetter as u8;
+        }
+        if !self.kinds.letters {
+            return (settings, NAMES[1]);
+        }
+        settings.flags = QUEUE_DEAD_LETTER_TOPIC.into();
+        settings.dead_letter_partition = LETTERS.into();
+        (settings, topic::NAME)
+    }
+
     /// When the next message expires, in ms after its publish; 0: never.
     pub(super) fn some_ttl(&mut self) -> u32 {
         match self.kinds.expiry && self.rng.one_in(4) {
@@ -120,10 +162,14 @@ impl QueueLife {
         }
     }
 
-    /// Publishes to the first queue and to the one with copies, in one record.
+    /// Publishes to the first queue and to the one with copies, in one record, and perhaps to a
+    /// partition.
     pub(super) fn publish_to_both(&mut self, count: u32, messages: &[u8], tokens: Vec<u64>) {
         let (Some(jobs), Some(copies)) = (self.queues[0], self.queues[2]) else { return };
-        let targets = [RouteTarget::queue(jobs), RouteTarget::queue(copies)];
+        let mut targets = vec![RouteTarget::queue(jobs), RouteTarget::queue(copies)];
+        if let Some(topic) = self.topic.id.filter(|_| self.kinds.events) {
+            targets.push(RouteTarget::partition(topic, ROUTED));
+        }
         let one = &mut self.clients[0];
         if let Ok(id) = one.session.route(&targets, Acks::Durable, count, messages) {
             self.copies.extend(tokens.iter().map(|&token| (token, super::Copied::default())));

@@ -7,6 +7,7 @@ use client::session::{RequestId, Session};
 use wire::queue::Verb;
 
 use super::kinds::Credit;
+use super::own::OwnAsked;
 
 /// What is known of a message.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +34,12 @@ pub(super) struct Mail {
     pub(super) may_be_purged: bool,
     /// It was a dead letter that went back: its number is a new one.
     pub(super) is_reborn: bool,
+    /// Somebody asked for it to be a dead letter, at some time.
+    pub(super) is_reject_asked: bool,
+    /// Its queue has a bound, and may have been full.
+    pub(super) may_be_turned_away: bool,
+    /// Its queue was full, and it is a dead letter.
+    pub(super) is_turned_away: bool,
 }
 
 /// What is known of a message in the queue with copies.
@@ -52,12 +59,18 @@ pub(super) enum Asked {
     Create(usize),
     Route(Vec<u64>),
     Credit(usize),
+    Topic,
+    Fetch(usize),
+    Describe,
+    Own(OwnAsked),
     Other,
 }
 
 /// A client with a session of its own.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// Tells it from all others of all lives.
+    pub(super) serial: u64,
     /// The shard that accepted it.
     pub(super) shard: usize,
     pub(super) id: ClientId,
@@ -87,6 +100,14 @@ pub struct Seen {
     pub accepted: u64,
     /// Dead letters that came out.
     pub buried: u64,
+    /// Records of a topic that were routed there.
+    pub routed: u64,
+    /// Records of a topic that are dead letters.
+    pub letters: u64,
+    /// Messages that found their queue full.
+    pub turned_away: u64,
+    /// Looks at queues that go by themselves, of those that were gone and those that were there.
+    pub owns: [u64; 2],
     /// Checkpoints that the broker wrote.
     pub checkpoints: u64,
     /// Messages that it moved to free space.

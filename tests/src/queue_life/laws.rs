@@ -68,6 +68,7 @@ impl QueueLife {
         let is_due = match Reason::from_u8(note.reason) {
             Some(Reason::Rejected) => mail.deliveries.is_some(),
             Some(Reason::Expired) => mail.ttl_ms > 0 && is_time,
+            Some(Reason::Overflow) => mail.may_be_turned_away,
             _ => false,
         };
         if !is_due || is_held || was_accepted || mail.buried > 0 {

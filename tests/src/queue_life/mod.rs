@@ -4,27 +4,30 @@
 //! The laws: what was confirmed is delivered until it is settled, and never after; nobody else has
 //! a message meanwhile; its count of deliveries never falls, and grows as long as the broker
 //! lives; a message that was delivered before says so; messages keep their order; what was
-//! rejected is a dead letter, once.
+//! rejected is a dead letter, once. `topic.rs` has those of a topic beside the queues, `own.rs`
+//! those of queues that go by themselves.
 
+mod answers;
 mod end;
 mod kinds;
 mod known;
 mod laws;
+mod own;
+mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use broker::io::sim::{Rng, SimDisk};
-use client::session::{Event, QueueEvent, Session};
+use client::session::Session;
 use engine::Settings;
-use wire::queue::{
-    self, ConsumeRequest, Deliver, PullRequest, QueueId, ROW_REDELIVERED, RoutedRow, SettleRow,
-    Verb, put_message,
-};
-use wire::{Acks, ErrorCode};
+use wire::Acks;
+use wire::queue::{ConsumeRequest, PullRequest, QueueId, SettleRow, Verb, put_message};
 
-use self::kinds::{Credit, Kinds};
+use self::kinds::Kinds;
 pub use self::known::Seen;
 use self::known::{Asked, Client, Copied, Mail};
+use self::own::Own;
+use self::topic::Topic;
 use crate::canary::Canary;
 use crate::world::World;
 
@@ -35,6 +38,15 @@ const DRAIN_TURNS_MAX: u32 = 40_000;
 
 /// Why a life was cut short.
 struct Dead;
+
+/// What a life has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Breadth {
+    /// Three queues.
+    QueuesAlone,
+    /// A topic and queues that go by themselves as well, in some seeds.
+    All,
+}
 
 /// A life of queues.
 #[derive(Debug)]
@@ -47,6 +59,12 @@ pub struct QueueLife {
     kinds: Kinds,
     /// What was published to both queues.
     copies: BTreeMap<u64, Copied>,
+    /// Decides about what is not in all lives.
+    more: Rng,
+    topic: Topic,
+    owns: Vec<Own>,
+    /// Connections so far.
+    joined: u64,
     /// Dead letters may have gone back.
     has_redriven: bool,
     life: u32,
@@ -62,14 +80,26 @@ impl QueueLife {
     /// Lives a life of several rebirths, each with one of these numbers of shards, and a drain.
     /// Gives what broke a law, and what happened.
     pub fn live(seed: u64, shards: &[u16], actions: u32, rebirths: u32) -> (Vec<String>, Seen) {
-        let mut life = QueueLife::lived(seed, shards, actions, rebirths, None);
+        let mut life = QueueLife::lived(seed, shards, actions, rebirths, (Breadth::All, None));
         life.wrong.truncate(10);
         (life.wrong, life.seen)
     }
 
+    /// The same without a topic and without queues that go by themselves. Gives what broke a law.
+    pub fn live_with_queues_alone(
+        seed: u64,
+        shards: &[u16],
+        actions: u32,
+        rebirths: u32,
+    ) -> Vec<String> {
+        let breadth = (Breadth::QueuesAlone, None);
+        QueueLife::lived(seed, shards, actions, rebirths, breadth).wrong
+    }
+
     /// The same in a world with a planted bug. Gives everything that broke a law.
     pub fn live_with(seed: u64, canary: Canary, actions: u32, rebirths: u32) -> Vec<String> {
-        QueueLife::lived(seed, &[1], actions, rebirths, Some(canary)).wrong
+        let breadth = (Breadth::QueuesAlone, Some(canary));
+        QueueLife::lived(seed, &[1], actions, rebirths, breadth).wrong
     }
 
     fn lived(
@@ -77,16 +107,22 @@ impl QueueLife {
         shards: &[u16],
         actions: u32,
         rebirths: u32,
-        canary: Option<Canary>,
+        (breadth, canary): (Breadth, Option<Canary>),
     ) -> QueueLife {
         let settings = Settings::tiny();
         let mut rng = Rng::new(seed);
         let kinds = if canary.is_none() { Kinds::some(&mut rng) } else { Kinds::default() };
+        let mut more = Rng::new(!seed);
+        let kinds = if breadth == Breadth::All { kinds.and_more(&mut more) } else { kinds };
         let mut life = QueueLife {
             rng,
             settings,
             kinds,
             copies: BTreeMap::new(),
+            more,
+            topic: Topic::default(),
+            owns: Vec::new(),
+            joined: 0,
             has_redriven: false,
             mail: BTreeMap::new(),
             clients: Vec::new(),
@@ -151,18 +187,23 @@ impl QueueLife {
                 10 => {}
                 _ => self.happen(client),
             }
+            if self.kinds.owns && self.more.one_in(5) {
+                self.happen_to_owns(client);
+            }
             let turns = 1 + self.rng.below(TURNS_MAX);
             self.turns(world, turns)?;
             if self.clients[client].is_over {
                 self.replace(world, client);
             }
         }
-        Ok(())
+        if self.kinds.owns { self.census(world) } else { Ok(()) }
     }
 
     fn join(&mut self, world: &mut World) {
         let shard = world.any_shard();
+        self.joined += 1;
         let client = Client {
+            serial: self.joined,
             shard,
             id: world.io(shard).connect(),
             session: Session::new("queue life"),
@@ -182,11 +223,11 @@ impl QueueLife {
     }
 
     fn create(&mut self, world: &mut World) -> Result<(), Dead> {
+        if self.kinds.events || self.kinds.letters {
+            self.create_topic(world)?;
+        }
         for queue in [1, 0, 2] {
-            let mut settings = queue::Settings::new();
-            // What is not settled in time comes back; consumers here take their time.
-            settings.lease_ms = 3_600_000.into();
-            let dead_letter = if queue == 0 { NAMES[1] } else { "" };
+            let (settings, dead_letter) = self.settings_of(queue);
             let session = &mut self.clients[0].session;
             let id = session.create_queue(NAMES[queue], &settings, dead_letter);
             let Ok(id) = id else { return Err(Dead) };
@@ -221,7 +262,9 @@ impl QueueLife {
             body.resize(8 + usize::try_from(length).expect("small"), 7);
             let ttl_ms = if is_routed { 0 } else { self.some_ttl() };
             put_message(&mut messages, 0, ttl_ms, b"properties", &body);
-            self.mail.insert(self.tokens, Mail { ttl_ms, ..Mail::default() });
+            let may_be_turned_away = self.kinds.bounded;
+            let mail = Mail { ttl_ms, may_be_turned_away, ..Mail::default() };
+            self.mail.insert(self.tokens, mail);
             tokens.push(self.tokens);
         }
         let Some(queue) = self.queues[0] else { return };
@@ -321,6 +364,7 @@ impl QueueLife {
             for token in tokens.iter().filter(|_| which == 0) {
                 let mail = self.mail.get_mut(token).expect("delivered to somebody");
                 mail.asked = Some(verb);
+                mail.is_reject_asked |= verb == Verb::Reject;
                 mail.holder = None;
             }
             one.asked.insert(id, Asked::Settle(which, tokens.clone(), verb));
@@ -418,130 +462,5 @@ impl QueueLife {
             self.clients[client].is_over = true;
             self.gone(client);
         }
-    }
-
-    fn take(&mut self, client: usize, event: &Event<'_>) {
-        let Some(id) = event.request_id() else { return };
-        match event {
-            Event::Queue(_, QueueEvent::Delivered(deliver)) => {
-                return self.delivered(client, deliver);
-            }
-            Event::Queue(_, QueueEvent::Pulled(deliver)) => self.delivered(client, deliver),
-            Event::Queue(_, QueueEvent::Consuming(reply)) => {
-                let consumers = &mut self.clients[client].consumers;
-                let mine = consumers.iter_mut().flatten().find(|consumer| consumer.0 == id);
-                mine.expect("it asked").1 = reply.consumer.get();
-            }
-            Event::Refused(_, refusal) => {
-                let code = ErrorCode::from_u16(refusal.code);
-                let is_passing = matches!(
-                    code,
-                    Some(ErrorCode::Overloaded | ErrorCode::ShuttingDown | ErrorCode::LimitReached)
-                );
-                // Another redrive goes on.
-                if !is_passing && code != Some(ErrorCode::QueueInUse) {
-                    self.wrong.push(format!("refused: {refusal:?}"));
-                }
-            }
-            _ => {}
-        }
-        let Some(asked) = self.clients[client].asked.remove(&id) else { return };
-        match (asked, event) {
-            (Asked::Publish(tokens), Event::Queue(_, QueueEvent::Published(reply))) => {
-                self.seen.confirmed += u64::try_from(tokens.len()).expect("few");
-                for (token, sequence) in tokens.into_iter().zip(reply.first.get()..) {
-                    let mail = self.mail.get_mut(&token).expect("published");
-                    mail.is_confirmed = true;
-                    mail.sequence = Some(sequence).filter(|_| !mail.is_reborn).or(mail.sequence);
-                }
-            }
-            (Asked::Route(tokens), Event::Queue(_, QueueEvent::Routed(reply))) => {
-                for (which, row) in reply.rows.iter().enumerate() {
-                    self.routed(which, &tokens, row);
-                }
-            }
-            (Asked::Credit(most), _) => {
-                let one = &mut self.clients[client];
-                let is_last = !one.asked.values().any(|asked| matches!(asked, Asked::Credit(_)));
-                let had = one.pushed_to_it();
-                one.credit = is_last.then_some(Credit { most, had });
-            }
-            (Asked::Create(which), Event::Queue(_, QueueEvent::Created(reply))) => {
-                let known = self.queues[which].replace(reply.queue);
-                if known.is_some_and(|known| known != reply.queue) {
-                    self.wrong.push(format!("{} is another queue than before", NAMES[which]));
-                }
-            }
-            (Asked::Settle(which, tokens, verb), Event::Queue(_, QueueEvent::Settled(reply))) => {
-                for (token, row) in tokens.iter().zip(reply.rows) {
-                    if row.error.get() != 0 {
-                        self.wrong.push(format!("{token} was held, and settling it: {row:?}"));
-                    }
-                    self.settled(which, *token, verb);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn settled(&mut self, which: usize, token: u64, verb: Verb) {
-        let mail = self.mail.get_mut(&token).expect("delivered");
-        match (which, verb) {
-            (0, Verb::Accept) => {
-                mail.is_settled = true;
-                self.seen.accepted += 1;
-            }
-            (0, Verb::Reject) => mail.is_settled = true,
-            (1, Verb::Accept) => mail.buried += 1,
-            (2, Verb::Accept) => self.copies.get_mut(&token).expect("delivered").is_settled = true,
-            _ => {}
-        }
-    }
-
-    /// What became of a publish to two queues in one of them.
-    fn routed(&mut self, which: usize, tokens: &[u64], row: &RoutedRow) {
-        if row.error.get() != 0 {
-            let code = ErrorCode::from_u16(row.error.get());
-            if !matches!(code, Some(ErrorCode::Overloaded | ErrorCode::ShuttingDown)) {
-                self.wrong.push(format!("routed to target {which}: {row:?}"));
-            }
-            return;
-        }
-        for (token, sequence) in tokens.iter().zip(row.first.get()..) {
-            if which == 1 {
-                self.copies.get_mut(token).expect("published").is_confirmed = true;
-                continue;
-            }
-            self.seen.confirmed += 1;
-            let mail = self.mail.get_mut(token).expect("published");
-            mail.is_confirmed = true;
-            mail.sequence = Some(sequence).filter(|_| !mail.is_reborn).or(mail.sequence);
-        }
-    }
-
-    fn delivered(&mut self, client: usize, deliver: &Deliver<'_>) {
-        let is_it = |queue: &Option<QueueId>| *queue == Some(deliver.head.queue);
-        let Some(which) = self.queues.iter().position(is_it) else {
-            return self.wrong.push("a delivery of a queue that nobody consumes".to_owned());
-        };
-        let lease = deliver.head.lease.get();
-        if deliver.head.consumer.get() != 0 {
-            self.clients[client].pushes.insert((which, lease));
-        }
-        for found in deliver.messages() {
-            let (sequence, row, message) = found.expect("the broker sends what it says");
-            let token = u64::from_le_bytes(*message.body.first_chunk().expect("a token"));
-            let is_again = row.flags.get() & ROW_REDELIVERED != 0;
-            self.clients[client].held.push((token, which, sequence, lease));
-            self.seen.delivered += 1;
-            self.seen.redelivered += u64::from(is_again);
-            let told = (row.deliveries.get(), is_again);
-            match which {
-                0 => self.check_delivery(client, token, sequence, told),
-                1 => self.check_dead_letter(token, message.death),
-                _ => self.check_copy(client, token),
-            }
-        }
-        self.check_credit(client);
     }
 }

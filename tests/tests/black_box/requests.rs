@@ -1,7 +1,7 @@
 //! Requests that are well-formed but cannot be served: each has its code.
 
 use pelton_tests::broker::Broker;
-use pelton_tests::raw::{Frame, Raw};
+use pelton_tests::raw::{Frame, Raw, fetch_one};
 use tempfile::tempdir;
 use wire::batch::{BatchBuilder, CRC_FROM};
 use wire::frame::{self, Envelope};
@@ -33,22 +33,7 @@ fn produce(topic_id: TopicId, partition: u32, acks: Acks, batch: &[u8]) -> Vec<u
 }
 
 fn fetch(topic_id: TopicId, partition: u32, offset: u64) -> Vec<u8> {
-    let head = fetch::RequestHead {
-        max_wait_ms: 0.into(),
-        min_bytes: 1.into(),
-        max_bytes: 4096.into(),
-        isolation: 0,
-        flags: 0,
-        partition_count: 1.into(),
-    };
-    let entry = fetch::RequestEntry {
-        topic_id,
-        partition: partition.into(),
-        leader_epoch: u32::MAX.into(),
-        offset: offset.into(),
-        partition_max_bytes: 4096.into(),
-        reserved: 0.into(),
-    };
+    let (head, entry) = fetch_one(topic_id, partition, offset, 4096);
     let mut out = Vec::new();
     frame::encode(&mut out, Envelope::request(Kind::Fetch, 8), 0, |out| {
         fetch::Request { head: &head, entries: &[entry] }.encode(out);

@@ -4,6 +4,7 @@
 mod flips;
 mod frames;
 mod lives;
+mod queue_end;
 mod repair;
 mod scrub;
 mod window;
