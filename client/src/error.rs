@@ -49,6 +49,13 @@ pub enum ClientError {
         /// The longest batch that the broker takes.
         bytes_max: usize,
     },
+    /// A message of a queue that is longer than it may be.
+    MessageTooLarge {
+        /// Bytes of its properties and body.
+        bytes: usize,
+        /// Most bytes of them.
+        bytes_max: usize,
+    },
     /// A partition that the topic does not have.
     NoSuchPartition {
         /// The partition asked for.
@@ -210,6 +217,11 @@ impl std::fmt::Display for ClientError {
                 "the record needs a batch of {bytes} bytes and the broker takes {bytes_max}: \
                  split it or store it elsewhere"
             ),
+            ClientError::MessageTooLarge { bytes, bytes_max } => write!(
+                f,
+                "a message of {bytes} bytes is too long, {bytes_max} is the most: split it, or \
+                 store it elsewhere and send where it is"
+            ),
             ClientError::NoSuchPartition { partition, count } => {
                 write!(f, "there is no partition {partition}: the topic has {count}, from 0")
             }
@@ -262,6 +274,9 @@ fn refusal(
     }
     f.write_str(match known {
         Some(ErrorCode::UnknownTopic) => "; create the topic first, or check its name",
+        Some(ErrorCode::UnknownQueue) => "; create the queue first, or check its name",
+        Some(ErrorCode::QueueFull) => "; consume from it, or send less at once",
+        Some(ErrorCode::QueueNotEmpty) => "; consume or purge what is in it first",
         Some(ErrorCode::TopicExists) => "; take another name, or use the topic as it is",
         Some(ErrorCode::Overloaded) => "; wait a little and send it again",
         Some(ErrorCode::StorageFull) => "; free space on the broker's disk, or delete topics",

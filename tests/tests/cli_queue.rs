@@ -101,7 +101,8 @@ fn dead_letters_tell_how_they_died_and_go_back() {
     assert_eq!(consume(&broker, "jobs", &[]), "rejected\nlost\n");
     ok(&broker, &["queue", "delete", "jobs", "--if-empty", "--if-unused"]);
     ok(&broker, &["queue", "delete", "dead"]);
-    assert!(failure(&broker, &["queue", "get", "jobs"], "").contains("unknown_queue"));
+    let gone = failure(&broker, &["queue", "get", "jobs"], "");
+    assert!(gone.contains("unknown_queue") && gone.contains("or check its name"), "{gone}");
 }
 
 #[test]
@@ -116,6 +117,9 @@ fn bounds_and_time_are_kept() {
     ok(&broker, &[&["queue", "create", "few"], bound.as_slice()].concat());
     let full = failure(&broker, &["queue", "publish", "few"], "1\n2\n3\n");
     assert!(full.contains("queue_full") && full.contains("3 refused"), "{full}");
+    assert!(full.contains("consume from it, or send less"), "{full}");
+    let long = failure(&broker, &["queue", "publish", "few"], &"x".repeat(1_048_000));
+    assert!(long.contains("a message of 1048000 bytes is too long, 1047552 is"), "{long}");
     publish(&broker, "few", "1\n2\n");
     ok(&broker, &["queue", "purge", "few"]);
     assert_eq!(described(&broker, "few")["ready"], 0);

@@ -127,5 +127,6 @@ fn hex(queue: &QueueId) -> String {
 /// A time in ms, as a number that a queue's settings have room for.
 fn milliseconds<N: TryFrom<u128>>(text: &str) -> Result<N, String> {
     let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    N::try_from(duration.as_millis()).map_err(|_| String::from("that is too long"))
+    let longest = "that is too long: 49 days are the longest";
+    N::try_from(duration.as_millis()).map_err(|_| String::from(longest))
 }

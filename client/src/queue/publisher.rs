@@ -165,8 +165,12 @@ impl QueuePublisher {
         ttl_ms: u32,
     ) -> Result<u64, ClientError> {
         let bytes = properties.len() + body.len();
-        if bytes > MESSAGE_BYTES_MAX || properties.len() > usize::from(u16::MAX) {
-            return Err(ClientError::RecordTooLarge { bytes, bytes_max: MESSAGE_BYTES_MAX });
+        if bytes > MESSAGE_BYTES_MAX {
+            return Err(ClientError::MessageTooLarge { bytes, bytes_max: MESSAGE_BYTES_MAX });
+        }
+        if properties.len() > usize::from(u16::MAX) {
+            let (bytes, bytes_max) = (properties.len(), usize::from(u16::MAX));
+            return Err(ClientError::MessageTooLarge { bytes, bytes_max });
         }
         if self.count > 0 && self.messages.len() + bytes > self.options.frame_bytes {
             self.send_frame()?;
