@@ -108,6 +108,7 @@ impl Mail {
             is_confirmed: self.is_confirmed,
             ttl_ms: self.ttl_ms,
             may_be_purged: self.may_be_purged,
+            may_be_turned_away: self.may_be_turned_away,
             buried: self.buried,
             is_reborn: true,
             ..Mail::default()

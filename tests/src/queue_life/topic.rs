@@ -46,14 +46,21 @@ pub(super) struct Topic {
 impl QueueLife {
     /// The topic is there from now on. It may be there already, if nobody was told.
     pub(super) fn create_topic(&mut self, world: &mut World) -> Result<(), Dead> {
-        let session = &mut self.clients[0].session;
-        let asked = match self.topic.is_asked {
-            false => session.create_topic(NAME, &topic::Settings::new(2)),
-            true => session.describe_topic(NAME),
-        };
-        self.topic.is_asked = true;
-        self.clients[0].asked.insert(asked.map_err(|_| Dead)?, Asked::Topic);
-        self.answered(world)
+        // Its creation may have been lost with the power: then it is created now.
+        for _ in 0..2 {
+            let session = &mut self.clients[0].session;
+            let asked = match self.topic.is_asked {
+                false => session.create_topic(NAME, &topic::Settings::new(2)),
+                true => session.describe_topic(NAME),
+            };
+            self.topic.is_asked = true;
+            self.clients[0].asked.insert(asked.map_err(|_| Dead)?, Asked::Topic);
+            self.answered(world)?;
+            if self.topic.is_asked {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until the first client has all its answers.
