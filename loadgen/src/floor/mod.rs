@@ -6,6 +6,7 @@
 //! | [`echo_slice`] | round trip of 128 bytes over loopback TCP between two io_uring threads |
 //! | [`DiskProbe`] | sequential O_DIRECT bandwidth: write, durable write, read |
 //! | [`loopback_slice`] | bandwidth of one loopback TCP stream |
+//! | [`lateness_slice`] | how late a thread is that only looks at the clock |
 //!
 //! All probes work in short slices, so that a run takes some before, between and after its
 //! measured windows and sees the machine in the state it had then. [`Floor`] gathers them. The
@@ -14,6 +15,7 @@
 mod aligned;
 mod disk;
 mod echo;
+mod lateness;
 mod loopback;
 mod probe_file;
 mod ring;
@@ -21,6 +23,7 @@ mod write_latency;
 
 pub use disk::{Cell, CellChoice, DiskOperation, DiskProbe};
 pub use echo::echo_slice;
+pub use lateness::lateness_slice;
 pub use loopback::loopback_slice;
 pub use ring::Durability;
 pub use write_latency::WriteProbe;
@@ -137,6 +140,8 @@ pub struct SliceBudget {
     pub disk_cells: CellChoice,
     /// For the loopback stream.
     pub loopback: Duration,
+    /// For the lateness of a thread that only looks at the clock.
+    pub lateness: Duration,
 }
 
 /// All limits of one machine, gathered over slices.
@@ -154,6 +159,7 @@ const PLAIN_WRITE: &str = "plain_write";
 const ECHO: &str = "echo_rtt";
 const DISK: &str = "disk";
 const LOOPBACK: &str = "loopback";
+const LATENESS: &str = "lateness";
 
 /// A probe whose files are created (and zeroed) when its first slice runs.
 enum Lazy<T> {
@@ -218,6 +224,11 @@ impl Floor {
             floor.loopback.add(loopback_slice(&floor.setting, time)?);
             Ok(())
         });
+        self.attempt(LATENESS, budget.lateness, |floor, time| {
+            let latencies = lateness_slice(floor.setting.generator_core, time)?;
+            floor.add_latencies(LATENESS, &latencies);
+            Ok(())
+        });
     }
 
     /// Probes that failed, and why.
@@ -241,6 +252,12 @@ impl Floor {
     #[must_use]
     pub fn echo(&self) -> Option<&Latencies> {
         self.latencies.get(ECHO)
+    }
+
+    /// How late a thread was so far that only looked at the clock.
+    #[must_use]
+    pub fn lateness(&self) -> Option<&Latencies> {
+        self.latencies.get(LATENESS)
     }
 
     /// The best cell of a disk operation so far, with its bandwidth in bytes per second.
@@ -320,8 +337,11 @@ mod tests {
             disk_cell: Duration::from_millis(1),
             disk_cells: CellChoice::All,
             loopback: Duration::from_millis(20),
+            lateness: Duration::from_millis(20),
         };
         floor.slice(&budget);
+        // Every moment of the slice was met, sooner or later.
+        assert_eq!(floor.lateness().map(Latencies::count), Some(3_999));
         let first = floor.echo().map(Latencies::count);
         // On a machine that is busy with other tests, a slice of 20 ms may see no round trip.
         let added = (0..50).any(|_| {

@@ -39,6 +39,10 @@ pub struct FloorFigures {
     pub disk_durable_write_bytes_per_s: Option<u64>,
     /// Best O_DIRECT read bandwidth.
     pub disk_read_bytes_per_s: Option<u64>,
+    /// How late a thread on the generator's core was that only looked at the clock, for 200,000
+    /// moments a second: no schedule is kept better.
+    #[serde(default)]
+    pub clock_lateness_ns: Option<Percentiles>,
     /// One loopback TCP stream.
     pub loopback_bytes_per_s: Option<u64>,
     /// Where the plain write bandwidth was reached.
@@ -72,6 +76,7 @@ impl FloorFigures {
             disk_write_bytes_per_s: rate(DiskOperation::Write),
             disk_durable_write_bytes_per_s: rate(DiskOperation::DurableWrite),
             disk_read_bytes_per_s: rate(DiskOperation::Read),
+            clock_lateness_ns: floor.lateness().map(percentiles),
             loopback_bytes_per_s: floor.loopback_bytes_per_s(),
             disk_write_cell: cell(DiskOperation::Write),
             disk_durable_write_cell: cell(DiskOperation::DurableWrite),

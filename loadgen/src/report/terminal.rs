@@ -184,6 +184,10 @@ fn floor_lines(floor: &FloorFigures, line: &mut impl FnMut(&str, String)) {
             bandwidth(floor.loopback_bytes_per_s)
         ),
     );
+    if let Some(late) = &floor.clock_lateness_ns {
+        let (p50, p99) = (duration(late.p50), duration(late.p99));
+        line("", format!("a thread that only looks at the clock is late by p50 {p50}, p99 {p99}"));
+    }
 }
 
 fn broker_line(run: &Run) -> String {

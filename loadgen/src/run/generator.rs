@@ -165,7 +165,7 @@ impl<T: Target> Loop<'_, T> {
             let timeout_ns = match (moved, self.work.waiting) {
                 (true, _) => 0,
                 (false, Waiting::BusyPoll) => {
-                    rustix::thread::sched_yield();
+                    self.target.rest();
                     0
                 }
                 (false, Waiting::Park) => self.sleep_ns(begin_ns),

@@ -24,6 +24,7 @@ const SLICE: SliceBudget = SliceBudget {
     disk_cell: Duration::from_millis(25),
     disk_cells: CellChoice::Best(2),
     loopback: Duration::from_millis(100),
+    lateness: Duration::from_millis(100),
 };
 const BATCH_BYTES: u32 = 64 << 10;
 const LINGER: Duration = Duration::from_millis(1);

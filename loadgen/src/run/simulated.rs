@@ -68,6 +68,8 @@ impl Target for Simulated {
         Connection::with_transport(wire, &connect_options())
     }
 
+    fn rest(&self) {}
+
     /// Time passes here, and nowhere else.
     fn wait(&mut self, timeout_ns: u64, readable: &mut dyn FnMut(usize)) -> io::Result<()> {
         let server = self.server.borrow();

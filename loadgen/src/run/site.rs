@@ -26,6 +26,7 @@ pub(super) const FIRST_SLICE: SliceBudget = SliceBudget {
     disk_cell: Duration::from_millis(20),
     disk_cells: CellChoice::All,
     loopback: Duration::from_millis(200),
+    lateness: Duration::from_millis(300),
 };
 /// After the last window: the best cells again.
 pub(super) const LAST_SLICE: SliceBudget = SliceBudget {
@@ -35,6 +36,7 @@ pub(super) const LAST_SLICE: SliceBudget = SliceBudget {
     disk_cell: Duration::from_millis(60),
     disk_cells: CellChoice::Best(3),
     loopback: Duration::from_millis(200),
+    lateness: Duration::from_millis(300),
 };
 /// The broker has gone to sleep this long after its last traffic.
 const BROKER_IDLE_AFTER: Duration = Duration::from_millis(20);

@@ -207,7 +207,7 @@ impl Loop<'_> {
             let timeout_ns = match (moved, self.task.waiting) {
                 (true, _) => 0,
                 (false, Waiting::BusyPoll) => {
-                    rustix::thread::sched_yield();
+                    sockets.rest();
                     0
                 }
                 (false, Waiting::Park) => self.sleep_ns(begin_ns),

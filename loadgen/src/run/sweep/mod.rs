@@ -35,6 +35,7 @@ const BEFORE: SliceBudget = SliceBudget {
     disk_cell: Duration::from_millis(10),
     disk_cells: CellChoice::All,
     loopback: Duration::from_millis(120),
+    lateness: Duration::from_millis(100),
 };
 /// .. and this long after it.
 const AFTER: SliceBudget = SliceBudget {
@@ -44,6 +45,7 @@ const AFTER: SliceBudget = SliceBudget {
     disk_cell: Duration::from_millis(40),
     disk_cells: CellChoice::Best(2),
     loopback: Duration::from_millis(120),
+    lateness: Duration::from_millis(100),
 };
 /// A run's records are read back for this long.
 const READ_BACK_MAX: Duration = Duration::from_secs(5);

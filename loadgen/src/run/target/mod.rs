@@ -35,6 +35,9 @@ pub(super) trait Target: Sized {
         number: u32,
     ) -> Result<Connection<Self::Transport>, ClientError>;
 
+    /// A round of a busy-polling loop found nothing to do.
+    fn rest(&self);
+
     /// Waits until something may have come, at most this long, and names those lanes. May name
     /// lanes to which nothing has come.
     fn wait(&mut self, timeout_ns: u64, readable: &mut dyn FnMut(usize)) -> io::Result<()>;

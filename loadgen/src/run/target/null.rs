@@ -39,6 +39,12 @@ impl Target for Null {
         Connection::with_transport(transport, &connect_options())
     }
 
+    /// Nobody serves this thread, so nobody needs its core: a system call in each round would only
+    /// hold it up.
+    fn rest(&self) {
+        std::hint::spin_loop();
+    }
+
     fn wait(&mut self, timeout_ns: u64, readable: &mut dyn FnMut(usize)) -> io::Result<()> {
         // Answers come with the request: nothing arrives while nobody sends.
         if timeout_ns > 0 {

@@ -51,6 +51,11 @@ impl Target for Sockets {
         self.dial(work.routing.address(number), lane)
     }
 
+    /// The kernel's workers, which finish what the broker writes, may need this core.
+    fn rest(&self) {
+        rustix::thread::sched_yield();
+    }
+
     fn wait(&mut self, timeout_ns: u64, readable: &mut dyn FnMut(usize)) -> io::Result<()> {
         let timeout = rustix::time::Timespec {
             tv_sec: 0,
