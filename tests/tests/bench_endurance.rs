@@ -82,7 +82,7 @@ fn faults_that_cannot_be_are_refused_with_a_sentence() {
         ("run", "kill-broker", "'@20s kill-broker,restart=2s'"),
         ("run --duration 2s", kill, "pass a --duration above 2s"),
         ("run --acks memory", kill, "use written or durable"),
-        ("run --mode queue", kill, "--fault is for --mode topic"),
+        ("run --mode queue --persistent-share 0.5", kill, "transient messages go"),
         ("run --preload 1MiB", kill, "--fault needs producers"),
         ("backlog --producers 0", kill, "publishes and consumes"),
         ("soak --duration 1s", "@1ms stop-broker,for=1ms", "window of 2s or more"),

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Counts;
 
@@ -69,6 +69,9 @@ pub struct QueueLedger {
     settled: AtomicU64,
     to_settle: AtomicU64,
     last_ns: AtomicU64,
+    came_again: AtomicU64,
+    /// Acknowledgements may have been lost on their way.
+    is_forgiving: AtomicBool,
 }
 
 /// What the proof found.
@@ -86,6 +89,8 @@ pub struct QueueCounts {
     pub redelivered: u64,
     /// Messages found among the dead letters.
     pub dead_lettered: u64,
+    /// Marked deliveries of messages whose acknowledgement may have been lost on its way.
+    pub came_again: u64,
     /// Confirmed messages that were neither settled nor found, but may still be in their queue.
     pub left: u64,
 }
@@ -112,7 +117,15 @@ impl QueueLedger {
             settled: AtomicU64::new(0),
             to_settle: AtomicU64::new(0),
             last_ns: AtomicU64::new(0),
+            came_again: AtomicU64::new(0),
+            is_forgiving: AtomicBool::new(false),
         }
+    }
+
+    /// From now on connections are lost on purpose, or the broker is, and acknowledgements that
+    /// nobody waits for with them: what was acknowledged may come again, if it is marked.
+    pub fn forgive(&self) {
+        self.is_forgiving.store(true, Ordering::Relaxed);
     }
 
     /// Gives out numbers for `count` messages.
@@ -170,7 +183,10 @@ impl QueueLedger {
             return Delivery::First;
         }
         if word.accepted.load(Ordering::Relaxed) & bit != 0 {
-            self.after_ack.fetch_add(1, Ordering::Relaxed);
+            let is_forgiven =
+                mark == Mark::Redelivered && self.is_forgiving.load(Ordering::Relaxed);
+            let count = if is_forgiven { &self.came_again } else { &self.after_ack };
+            count.fetch_add(1, Ordering::Relaxed);
         }
         if mark == Mark::None {
             self.duplicated.fetch_add(1, Ordering::Relaxed);
@@ -240,6 +256,7 @@ impl QueueLedger {
             },
             deliveries: get(&self.deliveries),
             redelivered: get(&self.redelivered),
+            came_again: get(&self.came_again),
             ..QueueCounts::default()
         };
         let mut missing = 0;
@@ -255,7 +272,11 @@ impl QueueLedger {
             found.counts.in_doubt_found += count(doubtful & (delivered | buried));
             found.counts.unexpected += count((delivered | buried) & !confirmed & !doubtful);
             // Settled for good, and there once more.
-            found.counts.duplicated += count(accepted & buried);
+            let twice = count(accepted & buried);
+            match self.is_forgiving.load(Ordering::Relaxed) {
+                true => found.came_again += twice,
+                false => found.counts.duplicated += twice,
+            }
             missing += count(confirmed & !accepted & !buried);
         }
         found.left = missing.min(still_there);
@@ -368,6 +389,20 @@ mod tests {
         ledger.delivered(6, Mark::None);
         let found = ledger.audit(0).counts;
         assert_eq!((found.delivered_after_ack, found.duplicated), (4, 1));
+    }
+
+    #[test]
+    fn a_lost_acknowledgement_lets_a_message_come_again_marked() {
+        let ledger = good(128);
+        ledger.forgive();
+        ledger.delivered(5, Mark::Redelivered);
+        ledger.buried(6);
+        let found = ledger.audit(0);
+        assert_eq!((found.counts, found.came_again), (Counts::default(), 2));
+        // Without the mark it is not forgiven.
+        ledger.delivered(7, Mark::None);
+        let found = ledger.audit(0).counts;
+        assert_eq!((found.delivered_after_ack, found.duplicated), (1, 1));
     }
 
     #[test]

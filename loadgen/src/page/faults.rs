@@ -2,7 +2,32 @@
 
 use maud::{Markup, html};
 
+use super::legend;
+use super::plot::Plot;
 use crate::report::{Run, Unit};
+
+/// Shows when the broker was down, in a plot over the seconds of the window.
+pub(super) fn shade(plot: &mut Plot, run: &Run) {
+    let seconds = |ns: u64| super::double(ns) / 1e9;
+    for fault in run.faults.iter().flat_map(|found| &found.faults) {
+        let end_ns = fault.struck_ns + fault.down_ns;
+        plot.shade(seconds(fault.struck_ns), seconds(end_ns), &fault.sentence());
+    }
+    if let (Some(end), Some(series)) = (&run.broker_end, &run.series) {
+        let close = super::run::seconds(series, series.heatmap.len());
+        plot.shade(seconds(end.after_ns), close, &format!("the broker ended: {}", end.how));
+    }
+}
+
+/// Says what the shading means, where there is some.
+pub(super) fn shading(run: &Run) -> Markup {
+    let what = match (&run.faults, &run.broker_end) {
+        (_, Some(_)) => "the broker had ended",
+        (Some(_), None) => "down by a fault",
+        (None, None) => return html! {},
+    };
+    legend(&[(what, "fault")])
+}
 
 /// Empty of a run without faults.
 pub(super) fn faults(run: &Run) -> Markup {

@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::plot::{Cell, Plot, Scale};
 use super::run::{nanoseconds, seconds};
-use super::{double, figure, legend};
-use crate::report::Unit;
+use super::{double, faults, figure, legend};
+use crate::report::{Run, Unit};
 use crate::sampler::HostSeries;
 use crate::timeline::Series;
 
@@ -17,7 +17,7 @@ const SHADES: u32 = 10;
 const COMMITS: [&str; 2] = ["durable_writes", "flushes"];
 
 /// The map.
-pub(super) fn map(series: &Series, host: Option<&HostSeries>) -> Markup {
+pub(super) fn map(run: &Run, series: &Series) -> Markup {
     let joined = joined(series);
     let columns = joined_columns(series, joined);
     let counts = || columns.iter().flatten();
@@ -43,7 +43,8 @@ pub(super) fn map(series: &Series, host: Option<&HostSeries>) -> Markup {
     for index in 0..columns.len() {
         plot.column(seconds(series, index), seconds(series, index + 1), &title(series, index));
     }
-    let commits = host.map(commits).unwrap_or_default();
+    faults::shade(&mut plot, run);
+    let commits = run.host.as_ref().map(commits).unwrap_or_default();
     let most = commits.iter().map(|&(.., per_s)| per_s).max().unwrap_or(0);
     for &(from_ns, to_ns, per_s) in commits.iter().filter(|&&(.., per_s)| per_s > 0) {
         let strength = double(per_s + 1).ln() / double(most + 1).ln();
@@ -53,6 +54,7 @@ pub(super) fn map(series: &Series, host: Option<&HostSeries>) -> Markup {
     let picture = plot.render("response times over time", &|s| format!("{s} s"), &nanoseconds);
     html! {
         h2 { "Response times over time" }
+        (faults::shading(run))
         @if most > 0 { (legend(&[("commits (durable writes and flushes)", "third")])) }
         (figure(
             "Records by when they were acknowledged and how long they took; the darker, the more \

@@ -158,6 +158,17 @@ impl Plot {
         ));
     }
 
+    /// Something that lasted from one place to another, over the whole height.
+    pub(super) fn shade(&mut self, from: f64, to: f64, title: &str) {
+        let ((left, _), (right, _)) = (self.at(from, 0.0), self.at(to, 0.0));
+        let (width, title) = ((right - left).max(1.5), escaped(title));
+        let height = self.height - TOP - BOTTOM;
+        self.put(&format!(
+            "<rect class=\"fault\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{width:.1}\" \
+             height=\"{height:.1}\"><title>{title}</title></rect>"
+        ));
+    }
+
     /// A mark above the plot.
     pub(super) fn mark(&mut self, from: f64, to: f64, strength: f64, title: &str) {
         let ((left, _), (right, _)) = (self.at(from, 0.0), self.at(to, 0.0));

@@ -20,8 +20,8 @@ pub(super) fn whole(run: &Run) -> Markup {
         (faults::faults(run))
         (spectrum(run))
         @if let Some(series) = &run.series {
-            (heat::map(series, run.host.as_ref()))
-            (time_lines(series))
+            (heat::map(run, series))
+            (time_lines(run, series))
         }
         (phases(&run.phases))
         @if let Some(figures) = &run.queue { (queue::figures(figures)) }
@@ -151,7 +151,7 @@ pub(super) fn seconds(series: &Series, stretch: usize) -> f64 {
     f64::from(u32::try_from(stretch).expect("few stretches")) * series.interval_s()
 }
 
-fn time_lines(series: &Series) -> Markup {
+fn time_lines(run: &Run, series: &Series) -> Markup {
     let middle = |index: usize| seconds(series, index) + series.interval_s() / 2.0;
     let x = Scale::Linear { low: 0.0, high: seconds(series, series.heatmap.len()) };
     let per_s = |records: &u64| double(*records) / series.interval_s();
@@ -166,6 +166,7 @@ fn time_lines(series: &Series) -> Markup {
         drawn.push(("consumed", "third"));
     }
     rate.line(&line(&series.acked_records), "main");
+    faults::shade(&mut rate, run);
     let times = [(&series.max_ns, "second"), (&series.p99_ns, "third"), (&series.p50_ns, "main")];
     let all = times.iter().flat_map(|(values, _)| values.iter().flatten().map(|&ns| double(ns)));
     let mut latency = Plot::new(x, Scale::log(all), 220.0);
@@ -174,11 +175,13 @@ fn time_lines(series: &Series) -> Markup {
             values.iter().enumerate().map(|(index, ns)| (middle(index), ns.map(double))).collect();
         latency.line(&points, class);
     }
+    faults::shade(&mut latency, run);
     let second = |s: f64| format!("{s} s");
     let count = |n: f64| Unit::PerSecond.show(Some(crate::latency::whole(n)));
     html! {
         h2 { "Over time" }
         (legend(&drawn))
+        (faults::shading(run))
         (figure("Records per second.", &rate.render("records per second", &second, &count)))
         (legend(&[("p50", "main"), ("p99", "third"), ("longest", "second")]))
         (figure("Response time of what was acknowledged in each stretch.",

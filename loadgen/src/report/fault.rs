@@ -26,6 +26,15 @@ pub struct Faults {
     pub unacknowledged_found: Option<u64>,
 }
 
+/// The end of a broker that nobody wanted to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BrokerEnd {
+    /// When it was noticed, from the beginning of the window.
+    pub after_ns: u64,
+    /// How it ended, as far as that is known.
+    pub how: String,
+}
+
 /// One fault. Times are in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FaultOutcome {

@@ -23,7 +23,7 @@ mod terminal;
 pub use analysis::{Analysis, Change, Effect, Recommendation};
 pub use broker_series::BrokerSeries;
 pub use environment::Environment;
-pub use fault::{FaultOutcome, Faults};
+pub use fault::{BrokerEnd, FaultOutcome, Faults};
 pub use figures::{FIGURES, Figure, Unit};
 pub use floor::{DiskCell, FloorFigures, Percentiles};
 pub use limit::Limit;
@@ -117,6 +117,9 @@ pub struct Run {
     /// What befell the broker on purpose; null without faults.
     #[serde(default)]
     pub faults: Option<Faults>,
+    /// How the broker ended; null unless it did within the window, and nobody wanted it to.
+    #[serde(default)]
+    pub broker_end: Option<BrokerEnd>,
     /// Which records there are, for `bench verify`; null unless `--keep` has kept the topic.
     #[serde(default)]
     pub proof: Option<Proof>,

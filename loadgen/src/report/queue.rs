@@ -31,6 +31,9 @@ pub struct QueueFigures {
     pub dead_lettered: u64,
     /// Deliveries of messages that had been acknowledged: each breaks a promise.
     pub delivered_after_ack: u64,
+    /// Marked deliveries of messages whose acknowledgement a fault may have taken with it.
+    #[serde(default)]
+    pub came_again: u64,
     /// Messages in the queues before the load began.
     pub messages_at_start: Option<u64>,
     /// Messages in the queues when the window closed.

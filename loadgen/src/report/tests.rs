@@ -52,6 +52,7 @@ pub(crate) fn run() -> Run {
         histograms: BTreeMap::new(),
         slo: Vec::new(),
         faults: None,
+        broker_end: None,
         proof: None,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -36,6 +36,8 @@ pub(super) struct BrokerProcess {
     data_dir: PathBuf,
     /// The same, as long as it goes when the process does.
     temporary: Option<TempDir>,
+    /// By this run, which will start it again.
+    is_killed: bool,
 }
 
 /// What is spawned.
@@ -75,7 +77,8 @@ impl BrokerProcess {
         )?;
         let serving = Serving::start(data_dir.path(), &program, ANY_PORT, abort)?;
         let path = data_dir.path().to_path_buf();
-        Ok(Self { serving, program, data_dir: path, temporary: Some(data_dir) })
+        let temporary = Some(data_dir);
+        Ok(Self { serving, program, data_dir: path, temporary, is_killed: false })
     }
 
     /// The same on a data directory that is there, and stays.
@@ -89,7 +92,8 @@ impl BrokerProcess {
             return Err(RunError::Usage(format!("there is no data directory {dir}")));
         }
         let serving = Serving::start(dir, &program, ANY_PORT, abort)?;
-        Ok(Self { serving, program, data_dir: dir.to_path_buf(), temporary: None })
+        let data_dir = dir.to_path_buf();
+        Ok(Self { serving, program, data_dir, temporary: None, is_killed: false })
     }
 
     /// Lets the data directory stay; gives its path.
@@ -115,14 +119,29 @@ impl BrokerProcess {
 
     /// Ends the process as nothing can that it might prepare for.
     pub(super) fn kill(&mut self) -> io::Result<()> {
+        self.is_killed = true;
         self.serving.child.kill()?;
         self.serving.child.wait().map(drop)
     }
 
-    /// Starts it again, after it was killed, on the same data and the same port.
+    /// How the process ended, if it did and this run did not want it to.
+    pub(super) fn death(&mut self) -> Option<String> {
+        if self.is_killed {
+            return None;
+        }
+        self.serving.end().map(|status| status.to_string())
+    }
+
+    /// Whether there is no process now, whoever ended it.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.serving.end().is_some()
+    }
+
+    /// Starts it again, after it has ended, on the same data and the same port.
     pub(super) fn start_again(&mut self, abort: &AtomicBool) -> Result<(), RunError> {
         let address = self.serving.address.clone();
         self.serving = Serving::start(&self.data_dir, &self.program, &address, abort)?;
+        self.is_killed = false;
         Ok(())
     }
 
@@ -239,6 +258,10 @@ impl Serving {
 }
 
 impl Serving {
+    fn end(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     fn signal(&self, signal: Signal) -> io::Result<()> {
         // Only a child that was not waited for has its number for certain: so have all of ours.
         Ok(kill_process(Pid::from_child(&self.child), signal)?)

@@ -67,6 +67,33 @@ pub(super) enum Partial {
     Keep,
 }
 
+impl Partial {
+    /// Ends the window where a signal, or the broker, ended the load; fails if nothing of it shall
+    /// be kept.
+    pub(super) fn cut(
+        self,
+        window: &mut Window,
+        watched: &Watched,
+        is_aborted: bool,
+    ) -> Result<(), RunError> {
+        let ended_ns = match &watched.end {
+            Some(end) => window.open_ns + end.after_ns,
+            None if is_aborted => monotonic_ns(),
+            None => return Ok(()),
+        };
+        let dropped = self == Self::Drop || ended_ns <= window.open_ns;
+        match &watched.end {
+            _ if is_aborted && dropped => return Err(RunError::Interrupted),
+            Some(end) if dropped => {
+                return Err(RunError::Setup(format!("the broker ended ({})", end.how)));
+            }
+            _ => {}
+        }
+        window.close_ns = window.close_ns.min(ended_ns);
+        Ok(())
+    }
+}
+
 /// Runs one load as `args` say, and checks what became of its records.
 pub(super) fn measure(site: &mut Site, args: &RunArgs, label: &Label) -> Result<Run, RunError> {
     if args.queue.mode == Mode::Queue {
@@ -162,6 +189,7 @@ impl Cell<'_> {
             }
             None if self.site.sink_counters().is_some() => self.proven_by_sink(&outcome),
             None if interrupted => Checked::nothing(),
+            None if watched.end.is_some() => self.read_after_end(&routing, &outcome, &line)?,
             None if work.consumers > 0 => check_passes(&outcome.tally.ledger, &outcome),
             None => {
                 line.say("reading back");
@@ -191,6 +219,7 @@ impl Cell<'_> {
             broker: watched.broker,
             faults: watched.faults,
             interrupted,
+            end: watched.end,
         };
         let proof = self.proof(&work, &outcome.tally.ledger);
         Ok(Run { proof, ..result::build(self.site, &measured) })
@@ -265,21 +294,40 @@ impl Cell<'_> {
             |window, tell| {
                 let warmed_up = timing.warm_up(self.site, window, &progress, line, tell);
                 let strikes = Strikes::new(&self.args.faults, window);
-                watch(self.site, window, &progress, line, strikes)
-                    .map(|seen| Watched { warmed_up, ..seen })
+                let watched = watch(self.site, window, &progress, line, strikes);
+                if progress.is_over() {
+                    unseen.end();
+                }
+                watched.map(|seen| Watched { warmed_up, ..seen })
             },
         )?;
         let watched = watched?;
-        if abort.load(Ordering::Relaxed) {
-            let ended_ns = monotonic_ns();
-            for Outcome { window, .. } in &mut outcomes {
-                if self.label.partial == Partial::Drop || ended_ns <= window.open_ns {
-                    return Err(RunError::Interrupted);
-                }
-                window.close_ns = window.close_ns.min(ended_ns);
-            }
+        for Outcome { window, .. } in &mut outcomes {
+            self.label.partial.cut(window, &watched, abort.load(Ordering::Relaxed))?;
         }
         Ok((outcomes, watched))
+    }
+
+    /// The broker has ended by itself: starts it again, and reads what it had acknowledged.
+    fn read_after_end(
+        &mut self,
+        routing: &Routing,
+        outcome: &Outcome,
+        line: &ProgressLine,
+    ) -> Result<Checked, RunError> {
+        let acks = Acks::from(self.args.acks);
+        if !self.site.is_spawned() || !matches!(acks, Acks::Written | Acks::Durable) {
+            return Ok(Checked::nothing());
+        }
+        line.say("starting the broker again, to read back");
+        let read = self.site.restart_broker();
+        match read.and_then(|()| self.read_back(routing, acks, outcome)) {
+            Err(error) if !matches!(error, RunError::Interrupted) => {
+                line.say(&format!("what it has kept was not read: {error}"));
+                Ok(Checked::nothing())
+            }
+            checked => checked,
+        }
     }
 
     fn routing(&mut self, topic: &RunTopic, partitions: u32) -> Result<Routing, RunError> {

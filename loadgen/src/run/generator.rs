@@ -20,7 +20,7 @@ use crate::integrity::{Coverage, Pass};
 /// The longest sleep, so that aborts and ends are noticed.
 pub(super) const SLEEP_NS_MAX: u64 = 20_000_000;
 /// Between two tries to make a lost connection again.
-const RETRY_NS: u64 = 1_000_000;
+pub(super) const RETRY_NS: u64 = 1_000_000;
 
 /// What a thread leaves behind.
 pub(super) struct Yield {
@@ -106,6 +106,7 @@ impl<'a, T: Target> Generator<'a, T> {
             wall_offset_ns: wall_offset_ns((work.clock)()),
             producing: true,
             retry_ns: u64::MAX,
+            drops: signals.progress.drops(),
             target,
         };
         let effort = state.run()?;
@@ -128,6 +129,8 @@ struct Loop<'a, T: Target> {
     producing: bool,
     /// When lost connections are tried again; never while none is lost.
     retry_ns: u64,
+    /// How often connections were dropped on purpose.
+    drops: u64,
 }
 
 impl<T: Target> Loop<'_, T> {
@@ -150,6 +153,9 @@ impl<T: Target> Loop<'_, T> {
             feed.at(begin_ns, &self.tally, self.signals.progress.stretches());
             if begin_ns >= self.retry_ns {
                 self.reconnect(begin_ns);
+            }
+            if self.drops != self.signals.progress.drops() {
+                self.drop_connections();
             }
             let mut moved = false;
             for index in 0..self.lanes.len() {
@@ -254,6 +260,14 @@ impl<T: Target> Loop<'_, T> {
         }
     }
 
+    fn drop_connections(&mut self) {
+        self.drops = self.signals.progress.drops();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.alive) {
+            self.target.hang_up(&mut lane.connection);
+            lane.readable = true;
+        }
+    }
+
     /// Makes lost connections again. The first that fails lets the others wait: it is the broker
     /// that is away.
     fn reconnect(&mut self, now_ns: u64) {
@@ -268,6 +282,7 @@ impl<T: Target> Loop<'_, T> {
             }
             (lane.alive, lane.readable) = (true, true);
             self.tally.reconnected += 1;
+            self.signals.progress.reconnected();
             if let Role::Producer(producer) = &mut lane.role {
                 producer.reconnected(self.work, (self.work.clock)());
             }

@@ -260,7 +260,7 @@ fn run_once(args: &RunArgs) -> Result<u8, RunError> {
     site.floor_slice(&site::FIRST_SLICE);
     let label = cell::Label { partial: cell::Partial::Keep, ..cell::Label::default() };
     let run = cell::measure(&mut site, args, &label);
-    if run.as_ref().is_ok_and(|run| !run.interrupted) {
+    if run.as_ref().is_ok_and(|run| !run.interrupted && run.broker_end.is_none()) {
         site.floor_slice(&site::LAST_SLICE);
     }
     let mut run = run?;
@@ -278,6 +278,7 @@ fn run_once(args: &RunArgs) -> Result<u8, RunError> {
         return Ok(EXIT_INTERRUPTED);
     }
     Ok(match exit_code(&run) {
+        EXIT_OK if run.broker_end.is_some() => EXIT_ERROR,
         EXIT_OK if run.slo.iter().any(|outcome| !outcome.met) => EXIT_SLO,
         EXIT_OK if args.strict && run.validity.verdict != ValidityVerdict::Valid => EXIT_INVALID,
         code => code,

@@ -15,8 +15,8 @@ use super::verdict;
 use crate::integrity::{Counts, IntegrityVerdict};
 use crate::latency::{Latencies, Summary};
 use crate::report::{
-    Anatomy, Beside, BrokerSeries, Durability, FaultOutcome, Faults, Integrity, LatencySet, Load,
-    MEASURE, Phase, RUN_SCHEMA, Run, RunOptions, Tool, WARM_UP,
+    Anatomy, Beside, BrokerEnd, BrokerSeries, Durability, FaultOutcome, Faults, Integrity,
+    LatencySet, Load, MEASURE, Phase, RUN_SCHEMA, Run, RunOptions, Tool, WARM_UP,
 };
 use crate::sampler::HostSeries;
 use crate::schedule::Arrivals;
@@ -50,6 +50,8 @@ pub(super) struct Measured<'a> {
     pub(super) faults: Vec<FaultOutcome>,
     /// A signal ended it.
     pub(super) interrupted: bool,
+    /// How the broker ended, if nobody wanted it to.
+    pub(super) end: Option<BrokerEnd>,
 }
 
 /// What reading back found.
@@ -171,6 +173,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         histograms: histograms(tally),
         slo: Vec::new(),
         faults: faults(measured),
+        broker_end: measured.end.clone(),
         proof: None,
     };
     if let (Some(faults), Some(series)) = (&mut run.faults, &run.series) {
@@ -311,6 +314,9 @@ fn integrity(measured: &Measured<'_>) -> Integrity {
     match measured.checked.integrity() {
         unread if unread.verdict == IntegrityVerdict::NotChecked && measured.interrupted => {
             Integrity::not_checked("it was interrupted")
+        }
+        unread if unread.verdict == IntegrityVerdict::NotChecked && measured.end.is_some() => {
+            Integrity::not_checked("the broker ended")
         }
         found => found,
     }

@@ -68,6 +68,8 @@ impl Target for Simulated {
         Connection::with_transport(wire, &connect_options())
     }
 
+    fn hang_up(&self, _: &mut Connection<Wire>) {}
+
     fn rest(&self) {}
 
     /// Time passes here, and nowhere else.

@@ -66,6 +66,8 @@ pub(super) struct Site {
     flags: Vec<String>,
     binary: Option<PathBuf>,
     broker: Broker,
+    /// A broker that somebody else runs is not there any more: why that is said.
+    lost: Option<String>,
     /// What this thread might use before.
     allowed: Vec<usize>,
 }
@@ -130,7 +132,19 @@ impl Site {
         let floor = args.floor.then(|| Floor::new(setting(args, &split, &broker)));
         let pin = args.pin;
         let binary = args.broker_binary.clone();
-        Ok(Self { control, cores, abort, environment, pin, floor, flags, binary, broker, allowed })
+        Ok(Self {
+            control,
+            cores,
+            abort,
+            environment,
+            pin,
+            floor,
+            flags,
+            binary,
+            broker,
+            lost: None,
+            allowed,
+        })
     }
 
     /// Starts a spawned broker again, with none of its data in memory.
@@ -155,7 +169,40 @@ impl Site {
         Ok(self.spawned()?.kill()?)
     }
 
-    /// Starts a spawned broker again that was killed; it has the address that it had.
+    /// How the broker ended, if it did and this run did not want it to.
+    pub(super) fn death(&mut self) -> Option<String> {
+        match &mut self.broker {
+            Broker::Spawned(process) => process.death(),
+            Broker::Running(_) => self.lost.clone(),
+            Broker::Sink(..) => None,
+        }
+    }
+
+    /// The broker has not answered: looks whether one that somebody else runs is still there.
+    pub(super) fn look_for_it(&mut self) {
+        if matches!(self.broker, Broker::Running(_)) {
+            match self.broker.connect() {
+                Ok(control) => self.control = control,
+                Err(error) => self.lost = Some(error.to_string()),
+            }
+        }
+    }
+
+    /// Whether this run has spawned the broker.
+    pub(super) fn is_spawned(&self) -> bool {
+        matches!(self.broker, Broker::Spawned(_))
+    }
+
+    /// Whether nobody would answer.
+    fn is_gone(&mut self) -> bool {
+        match &mut self.broker {
+            Broker::Spawned(process) => process.has_ended(),
+            Broker::Running(_) => self.lost.is_some(),
+            Broker::Sink(..) => false,
+        }
+    }
+
+    /// Starts a spawned broker again that has ended; it has the address that it had.
     pub(super) fn restart_broker(&mut self) -> Result<(), RunError> {
         let abort = Arc::clone(&self.abort);
         self.spawned()?.start_again(&abort)?;
@@ -214,7 +261,7 @@ impl Site {
     /// The result of a load whose topics or queues were then `removed`; a failure ends with the
     /// broker's own last words.
     pub(super) fn conclude<T>(
-        &self,
+        &mut self,
         result: Result<T, RunError>,
         removed: Result<(), RunError>,
     ) -> Result<T, RunError> {
@@ -223,8 +270,11 @@ impl Site {
             (error, log) if log.is_empty() => error,
             (error, log) => RunError::Setup(format!("{error}; the end of the broker's log:{log}")),
         })?;
-        removed?;
-        Ok(result)
+        // What a broker that is gone has kept goes with its directory, or is there when it returns.
+        match self.is_gone() {
+            true => Ok(result),
+            false => removed.map(|()| result),
+        }
     }
 
     /// Measures the machine for a while, if limits were asked for.

@@ -62,7 +62,7 @@ impl Timing {
     /// tells so.
     pub(super) fn warm_up(
         &self,
-        site: &Site,
+        site: &mut Site,
         window: &mut Window,
         progress: &Progress,
         line: &mut ProgressLine,
@@ -77,7 +77,7 @@ impl Timing {
         loop {
             next_ns += STRETCH_NS;
             sleep_until(site, next_ns, window, progress, line);
-            if site.abort.load(Ordering::Relaxed) {
+            if site.abort.load(Ordering::Relaxed) || site.death().is_some() {
                 return None;
             }
             let (acked, consumed) = progress.read();

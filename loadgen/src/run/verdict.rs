@@ -1,11 +1,13 @@
 //! How far a run can be trusted, and what speaks for that.
 
+use wire::ErrorCode;
+
 use super::choices::{AcksChoice, Rate, TargetChoice};
 use super::result::Measured;
 use super::tally::{CONNECTION_LOST, Tally};
 use super::timing::WarmedUp;
 use crate::integrity::IntegrityVerdict;
-use crate::report::{Efficiency, Evidence, FloorFigures, Load, Validity};
+use crate::report::{BrokerEnd, Efficiency, Evidence, FloorFigures, Load, Validity};
 use crate::schedule::Arrivals;
 use crate::timeline::Series;
 use crate::validity::{
@@ -13,6 +15,8 @@ use crate::validity::{
     noisy_host, overloaded, pressed_host, starved_completion_worker, steadiness,
 };
 
+/// What a broker says whose disk is full.
+const STORAGE_FULL: ErrorCode = ErrorCode::StorageFull;
 /// Without a measured limit, a run that moves more than this is not starved of completions.
 const STARVED_BYTES_PER_S_MAX: u64 = 100_000_000;
 
@@ -49,8 +53,22 @@ impl Judged<'_> {
         if self.integrity == IntegrityVerdict::Failed {
             reasons.push(Reason::IntegrityFailed);
         }
-        // What faults do to connections is what they are for.
-        let wanted = |code: &str| code == CONNECTION_LOST && !args.faults.is_empty();
+        // What faults do to connections is what they are for; an end has a reason of its own, and
+        // so has a full disk.
+        let end = self.measured.end.as_ref();
+        let wanted = |code: &str| match code {
+            CONNECTION_LOST => !args.faults.is_empty() || end.is_some(),
+            other => other == STORAGE_FULL.name(),
+        };
+        let refused = |tally: &Tally| tally.errors.get(STORAGE_FULL.name()).copied();
+        let count = refused(tally).unwrap_or(0);
+        reasons.extend(end.map(|BrokerEnd { after_ns, how }| Reason::BrokerEnded {
+            after_ns: *after_ns,
+            how: how.clone(),
+        }));
+        if count > 0 {
+            reasons.push(Reason::DiskFull { count });
+        }
         let errors = |tally: &Tally| {
             let errors = tally.errors.iter().filter(|(code, _)| !wanted(code));
             errors.map(|(_, count)| count).sum::<u64>()

@@ -14,7 +14,7 @@ use super::timing::WarmedUp;
 use super::usage_series::UsageSampler;
 use super::work::Progress;
 use crate::clock::{monotonic_ns, thread_cpu_ns};
-use crate::report::{BrokerSeries, FaultOutcome};
+use crate::report::{BrokerEnd, BrokerSeries, FaultOutcome};
 use crate::sampler::{HostSeries, Sampler};
 use crate::validity::{CpuTimes, Pressure};
 
@@ -37,12 +37,30 @@ pub(super) struct Watched {
     pub(super) broker: Option<BrokerSeries>,
     /// What became of the faults.
     pub(super) faults: Vec<FaultOutcome>,
-    /// Whether the broker is another process now: then its use and counters are unknown.
+    /// Whether the broker is another process now, or none: then its use and counters are unknown.
     pub(super) restarted: bool,
+    /// How it ended, if nobody wanted it to.
+    pub(super) end: Option<BrokerEnd>,
 }
 
-/// Shows progress, and reads what the broker has used when the window opens and closes.
+/// Shows progress, and reads what the broker has used when the window opens and closes. Ends the
+/// load if the broker does.
 pub(super) fn watch(
+    site: &mut Site,
+    window: &Window,
+    progress: &Progress,
+    line: &mut ProgressLine,
+    strikes: Strikes,
+) -> Result<Watched, RunError> {
+    let watched = watch_window(site, window, progress, line, strikes);
+    if watched.as_ref().map_or(true, |seen| seen.end.is_some()) {
+        // The threads of the load shall not wait for a broker that does not come back.
+        progress.end();
+    }
+    watched
+}
+
+fn watch_window(
     site: &mut Site,
     window: &Window,
     progress: &Progress,
@@ -52,16 +70,18 @@ pub(super) fn watch(
     progress.stretches().watch(window);
     let mut watcher = Watcher { site, window, progress, line, strikes };
     watcher.sleep_until(window.open_ns);
+    if let Some(how) = watcher.site.death() {
+        return Err(RunError::Setup(format!("the broker ended before the window opened ({how})")));
+    }
     let usage = watcher.site.usage();
     let before = (usage, counters(watcher.site)?, CpuTimes::read(), Pressure::read());
     let sampled = watcher.sample(&before.1);
     let Watcher { site, mut strikes, .. } = watcher;
     let sampled = sampled.and_then(|sampled| strikes.end(site).map(|()| sampled));
-    let (host, broker) = sampled.inspect_err(|_| {
-        // The threads of the load shall not wait for a broker that does not come back.
-        site.abort.store(true, Ordering::Relaxed);
-    })?;
-    let restarted = strikes.has_killed();
+    let (host, broker) = sampled?;
+    let after_ns = monotonic_ns().saturating_sub(window.open_ns);
+    let end = site.death().map(|how| BrokerEnd { after_ns, how });
+    let restarted = strikes.has_killed() || end.is_some();
     let (usage, counters) = match restarted {
         true => <([Usage; 2], [Counters; 2])>::default(),
         false => ([before.0, site.usage()], [before.1, counters(site)?]),
@@ -70,7 +90,7 @@ pub(super) fn watch(
     let pressure = [before.3, Pressure::read()];
     let (broker, faults) = (broker.filter(|_| !restarted), strikes.into_outcomes());
     let warmed_up = None;
-    Ok(Watched { usage, counters, cpu, pressure, host, warmed_up, broker, faults, restarted })
+    Ok(Watched { usage, counters, cpu, pressure, host, warmed_up, broker, faults, restarted, end })
 }
 
 /// The watching thread.
@@ -100,13 +120,14 @@ impl Watcher<'_> {
                 self.strikes.step(self.site, &window, self.progress)?;
             }
             self.sleep_until(next_ns);
-            if self.is_aborted() {
+            if self.is_aborted() || self.site.death().is_some() {
                 break;
             }
-            // A broker that does not answer is found out when the window closes.
-            let is_down = self.strikes.is_down();
             let before_ns = thread_cpu_ns();
-            let counters = if is_down { None } else { counters(self.site).ok() };
+            let counters = match self.strikes.is_down() {
+                true => None,
+                false => self.ask(),
+            };
             sampler.charge(thread_cpu_ns() - before_ns);
             sampler.read(monotonic_ns(), counters.as_ref());
             usage.read(monotonic_ns(), || self.site.usage());
@@ -115,6 +136,15 @@ impl Watcher<'_> {
             }
         }
         Ok((sampler.series(window.open_ns), usage.series()))
+    }
+
+    /// The broker's counters; if it does not answer, whether it still could is looked at.
+    fn ask(&mut self) -> Option<Counters> {
+        let counters = counters(self.site).ok();
+        if counters.is_none() {
+            self.site.look_for_it();
+        }
+        counters
     }
 
     fn is_aborted(&self) -> bool {
@@ -126,9 +156,9 @@ impl Watcher<'_> {
     }
 }
 
-/// Sleeps until then, unless everything shall end; shows progress meanwhile.
+/// Sleeps until then, unless everything shall end or the broker has; shows progress meanwhile.
 pub(super) fn sleep_until(
-    site: &Site,
+    site: &mut Site,
     time_ns: u64,
     window: &Window,
     progress: &Progress,
@@ -136,7 +166,7 @@ pub(super) fn sleep_until(
 ) {
     loop {
         let left = Duration::from_nanos(time_ns.saturating_sub(monotonic_ns()));
-        if left.is_zero() || site.abort.load(Ordering::Relaxed) {
+        if left.is_zero() || site.abort.load(Ordering::Relaxed) || site.death().is_some() {
             return;
         }
         line.show(window, progress);

@@ -176,11 +176,11 @@ impl<'a> Signals<'a> {
     }
 
     pub(super) fn aborted(&self) -> bool {
-        self.abort.load(Ordering::Relaxed)
+        self.abort.load(Ordering::Relaxed) || self.progress.is_over()
     }
 }
 
-/// Counts of all threads that the watching one reads.
+/// Counts of all threads that the watching one reads, and what it tells them.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     acked: AtomicU64,
@@ -188,6 +188,10 @@ pub(super) struct Progress {
     /// Response times.
     pub(super) latencies: Live,
     stretches: Stretches,
+    is_over: AtomicBool,
+    /// Times that all connections were to be dropped.
+    drops: AtomicU64,
+    reconnected: AtomicU64,
 }
 
 impl Progress {
@@ -197,6 +201,37 @@ impl Progress {
 
     pub(super) fn consumed(&self, records: u64) {
         self.consumed.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// All threads shall end: the broker will not answer any more.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all threads shall end.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// All threads shall drop their connections, once.
+    pub(super) fn drop_connections(&self) {
+        self.drops.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often connections were to be dropped so far.
+    #[inline]
+    pub(super) fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Relaxed)
+    }
+
+    /// A connection was made again.
+    pub(super) fn reconnected(&self) {
+        self.reconnected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that were made again so far.
+    pub(super) fn reconnections(&self) -> u64 {
+        self.reconnected.load(Ordering::Relaxed)
     }
 
     /// What threads tell of their stretches.

@@ -100,6 +100,18 @@ pub enum Reason {
     },
     /// Records were lost, duplicated, reordered or corrupted.
     IntegrityFailed,
+    /// The broker ended, and nobody had wanted it to.
+    BrokerEnded {
+        /// When it was noticed, from the beginning of the window.
+        after_ns: u64,
+        /// How it ended.
+        how: String,
+    },
+    /// The broker had no room for more.
+    DiskFull {
+        /// Requests that it refused for that.
+        count: u64,
+    },
     /// Requests were refused or connections failed.
     Errors {
         /// How many.
@@ -139,7 +151,9 @@ impl fmt::Display for Reason {
                 service_p50_ns / 1_000
             ),
             Self::Unsteady { what, rising, percent, settled_after_ns } => {
-                let moved = if *rising { "rose" } else { "fell" };
+                // A line through a rate that breaks down may fall by more than all of it.
+                let (moved, percent) =
+                    if *rising { ("rose", *percent) } else { ("fell", (*percent).min(100)) };
                 write!(f, "unsteady: the {what} {moved} by {percent} % within the window")?;
                 settled(f, *settled_after_ns)
             }
@@ -173,6 +187,18 @@ impl fmt::Display for Reason {
             Self::IntegrityFailed => f.write_str(
                 "integrity_failed: records were lost, duplicated, reordered or corrupted",
             ),
+            Self::BrokerEnded { after_ns, how } => write!(
+                f,
+                "broker_ended: the broker ended {}.{} s after the window opened ({how}); all \
+                 figures are of the time before",
+                after_ns / 1_000_000_000,
+                after_ns / 100_000_000 % 10
+            ),
+            Self::DiskFull { count } => write!(
+                f,
+                "disk_full: the broker refused {count} requests since its disk has no room for \
+                 more; choose a larger one with --data-dir, or offer less"
+            ),
             Self::Errors { count } => write!(f, "errors: {count} requests failed"),
             Self::NotCold { passes } => write!(
                 f,
@@ -201,9 +227,10 @@ impl Reason {
     /// Whether the figures must not be used at all.
     fn verdict(&self) -> ValidityVerdict {
         match self {
-            Self::StarvedCompletionWorker { .. } | Self::IntegrityFailed => {
-                ValidityVerdict::Invalid
-            }
+            Self::StarvedCompletionWorker { .. }
+            | Self::IntegrityFailed
+            | Self::BrokerEnded { .. }
+            | Self::DiskFull { .. } => ValidityVerdict::Invalid,
             Self::ClientLimited { .. }
             | Self::GeneratorLate { .. }
             | Self::Unsteady { .. }
@@ -234,6 +261,8 @@ impl Reason {
             }
             Self::Clock { .. } => "clock",
             Self::IntegrityFailed => "integrity_failed",
+            Self::BrokerEnded { .. } => "broker_ended",
+            Self::DiskFull { .. } => "disk_full",
             Self::Errors { .. } => "errors",
             Self::NotCold { .. } => "not_cold",
             Self::FloorMissing { .. } => "floor_missing",
@@ -244,8 +273,8 @@ impl Reason {
     fn rank(&self) -> u8 {
         match self {
             Self::IntegrityFailed => 0,
-            Self::StarvedCompletionWorker { .. } => 1,
-            Self::Clock { .. } => 2,
+            Self::BrokerEnded { .. } | Self::DiskFull { .. } => 1,
+            Self::StarvedCompletionWorker { .. } | Self::Clock { .. } => 2,
             Self::Errors { .. } => 3,
             // Whoever is too slow himself cannot say that the broker is.
             Self::ClientLimited { .. } | Self::GeneratorLate { .. } => 4,

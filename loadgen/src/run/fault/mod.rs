@@ -17,8 +17,8 @@ const FAULTS_MAX: usize = 100;
 /// How a fault is written.
 const GRAMMAR: &str = "expected '@TIME KIND', the time counted from the beginning of the window, \
                        and one of: kill-broker,restart=DUR (killed, and started again that much \
-                       later), stop-broker,for=DUR (stopped, and continued that much later); \
-                       e.g. '@20s kill-broker,restart=2s'";
+                       later), stop-broker,for=DUR (stopped, and continued that much later), \
+                       drop-connections (all of this run's); e.g. '@20s kill-broker,restart=2s'";
 
 /// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Fault {
     /// From the beginning of the window.
     at: Duration,
     kind: FaultKind,
-    /// How long the broker is gone.
+    /// How long the broker is gone; no time where connections are dropped.
     lasts: Duration,
 }
 
@@ -36,16 +36,19 @@ enum FaultKind {
     Kill,
     /// SIGSTOP; then SIGCONT.
     Stop,
+    /// All connections of producers and consumers, from their end.
+    Drop,
 }
 
 impl FaultKind {
-    const ALL: [Self; 2] = [Self::Kill, Self::Stop];
+    const ALL: [Self; 3] = [Self::Kill, Self::Stop, Self::Drop];
 
     /// Its name, and that of its one setting.
-    fn names(self) -> (&'static str, &'static str) {
+    fn names(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::Kill => ("kill-broker", "restart"),
-            Self::Stop => ("stop-broker", "for"),
+            Self::Kill => ("kill-broker", Some("restart")),
+            Self::Stop => ("stop-broker", Some("for")),
+            Self::Drop => ("drop-connections", None),
         }
     }
 }
@@ -56,13 +59,15 @@ impl FromStr for Fault {
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = || {
             let (at, what) = text.trim().strip_prefix('@')?.split_once(char::is_whitespace)?;
-            let (kind, setting) = what.trim().split_once(',')?;
-            let (key, lasts) = setting.split_once('=')?;
-            let kind = FaultKind::ALL
-                .into_iter()
-                .find(|known| known.names() == (kind.trim(), key.trim()))?;
             let duration = |text: &str| humantime::parse_duration(text.trim()).ok();
-            Some(Self { at: duration(at)?, kind, lasts: duration(lasts)? })
+            let (name, setting) = match what.split_once(',') {
+                Some((name, setting)) => (name, Some(setting.split_once('=')?)),
+                None => (what, None),
+            };
+            let names = (name.trim(), setting.map(|(key, _)| key.trim()));
+            let kind = FaultKind::ALL.into_iter().find(|known| known.names() == names)?;
+            let lasts = setting.map_or(Some(Duration::ZERO), |(_, lasts)| duration(lasts))?;
+            Some(Self { at: duration(at)?, kind, lasts })
         };
         parsed().ok_or_else(|| GRAMMAR.to_owned())
     }
@@ -72,7 +77,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, setting) = self.kind.names();
         let text = |duration| humantime::format_duration(duration).to_string().replace(' ', "");
-        write!(f, "@{} {kind},{setting}={}", text(self.at), text(self.lasts))
+        write!(f, "@{} {kind}", text(self.at))?;
+        match setting {
+            Some(setting) => write!(f, ",{setting}={}", text(self.lasts)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -87,22 +96,16 @@ impl Fault {
 pub(super) fn invalid(args: &RunArgs) -> Option<String> {
     let faults = &args.faults;
     let first = faults.first()?;
-    if args.target != TargetChoice::Spawn {
+    let befalls_broker = faults.iter().any(|fault| fault.kind != FaultKind::Drop);
+    if args.target != TargetChoice::Spawn && (befalls_broker || !args.target.keeps_records()) {
         return Some(
             "--fault kills or stops a broker that the run has spawned: leave --target out, or the \
-             faults"
+             faults (drop-connections befalls any broker)"
                 .to_owned(),
         );
     }
     if faults.len() > FAULTS_MAX {
         return Some(format!("--fault: at most {FAULTS_MAX} faults"));
-    }
-    if args.queue.mode == Mode::Queue {
-        return Some(
-            "--fault is for --mode topic: publishers and consumers of queues do not \
-                     connect again yet"
-                .to_owned(),
-        );
     }
     if args.producers == 0 || args.preload.is_some() || args.beside_reader.is_some() {
         return Some(
@@ -119,6 +122,14 @@ pub(super) fn invalid(args: &RunArgs) -> Option<String> {
         );
     }
     let kills = faults.iter().any(|fault| fault.kind == FaultKind::Kill);
+    let is_queue = args.queue.mode == Mode::Queue;
+    if kills && is_queue && args.queue.persistent_millionths() < 1_000_000 {
+        return Some(
+            "--fault kill-broker with --persistent-share below 1: transient messages go with the \
+             process, so that nothing could be proven"
+                .to_owned(),
+        );
+    }
     if kills && matches!(args.acks, AcksChoice::None | AcksChoice::Memory) {
         return Some(format!(
             "--fault kill-broker with --acks {}: such records may be lost with the process, so \
@@ -150,7 +161,9 @@ mod tests {
 
     #[test]
     fn faults_are_read_and_written_the_same_way() {
-        for text in ["@20s kill-broker,restart=2s", "@1m500ms stop-broker,for=10ms"] {
+        for text in
+            ["@20s kill-broker,restart=2s", "@1m500ms stop-broker,for=10ms", "@1s drop-connections"]
+        {
             let fault: Fault = text.parse().expect(text);
             assert_eq!(fault.to_string(), text);
         }
@@ -165,6 +178,8 @@ mod tests {
             "@20 kill-broker,restart=2s",
             "@20s kill-broker,restart=soon",
             "@20s burn-broker,for=1s",
+            "@20s drop-connections,for=1s",
+            "@20s drop-connections,",
         ] {
             let error = text.parse::<Fault>().expect_err(text);
             assert!(error.contains("'@20s kill-broker,restart=2s'"), "{text}: {error}");
@@ -185,8 +200,12 @@ mod tests {
         assert!(late.contains("pass a --duration above 10s"), "{late}");
         let crossed = reason(with(&["@1s stop-broker,for=3s", "@2s stop-broker,for=1s"]));
         assert!(crossed.contains("in order of time"), "{crossed}");
-        let target = "pelton://h:1".parse().expect("an address");
-        assert!(reason(RunArgs { target, ..good.clone() }).contains("has spawned"));
+        let target: TargetChoice = "pelton://h:1".parse().expect("an address");
+        assert!(reason(RunArgs { target: target.clone(), ..good.clone() }).contains("has spawned"));
+        assert_eq!(invalid(&RunArgs { target, ..with(&["@1s drop-connections"]) }), None);
+        let mut queue = good.queue.clone();
+        (queue.mode, queue.persistent_share) = (Mode::Queue, "0.5".parse().ok());
+        assert!(reason(RunArgs { queue, ..good.clone() }).contains("transient messages"));
         let acks = AcksChoice::Memory;
         assert!(reason(RunArgs { acks, ..good.clone() }).contains("written or durable"));
         let acks = AcksChoice::Memory;

@@ -11,7 +11,7 @@ use super::{Fault, FaultKind};
 use crate::clock::monotonic_ns;
 use crate::report::FaultOutcome;
 
-/// How often it is looked whether the first acknowledgement has come.
+/// How often it is looked whether connections, or the first acknowledgement, have come.
 const POLL: Duration = Duration::from_micros(200);
 
 /// Faults that are still to come, and what became of the others.
@@ -82,6 +82,10 @@ impl Strikes {
                 match fault.kind {
                     FaultKind::Kill => site.kill_broker()?,
                     FaultKind::Stop => site.pause_broker()?,
+                    FaultKind::Drop => {
+                        self.drop_connections(fault, site, window, progress);
+                        return Ok(());
+                    }
                 }
                 self.killed |= fault.kind == FaultKind::Kill;
                 self.state = State::Down { since_ns: monotonic_ns() };
@@ -92,47 +96,84 @@ impl Strikes {
                 let (acked, _) = progress.read();
                 let begun_ns = monotonic_ns();
                 match fault.kind {
-                    FaultKind::Kill => site.restart_broker()?,
+                    FaultKind::Kill => match site.restart_broker() {
+                        // It stays down; what was measured until then is told.
+                        Err(RunError::Interrupted) => return Ok(()),
+                        restarted => restarted?,
+                    },
                     FaultKind::Stop => site.resume_broker()?,
+                    FaultKind::Drop => {}
                 }
                 let back_ns = monotonic_ns();
                 self.state = State::Up;
-                let first_ns = first_ack(site, window, progress, acked);
+                let first_ns = await_more(|| progress.read().0, acked, site, window);
+                let recovery_ns = (fault.kind == FaultKind::Kill).then(|| back_ns - begun_ns);
                 self.outcomes.push(FaultOutcome {
-                    fault: fault.to_string(),
-                    struck_ns: since_ns.saturating_sub(self.open_ns),
-                    down_ns: back_ns - since_ns,
-                    recovery_ns: (fault.kind == FaultKind::Kill).then(|| back_ns - begun_ns),
-                    // It may have come while the watching thread still heard that it is ready.
-                    first_ack_after_ns: first_ns.map(|ns| ns.saturating_sub(back_ns)),
-                    outage_ns: first_ns.map(|ns| ns - since_ns),
-                    p99_settled_after_ns: None,
+                    recovery_ns,
+                    ..self.outcome(fault, [since_ns, back_ns], first_ns)
                 });
                 Ok(())
             }
         }
     }
 
+    /// Has all threads drop their connections, and waits until one is there again.
+    fn drop_connections(
+        &mut self,
+        fault: Fault,
+        site: &Site,
+        window: &Window,
+        progress: &Progress,
+    ) {
+        let (since_ns, before) = (monotonic_ns(), progress.reconnections());
+        progress.drop_connections();
+        let back_ns = await_more(|| progress.reconnections(), before, site, window);
+        let acked = progress.read().0;
+        let first_ns = back_ns.and_then(|_| await_more(|| progress.read().0, acked, site, window));
+        let back_ns = back_ns.unwrap_or_else(monotonic_ns);
+        self.outcomes.push(self.outcome(fault, [since_ns, back_ns], first_ns));
+    }
+
+    /// What became of a fault that lasted from one time to another.
+    fn outcome(
+        &self,
+        fault: Fault,
+        [since_ns, back_ns]: [u64; 2],
+        first_ns: Option<u64>,
+    ) -> FaultOutcome {
+        FaultOutcome {
+            fault: fault.to_string(),
+            struck_ns: since_ns.saturating_sub(self.open_ns),
+            down_ns: back_ns - since_ns,
+            recovery_ns: None,
+            // It may have come while the watching thread still heard that it is ready.
+            first_ack_after_ns: first_ns.map(|ns| ns.saturating_sub(back_ns)),
+            outage_ns: first_ns.map(|ns| ns - since_ns),
+            p99_settled_after_ns: None,
+        }
+    }
+
     /// At the end of the load, also of one that was interrupted: nothing stays stopped.
     pub(in crate::run) fn end(&mut self, site: &mut Site) -> Result<(), RunError> {
-        if let (State::Down { .. }, Some(fault)) =
+        if let (State::Down { since_ns }, Some(&fault)) =
             (self.state, self.faults.get(self.outcomes.len()))
         {
-            match fault.kind {
-                FaultKind::Stop => site.resume_broker()?,
-                // Only a signal ends a load before its faults.
-                FaultKind::Kill => return Err(RunError::Interrupted),
+            if fault.kind == FaultKind::Stop {
+                site.resume_broker()?;
             }
+            // Only a signal ends a load before its faults: what was killed stays so.
+            self.outcomes.push(self.outcome(fault, [since_ns, monotonic_ns()], None));
+            self.state = State::Up;
         }
         Ok(())
     }
 }
 
-/// Waits for more than `acked` records; gives the time at which they were seen.
-fn first_ack(site: &Site, window: &Window, progress: &Progress, acked: u64) -> Option<u64> {
+/// Waits until `count` is above `before`; gives the time at which that was seen.
+fn await_more(count: impl Fn() -> u64, before: u64, site: &Site, window: &Window) -> Option<u64> {
     loop {
-        let (now, now_ns) = (progress.read().0, monotonic_ns());
-        if now > acked {
+        let (now, now_ns) = (count(), monotonic_ns());
+        if now > before {
             return Some(now_ns);
         }
         if now_ns >= window.close_ns || site.abort.load(Ordering::Relaxed) {

@@ -73,6 +73,12 @@ impl Consumer {
         self.number = number;
     }
 
+    /// The connection is lost: the broker gives what was not settled to others, or once more.
+    pub(super) fn disconnected(&mut self) {
+        self.rows.clear();
+        (self.number, self.noted, self.gives_back, self.farewell) = (0, 0, false, None);
+    }
+
     /// A request was answered that only asked for an answer.
     pub(super) fn answered(&mut self, id: RequestId) {
         self.is_done |= self.farewell == Some(id);

@@ -11,13 +11,13 @@ use std::thread;
 
 use super::super::RunError;
 use super::super::choices::Pin;
-use super::super::generator::SLEEP_NS_MAX;
+use super::super::generator::{RETRY_NS, SLEEP_NS_MAX};
 use super::super::launch::{START_DELAY_NS, Share, shares};
 use super::super::site::Site;
 use super::super::stretches::Feed;
-use super::super::tally::{EffortMeter, Tally, Window};
+use super::super::tally::{CONNECTION_LOST, EffortMeter, Tally, Window};
 use super::super::target::{Sockets, Target, receive};
-use super::super::work::Waiting;
+use super::super::work::{Lost, Waiting};
 use super::consumer::{Consumer, Proof};
 use super::publisher::{Bench, Publisher};
 use super::task::{Signals, Task};
@@ -45,12 +45,9 @@ impl Crew {
         shares(task.publishers, task.consumers, self.cores.len()).len()
     }
 
-    /// Whether the load came to its end.
-    pub(super) fn check_abort(&self) -> Result<(), RunError> {
-        match self.abort.load(Ordering::Relaxed) {
-            true => Err(RunError::Interrupted),
-            false => Ok(()),
-        }
+    /// Whether a signal ended the load.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.abort.load(Ordering::Relaxed)
     }
 
     /// Runs a load in one window; `watch` runs on the calling thread meanwhile, times the window if
@@ -125,15 +122,32 @@ fn generate(
     let publishers =
         publishers.map(|&index| Role::Publisher(Publisher::new(task, window, index, frame_max)));
     let consumers = share.consumers.iter().map(|&index| Role::Consumer(Consumer::new(index)));
-    let lanes = lanes.into_iter().zip(publishers.chain(consumers));
+    let roles = publishers.chain(consumers).zip(share.numbers());
+    let lanes = lanes.into_iter().zip(roles);
     let lanes = lanes
-        .map(|(connection, role)| Lane { connection, role, readable: true, alive: true })
+        .map(|(connection, (role, number))| Lane {
+            connection,
+            role,
+            number,
+            readable: true,
+            alive: true,
+        })
         .collect();
     let tally = Tally::new(0, 0, window);
-    let is_publishing = true;
-    let state =
-        Loop { task, signals, window: *window, lanes, templates, turn: 0, tally, is_publishing };
-    Ok(Some(state.run(sockets)?))
+    let state = Loop {
+        task,
+        signals,
+        window: *window,
+        sockets,
+        lanes,
+        templates,
+        turn: 0,
+        tally,
+        is_publishing: true,
+        retry_ns: u64::MAX,
+        drops: signals.progress.drops(),
+    };
+    Ok(Some(state.run()?))
 }
 
 fn connect(
@@ -151,6 +165,8 @@ fn connect(
 struct Lane {
     connection: Connection<TcpTransport>,
     role: Role,
+    /// Of the publisher or consumer.
+    number: u32,
     /// The socket may have bytes: it was not seen empty since it last said so.
     readable: bool,
     alive: bool,
@@ -165,16 +181,21 @@ struct Loop<'a> {
     task: &'a Task<'a>,
     signals: &'a Signals<'a>,
     window: Window,
+    sockets: Sockets,
     lanes: Vec<Lane>,
     /// Take turns, a step of a publisher each.
     templates: Vec<MessageTemplate>,
     turn: usize,
     tally: Tally,
     is_publishing: bool,
+    /// When lost connections are tried again; never while none is lost.
+    retry_ns: u64,
+    /// How often connections were dropped on purpose.
+    drops: u64,
 }
 
 impl Loop<'_> {
-    fn run(mut self, mut sockets: Sockets) -> io::Result<Tally> {
+    fn run(mut self) -> io::Result<Tally> {
         // Sleeps must end when a message is due, not up to 50 us later.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let mut meter = EffortMeter::default();
@@ -194,6 +215,12 @@ impl Loop<'_> {
             let begin_ns = monotonic_ns();
             meter.at(begin_ns, &self.window);
             feed.at(begin_ns, &self.tally, self.signals.progress.stretches());
+            if begin_ns >= self.retry_ns {
+                self.reconnect(begin_ns);
+            }
+            if self.drops != self.signals.progress.drops() {
+                self.drop_connections();
+            }
             let mut moved = false;
             for index in 0..self.lanes.len() {
                 moved |= self.step(index, begin_ns);
@@ -207,12 +234,12 @@ impl Loop<'_> {
             let timeout_ns = match (moved, self.task.waiting) {
                 (true, _) => 0,
                 (false, Waiting::BusyPoll) => {
-                    sockets.rest();
+                    self.sockets.rest();
                     0
                 }
                 (false, Waiting::Park) => self.sleep_ns(begin_ns),
             };
-            let lanes = &mut self.lanes;
+            let Self { lanes, sockets, .. } = &mut self;
             sockets.wait(timeout_ns, &mut |index| lanes[index].readable = true)?;
         }
         self.tally.effort = meter.finish();
@@ -232,7 +259,7 @@ impl Loop<'_> {
         if let Role::Consumer(consumer) = &lane.role {
             let asked = consumer.subscribe(lane.connection.session_mut(), self.task);
             if let Err(error) = asked {
-                self.bury(index, &error);
+                self.lose(index, &error, monotonic_ns());
             }
         }
     }
@@ -243,7 +270,7 @@ impl Loop<'_> {
             return false;
         }
         self.try_step(index, now_ns).unwrap_or_else(|error| {
-            self.bury(index, &error);
+            self.lose(index, &error, now_ns);
             true
         })
     }
@@ -279,13 +306,59 @@ impl Loop<'_> {
         Ok(moved)
     }
 
-    fn bury(&mut self, index: usize, error: &ClientError) {
-        self.tally.error(error.error_code().map_or("connection_lost", |code| code.name()));
+    /// A connection is gone, for ever or until it is made again.
+    fn lose(&mut self, index: usize, error: &ClientError, now_ns: u64) {
+        self.tally.error(error.error_code().map_or(CONNECTION_LOST, |code| code.name()));
         let lane = &mut self.lanes[index];
         lane.alive = false;
-        if let Role::Publisher(publisher) = &mut lane.role {
-            publisher.give_up(self.task, &mut self.tally, &self.window);
+        match (&mut lane.role, self.task.lost) {
+            (Role::Publisher(publisher), Lost::Stays) => {
+                publisher.give_up(self.task, &mut self.tally, &self.window);
+            }
+            (Role::Publisher(publisher), Lost::Returns) => publisher.disconnected(self.task),
+            (Role::Consumer(consumer), Lost::Returns) => consumer.disconnected(),
+            (Role::Consumer(_), Lost::Stays) => {}
         }
+        if self.task.lost == Lost::Returns {
+            self.retry_ns = now_ns;
+        }
+    }
+
+    fn drop_connections(&mut self) {
+        self.drops = self.signals.progress.drops();
+        for lane in self.lanes.iter_mut().filter(|lane| lane.alive) {
+            self.sockets.hang_up(&mut lane.connection);
+            lane.readable = true;
+        }
+    }
+
+    /// Makes lost connections again. The first that fails lets the others wait: it is the broker
+    /// that is away.
+    fn reconnect(&mut self, now_ns: u64) {
+        self.retry_ns = u64::MAX;
+        for index in 0..self.lanes.len() {
+            let lane = &mut self.lanes[index];
+            if lane.alive {
+                continue;
+            }
+            let Ok(connection) = self.sockets.dial(&self.task.place(lane.number).address, index)
+            else {
+                self.retry_ns = now_ns + RETRY_NS;
+                return;
+            };
+            (lane.connection, lane.alive, lane.readable) = (connection, true, true);
+            self.tally.reconnected += 1;
+            self.signals.progress.reconnected();
+            if let Role::Publisher(publisher) = &mut lane.role {
+                publisher.reconnected(self.task, monotonic_ns());
+            }
+            self.begin(index);
+        }
+    }
+
+    /// Whether nothing more is to be expected from there.
+    fn is_gone(&self, lane: &Lane) -> bool {
+        !lane.alive && self.task.lost == Lost::Stays
     }
 
     fn is_finished(&mut self, now_ns: u64) -> bool {
@@ -295,7 +368,7 @@ impl Loop<'_> {
             self.signals.publishing_ended();
         }
         let consumers_done = self.lanes.iter().all(|lane| match &lane.role {
-            Role::Consumer(consumer) => !lane.alive || consumer.is_done(),
+            Role::Consumer(consumer) => self.is_gone(lane) || consumer.is_done(),
             Role::Publisher(_) => true,
         });
         time_is_up || !self.is_publishing && consumers_done
@@ -303,7 +376,9 @@ impl Loop<'_> {
 
     fn publishers_done(&self, now_ns: u64) -> bool {
         self.lanes.iter().all(|lane| match &lane.role {
-            Role::Publisher(publisher) => !lane.alive || publisher.is_done(&self.window, now_ns),
+            Role::Publisher(publisher) => {
+                self.is_gone(lane) || publisher.is_done(&self.window, now_ns)
+            }
             Role::Consumer(_) => true,
         })
     }
@@ -320,6 +395,7 @@ impl Loop<'_> {
         });
         // Who was due already and could not send waits for an answer or for room: for an event.
         let next = wakes.filter(|&wake_ns| wake_ns > now_ns).min().unwrap_or(u64::MAX);
+        let next = next.min(self.retry_ns.max(now_ns));
         (next - now_ns).min(SLEEP_NS_MAX)
     }
 }

@@ -142,7 +142,7 @@ impl QueueFlags {
     }
 
     /// Share of frames that are persistent, in millionths.
-    pub(super) fn persistent_millionths(&self) -> u32 {
+    pub(in super::super) fn persistent_millionths(&self) -> u32 {
         self.persistent_share.map_or(WHOLE, |share| share.0)
     }
 

@@ -10,6 +10,7 @@ mod template;
 
 pub use flags::{AckMode, Mode, QueueFlags, Share};
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use wire::Acks;
 
@@ -25,7 +26,7 @@ use super::tally::{Tally, Window};
 use super::template::Shape;
 use super::timing::Timing;
 use super::watch::{Watched, counters, settle, watch};
-use super::work::{Progress, Waiting};
+use super::work::{Lost, Progress, Waiting};
 use crate::clock::monotonic_ns;
 use crate::integrity::queue::{QueueCounts, QueueLedger};
 use crate::report::{QueueFigures, Run};
@@ -74,7 +75,8 @@ struct Outcome {
     tally: Tally,
     window: Window,
     watched: Watched,
-    messages: [u64; 2],
+    /// Before the load, and when the window closed.
+    messages: [Option<u64>; 2],
 }
 
 impl<'a> Cell<'a> {
@@ -92,15 +94,17 @@ impl<'a> Cell<'a> {
             task.publishers = 0;
         }
         let before = counters(self.site)?;
+        if !self.args.faults.is_empty() {
+            self.ledger.forgive();
+        }
         let outcome = self.run_measured(&task, &mut line)?;
         let settled = match task.publishers {
+            // Another process counts from zero.
+            _ if outcome.watched.restarted => None,
             0 => None,
             _ => Some([before, settle(self.site)?]),
         };
-        line.say("emptying the queues");
-        let read_errors = self.empty(&task)?;
-        let left = self.places.messages(self.site)?;
-        let found = self.ledger.audit(left);
+        let (found, checked) = self.prove(&task, &outcome, &line)?;
         drop(line);
         let window_ns = self.window_ns(&outcome);
         let measured = Measured {
@@ -117,11 +121,12 @@ impl<'a> Cell<'a> {
             cpu: outcome.watched.cpu,
             pressure: outcome.watched.pressure,
             settled,
-            checked: checked(&found, read_errors),
+            checked,
             host: outcome.watched.host,
             broker: outcome.watched.broker,
-            faults: Vec::new(),
-            interrupted: false,
+            faults: outcome.watched.faults,
+            interrupted: self.site.abort.load(Ordering::Relaxed),
+            end: outcome.watched.end,
         };
         let mut run = result::build(self.site, &measured);
         run.queue = Some(QueueFigures {
@@ -130,8 +135,9 @@ impl<'a> Cell<'a> {
             redelivered: found.redelivered,
             dead_lettered: found.dead_lettered,
             delivered_after_ack: found.counts.delivered_after_ack,
-            messages_at_start: Some(outcome.messages[0]),
-            messages_at_close: Some(outcome.messages[1]),
+            came_again: found.came_again,
+            messages_at_start: outcome.messages[0],
+            messages_at_close: outcome.messages[1],
         });
         Ok(run)
     }
@@ -166,6 +172,7 @@ impl<'a> Cell<'a> {
             nack_millionths: args.queue.nack_millionths(),
             purpose: Purpose::Settle,
             waiting: if args.busy_poll { Waiting::BusyPoll } else { Waiting::Park },
+            lost: if args.faults.is_empty() { Lost::Stays } else { Lost::Returns },
         }
     }
 
@@ -201,26 +208,77 @@ impl<'a> Cell<'a> {
         let timing = Timing::of(self.args);
         let window_of = |start_ns| timing.window(start_ns);
         let at_start = self.places.messages(self.site)?;
-        let (tally, window, watched) = crew.run(task, &signals, window_of, |window, tell| {
-            let warmed_up = timing.warm_up(self.site, window, &progress, line, tell);
-            let strikes = Strikes::new(&[], window);
-            let watched = watch(self.site, window, &progress, line, strikes)
-                .map(|seen| Watched { warmed_up, ..seen });
-            let at_close = self.places.messages(self.site);
-            let emptied = match task.consumers {
-                0 => Ok(()),
-                _ => await_empty(self.site, task, &signals, window.drain_ns),
-            };
-            signals.drained();
-            emptied.and_then(|()| Ok((watched?, at_close?)))
-        })?;
-        crew.check_abort()?;
+        let (tally, mut window, watched) =
+            crew.run(task, &signals, window_of, |window, tell| {
+                let warmed_up = timing.warm_up(self.site, window, &progress, line, tell);
+                let strikes = Strikes::new(&self.args.faults, window);
+                let watched = watch(self.site, window, &progress, line, strikes)
+                    .map(|seen| Watched { warmed_up, ..seen });
+                let at_close = match signals.aborted() {
+                    true => Ok(None),
+                    false => self.places.messages(self.site).map(Some),
+                };
+                let emptied = match task.consumers {
+                    0 => Ok(()),
+                    _ => await_empty(self.site, task, &signals, window.drain_ns),
+                };
+                signals.drained();
+                emptied.and_then(|()| Ok((watched?, at_close?)))
+            })?;
         let (watched, at_close) = watched?;
-        Ok(Outcome { tally, window, watched, messages: [at_start, at_close] })
+        if monotonic_ns() >= window.drain_ns {
+            // Consumers left when their time was up, with messages that they had noted as
+            // acknowledged and not told the broker of: these come again.
+            self.ledger.forgive();
+        }
+        self.label.partial.cut(&mut window, &watched, crew.is_aborted())?;
+        Ok(Outcome { tally, window, watched, messages: [Some(at_start), at_close] })
+    }
+
+    /// Consumes what is left, and compares what came with what was confirmed. Of a load that a
+    /// signal ended nothing is proven; of a broker that ended, if it can be started again.
+    fn prove(
+        &mut self,
+        task: &Task<'a>,
+        outcome: &Outcome,
+        line: &ProgressLine,
+    ) -> Result<(QueueCounts, Checked), RunError> {
+        let is_ended = outcome.watched.end.is_some();
+        let survives = matches!(task.acks, Acks::Written | Acks::Durable)
+            && task.persistent_millionths == 1_000_000
+            && self.site.is_spawned();
+        let read = match is_ended {
+            _ if self.site.abort.load(Ordering::Relaxed) => None,
+            true if !survives => None,
+            true => {
+                line.say("starting the broker again, to empty the queues");
+                self.ledger.forgive();
+                let restarted = self.site.restart_broker();
+                match restarted.and_then(|()| self.empty(task, line)) {
+                    Err(error) if !matches!(error, RunError::Interrupted) => {
+                        line.say(&format!("what it has kept was not read: {error}"));
+                        None
+                    }
+                    read => Some(read?),
+                }
+            }
+            false => Some(self.empty(task, line)?),
+        };
+        let Some(read_errors) = read else {
+            // Whatever did not come may still be there.
+            let found = self.ledger.audit(u64::MAX);
+            let checked = Checked { counts: found.counts.clone(), ..Checked::nothing() };
+            return Ok((found, checked));
+        };
+        let left = self.places.messages(self.site)?;
+        let found = self.ledger.audit(left);
+        let checked = checked(&found, read_errors);
+        Ok((found, checked))
     }
 
     /// Consumes what is left, and then the dead letters. Gives how many failures there were.
-    fn empty(&mut self, task: &Task<'a>) -> Result<u64, RunError> {
+    fn empty(&mut self, task: &Task<'a>, line: &ProgressLine) -> Result<u64, RunError> {
+        line.say("emptying the queues");
         let mut errors = 0;
         let places = self.places;
         for (places, purpose) in [(&places.all, Purpose::Settle), (&places.dead, Purpose::Bury)] {
@@ -237,6 +295,7 @@ impl<'a> Cell<'a> {
                 ack_mode: AckMode::Auto,
                 nack_millionths: 0,
                 purpose,
+                lost: Lost::Stays,
                 ..task.clone()
             };
             let limit_ns = self.label.read_back_max.map_or(READ_BACK_NS_MAX, cell::nanoseconds);
@@ -260,7 +319,9 @@ impl<'a> Cell<'a> {
             signals.drained();
             emptied
         })?;
-        crew.check_abort()?;
+        if crew.is_aborted() {
+            return Err(RunError::Interrupted);
+        }
         emptied?;
         Ok(tally)
     }
@@ -269,7 +330,7 @@ impl<'a> Cell<'a> {
     fn window_ns(&self, outcome: &Outcome) -> u64 {
         let Window { open_ns, close_ns, .. } = outcome.window;
         let last_ns = self.ledger.last_ns();
-        let is_short = self.args.preload.is_some() && outcome.messages[1] == 0;
+        let is_short = self.args.preload.is_some() && outcome.messages[1] == Some(0);
         match is_short && (open_ns..close_ns).contains(&last_ns) {
             true => (last_ns - open_ns).max(1),
             false => close_ns - open_ns,

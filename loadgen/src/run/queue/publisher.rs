@@ -173,12 +173,24 @@ impl Publisher {
         }
     }
 
-    /// The connection is lost, or time is up: what has no answer stays in doubt.
-    pub(super) fn give_up(&mut self, task: &Task<'_>, tally: &mut Tally, window: &Window) {
+    /// The connection is lost: what has no answer stays in doubt.
+    pub(super) fn disconnected(&mut self, task: &Task<'_>) {
         for flight in self.flights.iter_mut().filter_map(Option::take) {
             task.ledger.in_doubt(flight.numbers);
         }
         self.unconfirmed = 0;
+    }
+
+    /// There is a new connection. Messages that were due meanwhile leave late.
+    pub(super) fn reconnected(&mut self, task: &Task<'_>, now_ns: u64) {
+        self.unblocked_ns = now_ns;
+        self.paused_until_ns = 0;
+        self.look_ahead(task);
+    }
+
+    /// The connection is lost for ever, or time is up: nothing more is sent.
+    pub(super) fn give_up(&mut self, task: &Task<'_>, tally: &mut Tally, window: &Window) {
+        self.disconnected(task);
         tally.offered_records += std::mem::take(&mut self.offered);
         // Without a window no message is due.
         if let Pacing::Open(schedule) = &mut self.pacing

@@ -9,7 +9,7 @@ use wire::queue::QueueId;
 use super::super::choices::BatchSize;
 use super::super::tally::Window;
 use super::super::template::Shape;
-use super::super::work::{Progress, Waiting};
+use super::super::work::{Lost, Progress, Waiting};
 use super::flags::AckMode;
 use crate::integrity::queue::QueueLedger;
 use crate::schedule::Load;
@@ -73,6 +73,8 @@ pub(super) struct Task<'a> {
     pub(super) purpose: Purpose,
     /// How threads wait.
     pub(super) waiting: Waiting,
+    /// What becomes of lost connections.
+    pub(super) lost: Lost,
 }
 
 impl Task<'_> {
@@ -131,6 +133,6 @@ impl<'a> Signals<'a> {
 
     /// Whether everything shall end at once.
     pub(super) fn aborted(&self) -> bool {
-        self.abort.load(Ordering::Relaxed)
+        self.abort.load(Ordering::Relaxed) || self.progress.is_over()
     }
 }

@@ -35,6 +35,9 @@ pub(super) trait Target: Sized {
         number: u32,
     ) -> Result<Connection<Self::Transport>, ClientError>;
 
+    /// Ends a connection from this side; it is then lost as any is that the broker ends.
+    fn hang_up(&self, connection: &mut Connection<Self::Transport>);
+
     /// A round of a busy-polling loop found nothing to do.
     fn rest(&self);
 

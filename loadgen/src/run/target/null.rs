@@ -39,6 +39,9 @@ impl Target for Null {
         Connection::with_transport(transport, &connect_options())
     }
 
+    /// There is nothing between the two ends.
+    fn hang_up(&self, _: &mut Connection<NullTransport>) {}
+
     /// Nobody serves this thread, so nobody needs its core: a system call in each round would only
     /// hold it up.
     fn rest(&self) {

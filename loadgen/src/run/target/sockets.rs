@@ -51,6 +51,11 @@ impl Target for Sockets {
         self.dial(work.routing.address(number), lane)
     }
 
+    fn hang_up(&self, connection: &mut Connection<TcpTransport>) {
+        // It fails only where the connection is gone already.
+        let _ = rustix::net::shutdown(connection.parts_mut().1, rustix::net::Shutdown::Both);
+    }
+
     /// The kernel's workers, which finish what the broker writes, may need this core.
     fn rest(&self) {
         rustix::thread::sched_yield();
