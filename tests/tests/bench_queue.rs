@@ -119,6 +119,48 @@ fn sweeps_and_comparisons_know_queues() {
 }
 
 #[test]
+fn what_was_kept_in_queues_is_proven_afterwards() {
+    let dir = tempdir().expect("a folder");
+    let file = dir.path().join("run.json").display().to_string();
+    let verify = |more: &[&str]| {
+        let mut words = vec!["bench", "verify", &file];
+        words.extend(more);
+        program::run(&words, b"")
+    };
+    let run = result(&dir, "--rate=2000 --producers=2 --partitions=2 --keep");
+    expect_ok(&run);
+    let confirmed = run["load"]["acked_records"].as_u64().expect("measured");
+    assert_eq!(run["integrity"]["checked_records"].as_u64(), Some(confirmed), "{run:#}");
+    let sentence = format!("ok: all {confirmed} confirmed messages");
+    // Looking changes nothing.
+    for _ in 0..2 {
+        let text = verify(&[]).expect_success();
+        assert!(text.starts_with(&sentence), "{text}");
+    }
+    let tampered = |field: &str, range: Value, says: &str| {
+        let mut run = run.clone();
+        run["queue_proof"][field].as_array_mut().expect("ranges").push(range);
+        fs::write(&file, run.to_string()).expect("writable");
+        let found = verify(&[]);
+        assert_eq!(found.code, Some(4), "{}", found.stderr);
+        assert!(found.stdout.contains(says), "{}", found.stdout);
+    };
+    tampered("confirmed", serde_json::json!([900_000, 900_003]), "3 are lost");
+    // The first number of all.
+    tampered("settled", serde_json::json!([0, 1]), "1 are there twice, or although");
+
+    let run = result(&dir, "--rate=2000 --consumers=1 --keep");
+    expect_ok(&run);
+    let found = dir.path().join("found.json").display().to_string();
+    verify(&["-q", "--json", &found]).expect_success();
+    let page = dir.path().join("page.html");
+    let report = ["bench", "report", &found, "--html", &page.display().to_string()];
+    program::run(&report, b"").expect_success();
+    let page = fs::read_to_string(page).expect("written");
+    assert!(page.contains("were acknowledged by a consumer, or are there once"), "{page}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_sentence() {
     let dir = tempdir().expect("a folder");
     for (flags, says) in [

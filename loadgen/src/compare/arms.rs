@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::{Figure, Run, Spread, Unit};
 use crate::statistics::{
-    Better, Evidence, SIGNIFICANCE, Stretches, Verdict, holm, judge, runs_needed,
+    Better, Evidence, SIGNIFICANCE, Stretches, Verdict, holm, judge, runs_decidable, runs_needed,
 };
 
 /// The figures that are weighed. The more there are, the surer each has to be.
@@ -59,6 +59,7 @@ pub fn weigh(a: &[&Run], b: &[&Run], margin: f64, seed: u64) -> Vec<Weighed> {
     let evidence: Vec<Option<Evidence>> =
         found.iter().map(|(_, _, a, b)| Evidence::of(a, b, seed)).collect();
     let corrected = holm(&evidence.iter().flatten().map(|known| known.p).collect::<Vec<_>>());
+    let decidable = runs_decidable(corrected.len());
     let mut corrected = corrected.into_iter();
     let mut weighed = Vec::with_capacity(found.len());
     for ((figure, better, a_runs, b_runs), evidence) in found.iter().zip(evidence) {
@@ -71,7 +72,8 @@ pub fn weigh(a: &[&Run], b: &[&Run], margin: f64, seed: u64) -> Vec<Weighed> {
             row.p_ppm = ppm(p);
             row.noise_floor_ppm = ppm(known.noise_floor);
             if row.verdict == Verdict::Inconclusive {
-                row.runs_needed = runs_needed(a_runs, b_runs, known.interval.ratio, margin);
+                row.runs_needed = runs_needed(a_runs, b_runs, known.interval.ratio, margin)
+                    .map(|runs| runs.max(decidable));
             }
         }
         weighed.push(row);

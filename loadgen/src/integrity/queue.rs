@@ -33,6 +33,19 @@ struct Word {
     accepted: AtomicU64,
     /// Found among the dead letters.
     buried: AtomicU64,
+    /// Seen in a queue when all was over, and left there.
+    kept: AtomicU64,
+}
+
+/// What a run knows of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was confirmed.
+    Confirmed,
+    /// It was published, and never confirmed.
+    Doubtful,
+    /// It was acknowledged.
+    Settled,
 }
 
 /// Whether a delivery says that there may have been one before.
@@ -183,8 +196,7 @@ impl QueueLedger {
             return Delivery::First;
         }
         if word.accepted.load(Ordering::Relaxed) & bit != 0 {
-            let is_forgiven =
-                mark == Mark::Redelivered && self.is_forgiving.load(Ordering::Relaxed);
+            let is_forgiven = mark == Mark::Redelivered && self.is_forgiving();
             let count = if is_forgiven { &self.came_again } else { &self.after_ack };
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -209,6 +221,56 @@ impl QueueLedger {
             Some(_) => drop(self.duplicated.fetch_add(1, Ordering::Relaxed)),
             None => drop(self.unknown.fetch_add(1, Ordering::Relaxed)),
         }
+    }
+
+    /// A message was seen in a queue, and left there.
+    pub fn kept(&self, number: u64) {
+        match self.word(number) {
+            Some((word, bit)) if word.kept.fetch_or(bit, Ordering::Relaxed) & bit == 0 => {}
+            Some(_) => drop(self.duplicated.fetch_add(1, Ordering::Relaxed)),
+            None => drop(self.unknown.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Messages were acknowledged, as somebody else has noted.
+    pub fn settle(&self, numbers: Range<u64>) {
+        self.each(numbers, |word, bits| {
+            word.accepted.fetch_or(bits, Ordering::Relaxed);
+        });
+    }
+
+    /// Whether what was acknowledged may come again, if it is marked.
+    #[must_use]
+    pub fn is_forgiving(&self) -> bool {
+        self.is_forgiving.load(Ordering::Relaxed)
+    }
+
+    /// All messages with this fate, as ranges in rising order: the first, and the one behind the
+    /// last.
+    #[must_use]
+    pub fn ranges(&self, fate: Fate) -> Vec<(u64, u64)> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        for (page, words) in (0..).zip(&self.pages) {
+            for (at, word) in (0..).zip(words.get().into_iter().flatten()) {
+                let mut bits = match fate {
+                    Fate::Confirmed => get(&word.confirmed),
+                    Fate::Doubtful => get(&word.doubtful) & !get(&word.confirmed),
+                    Fate::Settled => get(&word.accepted),
+                };
+                while bits != 0 {
+                    let skipped = bits.trailing_zeros();
+                    let length = (bits >> skipped).trailing_ones();
+                    let first = page * PAGE + at * WORD + u64::from(skipped);
+                    let end = first + u64::from(length);
+                    match ranges.last_mut() {
+                        Some(last) if last.1 == first => last.1 = end,
+                        _ => ranges.push((first, end)),
+                    }
+                    bits &= !(u64::MAX >> (64 - length) << skipped);
+                }
+            }
+        }
+        ranges
     }
 
     /// A message came with other bytes than were sent.
@@ -261,23 +323,25 @@ impl QueueLedger {
         };
         let mut missing = 0;
         for word in self.pages.iter().filter_map(OnceLock::get).flatten() {
-            let [confirmed, doubtful, delivered, accepted, buried] =
-                [&word.confirmed, &word.doubtful, &word.delivered, &word.accepted, &word.buried]
-                    .map(get);
+            let [confirmed, doubtful, delivered, accepted] =
+                [&word.confirmed, &word.doubtful, &word.delivered, &word.accepted].map(get);
+            let [buried, kept] = [&word.buried, &word.kept].map(get);
+            let found_at_last = buried | kept;
             let doubtful = doubtful & !confirmed;
             let count = |bits: u64| u64::from(bits.count_ones());
             found.confirmed += count(confirmed);
             found.in_doubt += count(doubtful);
             found.dead_lettered += count(buried);
-            found.counts.in_doubt_found += count(doubtful & (delivered | buried));
-            found.counts.unexpected += count((delivered | buried) & !confirmed & !doubtful);
+            let seen = delivered | found_at_last;
+            found.counts.in_doubt_found += count(doubtful & seen);
+            found.counts.unexpected += count(seen & !confirmed & !doubtful);
             // Settled for good, and there once more.
-            let twice = count(accepted & buried);
-            match self.is_forgiving.load(Ordering::Relaxed) {
+            let twice = count(accepted & found_at_last);
+            match self.is_forgiving() {
                 true => found.came_again += twice,
                 false => found.counts.duplicated += twice,
             }
-            missing += count(confirmed & !accepted & !buried);
+            missing += count(confirmed & !accepted & !found_at_last);
         }
         found.left = missing.min(still_there);
         found.counts.lost = missing - found.left;
@@ -434,6 +498,38 @@ mod tests {
         ledger.buried(2);
         let found = ledger.audit(0).counts;
         assert_eq!(found, Counts { duplicated: 2, ..Counts::default() });
+    }
+
+    #[test]
+    fn what_is_left_in_a_queue_is_there_and_not_what_was_acknowledged() {
+        let ledger = good(10);
+        let left = ledger.claim(5);
+        ledger.confirmed(left.clone());
+        let doubtful = ledger.claim(2);
+        ledger.in_doubt(doubtful.clone());
+        [10, 11, 12, 13, 15].into_iter().for_each(|number| ledger.kept(number));
+        let found = ledger.audit(0);
+        let expected = Counts { lost: 1, in_doubt_found: 1, ..Counts::default() };
+        assert_eq!(found.counts, expected, "14 is not there");
+        ledger.kept(14);
+        ledger.kept(9);
+        let found = ledger.audit(0).counts;
+        assert_eq!((found.lost, found.duplicated), (0, 1), "9 was acknowledged");
+    }
+
+    #[test]
+    fn fates_are_ranges() {
+        let ledger = QueueLedger::new();
+        ledger.claim(PAGE + 10);
+        for range in [0..1, 63..65, 70..200, PAGE - 1..PAGE + 3] {
+            ledger.confirmed(range);
+        }
+        ledger.in_doubt(60..70);
+        ledger.settle(128..192);
+        let confirmed = [(0, 1), (63, 65), (70, 200), (PAGE - 1, PAGE + 3)];
+        assert_eq!(ledger.ranges(Fate::Confirmed), confirmed);
+        assert_eq!(ledger.ranges(Fate::Doubtful), [(60, 63), (65, 70)]);
+        assert_eq!(ledger.ranges(Fate::Settled), [(128, 192)]);
     }
 
     #[test]

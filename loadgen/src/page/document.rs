@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::report::{RUN_SCHEMA, Run, SET_SCHEMA, Set};
 use crate::run::{
-    AB_SCHEMA, Ab, BACKLOG_SCHEMA, Backlog, CURVE_SCHEMA, Curve, MAX_SCHEMA, Max, SOAK_SCHEMA, Soak,
+    AB_SCHEMA, Ab, BACKLOG_SCHEMA, Backlog, CURVE_SCHEMA, Curve, MAX_SCHEMA, Max, SOAK_SCHEMA,
+    Soak, VERIFY_SCHEMA, Verified,
 };
 
 /// A result.
@@ -27,6 +28,8 @@ pub enum Document {
     Backlog(Box<Backlog>),
     /// Of `bench soak`.
     Soak(Box<Soak>),
+    /// Of `bench verify`.
+    Verified(Box<Verified>),
 }
 
 /// Why a file holds none.
@@ -78,9 +81,11 @@ impl Document {
             CURVE_SCHEMA => whole(json, &schema).map(Self::Curve),
             BACKLOG_SCHEMA => whole(json, &schema).map(Self::Backlog),
             SOAK_SCHEMA => whole(json, &schema).map(Self::Soak),
+            VERIFY_SCHEMA => whole(json, &schema).map(Self::Verified),
             _ => Err(format!(
                 "its schema is {schema}; this program reads {RUN_SCHEMA}, {SET_SCHEMA}, \
-                 {AB_SCHEMA}, {MAX_SCHEMA}, {CURVE_SCHEMA}, {BACKLOG_SCHEMA} and {SOAK_SCHEMA}"
+                 {AB_SCHEMA}, {MAX_SCHEMA}, {CURVE_SCHEMA}, {BACKLOG_SCHEMA}, {SOAK_SCHEMA} and \
+                 {VERIFY_SCHEMA}"
             )),
         }
     }
@@ -96,6 +101,7 @@ impl Document {
             Self::Curve(curve) => curve.runs.iter().collect(),
             Self::Backlog(all) => all.runs_without.iter().chain(&all.runs_with).collect(),
             Self::Soak(soak) => vec![&soak.run],
+            Self::Verified(_) => Vec::new(),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::plot::{Plot, Scale};
 use super::run::nanoseconds;
 use super::{double, figure, figures, sweep};
 use crate::report::{Figure, Knob, Run, Set, Spread, Unit, pareto_front};
+use crate::validity::ValidityVerdict::{Invalid, Valid};
 
 /// Figures that have a heat map.
 const MAPPED: [&str; 4] =
@@ -35,6 +36,7 @@ pub(super) fn whole(set: &Set) -> Markup {
     let cells = cells(set);
     html! {
         p.soft { (cells.len()) " cells, " (set.cells.len()) " runs." }
+        (doubts(&cells))
         @if let Some(plan) = &set.sweep {
             @if plan.interrupted { p.bad { "Interrupted: not all runs were made." } }
             @for attempt in plan.attempts.iter().filter(|attempt| attempt.error.is_some()) {
@@ -51,6 +53,26 @@ pub(super) fn whole(set: &Set) -> Markup {
         (scatter(&cells))
         (table(&cells))
         @if let Some(run) = set.cells.first() { (figures::disclosure(run)) }
+    }
+}
+
+/// Which cells have runs that are not valid, and why.
+fn doubts(cells: &[Cell<'_>]) -> Markup {
+    let doubtful = cells.iter().filter_map(|cell| {
+        let doubtful = cell.runs.iter().filter(|run| run.validity.verdict != Valid);
+        // The worst is named.
+        let worst = doubtful.clone().max_by_key(|run| run.validity.verdict)?;
+        Some((cell.name(), doubtful.count(), &worst.validity))
+    });
+    html! {
+        ul.reasons {
+            @for (name, count, validity) in doubtful {
+                li.bad[validity.verdict == Invalid] {
+                    (name) ": " (count) " run(s) not valid, e.g. "
+                    (validity.reasons.first().map_or("", String::as_str))
+                }
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod grid;
 mod heat;
 mod host;
 mod plot;
+mod proof;
 mod queue;
 mod rates;
 mod run;
@@ -33,6 +34,7 @@ pub fn page(document: &Document) -> String {
         Document::Curve(curve) => ("Latency against rate", rates::curve(curve)),
         Document::Backlog(all) => ("With a backlog and without", endurance::backlog(all)),
         Document::Soak(soak) => ("A long load", endurance::soak(soak)),
+        Document::Verified(found) => ("What is still there", proof::whole(found)),
     };
     let page = html! {
         (DOCTYPE)

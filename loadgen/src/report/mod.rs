@@ -30,7 +30,7 @@ pub use limit::Limit;
 pub use markdown::{machine, render_markdown};
 pub use pareto::pareto_front;
 pub use phase::{MEASURE, Phase, WARM_UP};
-pub use proof::{Proof, ProofRow};
+pub use proof::{Proof, ProofRow, QueueProof};
 pub use queue::{QueueFigures, QueueOptions};
 pub use set::{Attempt, Knob, Set, Sweep};
 pub use spread::{SPREAD_REPEATS_MIN, Spread, ratio_hundredths};
@@ -123,6 +123,9 @@ pub struct Run {
     /// Which records there are, for `bench verify`; null unless `--keep` has kept the topic.
     #[serde(default)]
     pub proof: Option<Proof>,
+    /// The same of messages of queues.
+    #[serde(default)]
+    pub queue_proof: Option<QueueProof>,
 }
 
 /// The measuring program.

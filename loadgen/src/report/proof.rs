@@ -4,8 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wire::limits::TOPIC_PARTITIONS_MAX;
 
+use crate::integrity::queue::{Fate, QueueLedger};
 use crate::integrity::{IntervalSet, Ledger};
 
+/// No run has more messages.
+const MESSAGES_MAX: u64 = 1 << 36;
 /// No run has more producers.
 const PRODUCERS_MAX: u32 = 1 << 16;
 
@@ -103,6 +106,76 @@ impl Proof {
     }
 }
 
+/// What was published to queues that were kept. Messages have numbers, given as ranges: the first,
+/// and the one behind the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueueProof {
+    /// The names of the queues, that of dead letters behind the others.
+    pub queues: Vec<String>,
+    /// The run's id, which each of its messages bears.
+    pub run: u32,
+    /// Confirmed: acknowledged since, or there.
+    pub confirmed: Vec<(u64, u64)>,
+    /// Published and never confirmed.
+    pub in_doubt: Vec<(u64, u64)>,
+    /// Acknowledged by consumers: not there.
+    pub settled: Vec<(u64, u64)>,
+    /// Whether acknowledgements may have been lost, so that what bears one may be there.
+    pub acknowledgements_lost: bool,
+}
+
+impl QueueProof {
+    /// Of a run with these queues.
+    #[must_use]
+    pub fn of(queues: Vec<String>, run: u32, ledger: &QueueLedger) -> Self {
+        Self {
+            queues,
+            run,
+            confirmed: ledger.ranges(Fate::Confirmed),
+            in_doubt: ledger.ranges(Fate::Doubtful),
+            settled: ledger.ranges(Fate::Settled),
+            acknowledgements_lost: ledger.is_forgiving(),
+        }
+    }
+
+    /// What is wrong with one that was read from a file.
+    #[must_use]
+    pub fn invalid(&self) -> Option<&'static str> {
+        let mut all = self.all();
+        if self.queues.is_empty() {
+            Some("it names no queue")
+        } else if all.any(|&(start, end)| start >= end || end > MESSAGES_MAX) {
+            Some("a range ends before it begins, or is beyond all messages")
+        } else {
+            None
+        }
+    }
+
+    /// Messages that were confirmed.
+    #[must_use]
+    pub fn confirmed_messages(&self) -> u64 {
+        self.confirmed.iter().map(|(start, end)| end - start).sum()
+    }
+
+    /// As the run itself had it.
+    #[must_use]
+    pub fn ledger(&self) -> QueueLedger {
+        let ledger = QueueLedger::new();
+        ledger.claim(self.all().map(|&(_, end)| end).max().unwrap_or(0));
+        self.confirmed.iter().for_each(|&(start, end)| ledger.confirmed(start..end));
+        self.in_doubt.iter().for_each(|&(start, end)| ledger.in_doubt(start..end));
+        self.settled.iter().for_each(|&(start, end)| ledger.settle(start..end));
+        if self.acknowledgements_lost {
+            ledger.forgive();
+        }
+        ledger
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(u64, u64)> {
+        self.confirmed.iter().chain(&self.in_doubt).chain(&self.settled)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +196,25 @@ mod tests {
         (0..14).filter(|&sequence| sequence != 3).for_each(|sequence| pass.record(0, sequence));
         let counts = proof.ledger().audit(&pass, Coverage::Whole);
         assert_eq!((counts.lost, counts.in_doubt_found, counts.unexpected), (2, 2, 0));
+    }
+
+    #[test]
+    fn a_ledger_of_queues_survives_a_file() {
+        let ledger = QueueLedger::new();
+        ledger.claim(1_000);
+        ledger.confirmed(0..900);
+        ledger.in_doubt(900..910);
+        ledger.settle(100..300);
+        let proof = QueueProof::of(vec!["q".to_owned()], 7, &ledger);
+        assert_eq!((proof.invalid(), proof.confirmed_messages()), (None, 900));
+        let text = serde_json::to_string(&proof).expect("serialises");
+        let proof: QueueProof = serde_json::from_str(&text).expect("reads back");
+        let again = proof.ledger();
+        (0..100).chain(300..899).for_each(|number| again.kept(number));
+        assert_eq!(again.audit(0).counts.lost, 1);
+        let bad = QueueProof { settled: vec![(5, 5)], ..proof.clone() };
+        assert!(bad.invalid().is_some());
+        assert!(QueueProof { queues: vec![], ..proof }.invalid().is_some());
     }
 
     #[test]

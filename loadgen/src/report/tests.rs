@@ -53,6 +53,7 @@ pub(crate) fn run() -> Run {
         slo: Vec::new(),
         faults: None,
         broker_end: None,
+        queue_proof: None,
         proof: None,
     }
 }

@@ -238,7 +238,11 @@ fn order_seed(document: &Document) -> Option<u64> {
         Document::Ab(ab) => Some(ab.order_seed),
         Document::Curve(curve) => Some(curve.order_seed),
         Document::Set(set) => set.sweep.as_ref().map(|sweep| sweep.order_seed),
-        Document::Run(_) | Document::Max(_) | Document::Backlog(_) | Document::Soak(_) => None,
+        Document::Run(_)
+        | Document::Max(_)
+        | Document::Backlog(_)
+        | Document::Soak(_)
+        | Document::Verified(_) => None,
     }
 }
 

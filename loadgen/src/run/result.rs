@@ -175,6 +175,7 @@ pub(super) fn build(site: &Site, measured: &Measured<'_>) -> Run {
         faults: faults(measured),
         broker_end: measured.end.clone(),
         proof: None,
+        queue_proof: None,
     };
     if let (Some(faults), Some(series)) = (&mut run.faults, &run.series) {
         faults.look_into(series);

@@ -9,11 +9,12 @@ use super::cell;
 use super::choices::TargetChoice;
 use super::files::read_document;
 use super::options::RunArgs;
+use super::queue;
 use super::site::Site;
 use super::{EXIT_ERROR, EXIT_INTEGRITY, EXIT_OK, RunError, abort_on_signals, write_json};
 use crate::integrity::IntegrityVerdict;
 use crate::page::Document;
-use crate::report::{Integrity, Proof, Run};
+use crate::report::{Integrity, Proof, QueueProof, Run};
 
 /// Name and version of the schema.
 pub const VERIFY_SCHEMA: &str = "pelton.bench.verify/1";
@@ -44,8 +45,14 @@ pub struct VerifyArgs {
 pub struct Verified {
     /// [`VERIFY_SCHEMA`].
     pub schema: String,
-    /// The run's topic.
+    /// The run's topic, or its queues.
     pub topic: String,
+    /// Records (messages) that were acknowledged (confirmed).
+    #[serde(default)]
+    pub acknowledged: u64,
+    /// Whether these are messages of queues.
+    #[serde(default)]
+    pub is_queue: bool,
     /// When the run began.
     pub run_started_utc: Option<String>,
     /// When it was looked.
@@ -68,23 +75,18 @@ enum Place {
 pub(super) fn run(args: &VerifyArgs) -> Result<u8, RunError> {
     let run = read_run(&args.file)?;
     let usage = |reason: String| RunError::Usage(format!("{}: {reason}", args.file.display()));
-    let proof = run.proof.as_ref().ok_or_else(|| {
+    let known = Known::of(&run).ok_or_else(|| {
         usage(
-            "it does not say which records there were: only the result of `bench run --keep` into \
-             a topic does"
+            "it does not say which records there were: only the result of `bench run --keep` does, \
+             for a topic or for queues of persistent messages"
                 .to_owned(),
         )
     })?;
-    if let Some(reason) = proof.invalid() {
+    if let Some(reason) = known.invalid() {
         return Err(usage(reason.to_owned()));
     }
     let place = place(args, &run).map_err(usage)?;
-    let flags = RunArgs {
-        partitions: i64::from(proof.partitions),
-        producers: i64::from(proof.producers),
-        quiet: args.quiet,
-        ..RunArgs::defaults()
-    };
+    let flags = RunArgs { quiet: args.quiet, ..known.flags() };
     let abort = abort_on_signals()?;
     let mut site = match &place {
         Place::Broker(target) => {
@@ -96,10 +98,15 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, RunError> {
         }
     };
     let started_utc = jiff::Timestamp::now().to_string();
-    let found = cell::verify(&mut site, &flags, proof)?;
+    let found = match known {
+        Known::Records(proof) => cell::verify(&mut site, &flags, proof)?,
+        Known::Messages(proof) => queue::verify(&mut site, proof)?,
+    };
     let verified = Verified {
         schema: VERIFY_SCHEMA.to_owned(),
-        topic: proof.topic.clone(),
+        topic: known.names(),
+        acknowledged: known.acknowledged(),
+        is_queue: matches!(known, Known::Messages(_)),
         run_started_utc: run.started_utc.clone(),
         started_utc,
         address: site.address().to_owned(),
@@ -112,13 +119,63 @@ pub(super) fn run(args: &VerifyArgs) -> Result<u8, RunError> {
     drop(site);
     write_json(args.json.as_deref(), &verified)?;
     if !args.quiet && args.json.as_deref() != Some(Path::new("-")) {
-        println!("{}", sentence(&verified, proof));
+        println!("{}", verified.sentence());
     }
     Ok(match verified.integrity.verdict {
         IntegrityVerdict::Ok => EXIT_OK,
         IntegrityVerdict::Failed => EXIT_INTEGRITY,
         IntegrityVerdict::NotChecked => EXIT_ERROR,
     })
+}
+
+/// What a run knows of what it has kept.
+#[derive(Clone, Copy)]
+enum Known<'a> {
+    Records(&'a Proof),
+    Messages(&'a QueueProof),
+}
+
+impl<'a> Known<'a> {
+    fn of(run: &'a Run) -> Option<Self> {
+        let records = run.proof.as_ref().map(Self::Records);
+        records.or(run.queue_proof.as_ref().map(Self::Messages))
+    }
+
+    fn invalid(self) -> Option<&'static str> {
+        match self {
+            Self::Records(proof) => proof.invalid(),
+            Self::Messages(proof) => proof.invalid(),
+        }
+    }
+
+    /// Of a run that reads it.
+    fn flags(self) -> RunArgs {
+        match self {
+            Self::Records(proof) => RunArgs {
+                partitions: i64::from(proof.partitions),
+                producers: i64::from(proof.producers),
+                ..RunArgs::defaults()
+            },
+            Self::Messages(_) => RunArgs::defaults(),
+        }
+    }
+
+    fn names(self) -> String {
+        match self {
+            Self::Records(proof) => proof.topic.clone(),
+            Self::Messages(proof) => proof.queues.join(", "),
+        }
+    }
+
+    fn acknowledged(self) -> u64 {
+        match self {
+            Self::Records(proof) => {
+                let ranges = proof.outcomes.iter().flat_map(|row| &row.acked);
+                ranges.map(|(start, end)| end - start).sum()
+            }
+            Self::Messages(proof) => proof.confirmed_messages(),
+        }
+    }
 }
 
 fn read_run(path: &Path) -> Result<Run, RunError> {
@@ -151,32 +208,45 @@ fn place(args: &VerifyArgs, run: &Run) -> Result<Place, String> {
     }
 }
 
-fn sentence(verified: &Verified, proof: &Proof) -> String {
-    let acked: u64 =
-        proof.outcomes.iter().flat_map(|row| &row.acked).map(|(start, end)| end - start).sum();
-    let found = &verified.integrity;
-    let count = |count: Option<u64>| count.unwrap_or(0);
-    match found.verdict {
-        IntegrityVerdict::Ok => format!(
-            "ok: all {acked} acknowledged records of {} are there once, in order and intact; of {} \
-             in doubt, {}",
-            verified.topic,
-            count(found.in_doubt),
-            count(found.in_doubt_found)
-        ),
-        IntegrityVerdict::Failed => format!(
-            "FAILED: of {acked} acknowledged records of {}, {} are lost; {} are there twice, {} \
-             out of order, {} damaged, {} unexpected",
-            verified.topic,
-            count(found.lost),
-            count(found.duplicated),
-            count(found.reordered),
-            count(found.corrupted),
-            count(found.unexpected)
-        ),
-        IntegrityVerdict::NotChecked => format!(
-            "not checked: {}",
-            found.not_checked_because.as_deref().unwrap_or("nothing was read")
-        ),
+impl Verified {
+    /// In a sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { topic, acknowledged, integrity: found, .. } = self;
+        let count = |count: Option<u64>| count.unwrap_or(0);
+        let in_doubt = [found.in_doubt, found.in_doubt_found].map(count);
+        match (found.verdict, self.is_queue) {
+            (IntegrityVerdict::Ok, false) => format!(
+                "ok: all {acknowledged} acknowledged records of {topic} are there once, in order \
+                 and intact; of {} in doubt, {}",
+                in_doubt[0], in_doubt[1]
+            ),
+            (IntegrityVerdict::Ok, true) => format!(
+                "ok: all {acknowledged} confirmed messages of {topic} were acknowledged by a \
+                 consumer, or are there once and intact; of {} in doubt, {}",
+                in_doubt[0], in_doubt[1]
+            ),
+            (IntegrityVerdict::Failed, false) => format!(
+                "FAILED: of {acknowledged} acknowledged records of {topic}, {} are lost; {} are \
+                 there twice, {} out of order, {} damaged, {} unexpected",
+                count(found.lost),
+                count(found.duplicated),
+                count(found.reordered),
+                count(found.corrupted),
+                count(found.unexpected)
+            ),
+            (IntegrityVerdict::Failed, true) => format!(
+                "FAILED: of {acknowledged} confirmed messages of {topic}, {} are lost; {} are \
+                 there twice, or although they were acknowledged, {} damaged, {} unexpected",
+                count(found.lost),
+                count(found.duplicated),
+                count(found.corrupted),
+                count(found.unexpected)
+            ),
+            (IntegrityVerdict::NotChecked, _) => format!(
+                "not checked: {}",
+                found.not_checked_because.as_deref().unwrap_or("nothing was read")
+            ),
+        }
     }
 }

@@ -14,7 +14,7 @@ pub use batch_means::{BatchMeans, slope_per_minute};
 pub use bootstrap::{Interval, noise_floor, ratio_interval};
 pub use paired::PairedRatio;
 pub use permutation::{holm, permutation_p};
-pub use verdict::{Better, Evidence, SIGNIFICANCE, Verdict, judge, runs_needed};
+pub use verdict::{Better, Evidence, SIGNIFICANCE, Verdict, judge, runs_decidable, runs_needed};
 
 /// One run's values of one figure: one for each stretch of the run, at least one.
 pub type Stretches = Vec<f64>;

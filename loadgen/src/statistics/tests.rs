@@ -73,6 +73,7 @@ fn more_runs_are_asked_for_where_noise_hides_the_answer() {
     let mut random = Random::new(8);
     let quiet = runs(5, 100.0, 0.01, &mut random);
     let noisy = runs(5, 100.0, 0.2, &mut random);
+    assert_eq!([1, 8].map(verdict::runs_decidable), [4, 6], "2 of 70, and of 924, ways");
     let few = verdict::runs_needed(&quiet, &quiet, 1.1, 0.05).expect("enough runs");
     let many = verdict::runs_needed(&noisy, &noisy, 1.1, 0.05).expect("enough runs");
     assert!(few <= 5 && many > 50, "{few} {many}");

@@ -80,6 +80,21 @@ pub fn judge(evidence: &Evidence, corrected_p: f64, better: Better, margin: f64)
     }
 }
 
+/// With fewer runs of each arm not even the clearest difference in one of so many figures can be
+/// told from chance.
+#[must_use]
+pub fn runs_decidable(figures: usize) -> u32 {
+    #[allow(clippy::cast_precision_loss, reason = "there are few figures")]
+    let figures = figures as f64;
+    // Ways of dealing the runs out: the clearest one and its mirror speak for a difference.
+    let (mut runs, mut ways) = (1, 2.0);
+    while 2.0 / ways * figures >= SIGNIFICANCE {
+        runs += 1;
+        ways *= f64::from(2 * (2 * runs - 1)) / f64::from(runs);
+    }
+    runs
+}
+
 /// About how many runs of each arm would decide, if the ratio stays what it is: then the interval
 /// is as narrow as the way from the ratio to the margin. At most a thousand.
 #[must_use]

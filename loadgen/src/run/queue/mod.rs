@@ -5,6 +5,7 @@ mod crew;
 mod flags;
 mod places;
 mod publisher;
+mod shelf;
 mod task;
 mod template;
 
@@ -29,7 +30,7 @@ use super::watch::{Watched, counters, settle, watch};
 use super::work::{Lost, Progress, Waiting};
 use crate::clock::monotonic_ns;
 use crate::integrity::queue::{QueueCounts, QueueLedger};
-use crate::report::{QueueFigures, Run};
+use crate::report::{QueueFigures, QueueProof, Run};
 use crate::schedule::Load;
 use crew::Crew;
 use places::Places;
@@ -61,6 +62,16 @@ pub(super) fn measure(site: &mut Site, args: &RunArgs, label: &Label) -> Result<
     site.conclude(result, removed)
 }
 
+/// Looks at what a run has kept, and compares it with what the run knew.
+pub(super) fn verify(site: &mut Site, proof: &QueueProof) -> Result<Checked, RunError> {
+    let ledger = proof.ledger();
+    let places = Places::known(site, &proof.queues)?;
+    shelf::look(site, &places, proof.run, &ledger)?;
+    let found = ledger.audit(0);
+    // Each was found, or had been acknowledged, or is lost.
+    Ok(Checked { records: found.confirmed, ..checked(&found, 0) })
+}
+
 struct Cell<'a> {
     site: &'a mut Site,
     args: &'a RunArgs,
@@ -68,6 +79,14 @@ struct Cell<'a> {
     run: u32,
     places: &'a Places,
     ledger: &'a QueueLedger,
+}
+
+/// What was left in the queues when all was over.
+struct Read {
+    /// Messages that were looked at and stay; those that were consumed count as deliveries.
+    seen: u64,
+    /// Failures on the way.
+    errors: u64,
 }
 
 /// What the window has seen.
@@ -139,7 +158,14 @@ impl<'a> Cell<'a> {
             messages_at_start: outcome.messages[0],
             messages_at_close: outcome.messages[1],
         });
+        run.queue_proof = self.proof(&task);
         Ok(run)
+    }
+
+    /// Which messages there are, if they stay, whatever becomes of the broker.
+    fn proof(&self, task: &Task<'_>) -> Option<QueueProof> {
+        let stay = self.args.keep && task.persistent_millionths == 1_000_000;
+        stay.then(|| QueueProof::of(self.places.names(), self.run, self.ledger))
     }
 
     fn task(&self) -> Task<'a> {
@@ -254,7 +280,7 @@ impl<'a> Cell<'a> {
                 line.say("starting the broker again, to empty the queues");
                 self.ledger.forgive();
                 let restarted = self.site.restart_broker();
-                match restarted.and_then(|()| self.empty(task, line)) {
+                match restarted.and_then(|()| self.read(task, line)) {
                     Err(error) if !matches!(error, RunError::Interrupted) => {
                         line.say(&format!("what it has kept was not read: {error}"));
                         None
@@ -262,18 +288,35 @@ impl<'a> Cell<'a> {
                     read => Some(read?),
                 }
             }
-            false => Some(self.empty(task, line)?),
+            false => Some(self.read(task, line)?),
         };
-        let Some(read_errors) = read else {
+        let Some(Read { seen, errors }) = read else {
             // Whatever did not come may still be there.
             let found = self.ledger.audit(u64::MAX);
             let checked = Checked { counts: found.counts.clone(), ..Checked::nothing() };
             return Ok((found, checked));
         };
-        let left = self.places.messages(self.site)?;
+        let left = match self.args.keep {
+            true => 0,
+            false => self.places.messages(self.site)?,
+        };
         let found = self.ledger.audit(left);
-        let checked = checked(&found, read_errors);
-        Ok((found, checked))
+        let checked = checked(&found, errors);
+        let records = checked.records + seen;
+        Ok((found, Checked { records, ..checked }))
+    }
+
+    /// Looks at what is left, if it shall stay, or else consumes it.
+    fn read(&mut self, task: &Task<'a>, line: &ProgressLine) -> Result<Read, RunError> {
+        if !self.args.keep {
+            return self.empty(task, line).map(|errors| Read { seen: 0, errors });
+        }
+        line.say("looking into the queues");
+        let mut seen = 0;
+        for places in [&self.places.all, &self.places.dead] {
+            seen += shelf::look(self.site, places, self.run, self.ledger)?;
+        }
+        Ok(Read { seen, errors: 0 })
     }
 
     /// Consumes what is left, and then the dead letters. Gives how many failures there were.

@@ -83,6 +83,17 @@ impl Places {
         Ok(())
     }
 
+    /// Queues that are there, by name.
+    pub(super) fn known(site: &mut Site, names: &[String]) -> Result<Vec<Place>, RunError> {
+        let args = RunArgs { route: Route::Any, ..RunArgs::defaults() };
+        names.iter().map(|name| find(site, &args, name)).collect()
+    }
+
+    /// The names of all, that of dead letters last.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.all.iter().chain(&self.dead).map(|place| place.name.clone()).collect()
+    }
+
     /// Removes what the run has made, messages and all.
     pub(super) fn remove(&self, site: &mut Site) -> Result<(), RunError> {
         if self.origin == Origin::WasThere {
