@@ -1,10 +1,9 @@
 //! In steady state the shard's data path allocates nothing per message, at every level of acks.
 
-#![allow(unsafe_code, reason = "a global allocator that counts cannot be written without")]
+#[path = "../../wire/tests/counting/mod.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use counting::{allocations_of, live};
 use pelton_bench::batch;
 use pelton_bench::null_backend::NullBackend;
 use pelton_bench::requests::{
@@ -13,50 +12,11 @@ use pelton_bench::requests::{
 };
 use wire::{Acks, Kind, fetch, produce, queue};
 
-thread_local! {
-    /// Per thread, so that the test harness's own threads do not count.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    /// Bytes that are allocated and not freed.
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract;
-// counting touches a thread-local cell that needs no allocation and no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        LIVE.set(LIVE.get() + bytes_of(layout));
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get() - bytes_of(layout));
-        // SAFETY: the pointer came from `alloc` above, that is, from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-fn bytes_of(layout: Layout) -> i64 {
-    i64::try_from(layout.size()).unwrap_or(i64::MAX)
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// One connection shows what each turn allocates, several what each message does.
 const CONNECTIONS: [u32; 2] = [1, 8];
 const ROUNDS: u32 = 1000;
 /// Tables that double, and a list per run of thousands of messages, are not per message.
 const PER_HUNDRED_MESSAGES_MAX: u64 = 5;
-
-fn allocations_of(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    work();
-    ALLOCATIONS.get() - before
-}
 
 /// Checks that rounds of this request allocate nothing once others have gone before.
 fn measure(what: &str, backend: &mut NullBackend, request: &[u8], check: fn(&[u8])) {
@@ -168,9 +128,9 @@ fn an_idle_queue_costs_less_than_a_kibibyte_and_no_time() {
     const QUEUES: u32 = 10_000;
     let (mut backend, _) = shard_with_topic(1);
     create_queues(&mut backend, 0..100);
-    let before = LIVE.get();
+    let before = live();
     create_queues(&mut backend, 100..100 + QUEUES);
-    let each = (LIVE.get() - before) / i64::from(QUEUES);
+    let each = (live() - before) / i64::from(QUEUES);
     assert!((200..=1024).contains(&each), "{each} bytes each");
     let deadlines = backend.shard.deadlines();
     assert!(deadlines.iter().all(|(what, _)| *what != "queues"), "{deadlines:?}");

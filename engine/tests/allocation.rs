@@ -1,11 +1,10 @@
 //! Decoders of what lies on disk, fed with arbitrary bytes, never hold more memory than in
 //! proportion to these: no number in them is taken for a length before it is checked.
 
-#![allow(unsafe_code, reason = "a global allocator that counts cannot be written without")]
+#[path = "../../wire/tests/counting/mod.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use counting::peak_of;
 use pelton_engine::catalog::Change;
 use pelton_engine::frame::{ENTRY_BYTES, EntryHeader, EntryKind, FrameKey, FrameView};
 use pelton_engine::inspect::check_entry;
@@ -16,49 +15,10 @@ use pelton_engine::superblock::Superblock;
 use proptest::prelude::*;
 use zerocopy::FromBytes;
 
-thread_local! {
-    /// Per thread, so that the test harness's own threads do not count. Bytes in use, and the most.
-    static LIVE: Cell<i64> = const { Cell::new(0) };
-    static PEAK: Cell<i64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract;
-// counting touches thread-local cells that need no allocation and no destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.set(LIVE.get() + bytes_of(layout));
-        PEAK.set(PEAK.get().max(LIVE.get()));
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get() - bytes_of(layout));
-        // SAFETY: the pointer came from `alloc` above, that is, from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-fn bytes_of(layout: Layout) -> i64 {
-    i64::try_from(layout.size()).unwrap_or(i64::MAX)
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// Bytes held for each byte of the input, and besides: a record of the catalog has 21 bytes at
 /// least, and a few times as much in memory, in a list that doubles.
 const PER_BYTE_MAX: usize = 32;
 const BESIDES_MAX: usize = 4096;
-
-fn peak_of(work: impl FnOnce()) -> usize {
-    let before = LIVE.get();
-    PEAK.set(before);
-    work();
-    usize::try_from(PEAK.get() - before).expect("not negative")
-}
 
 /// Shows the bytes to every decoder, as they are and behind a head of the right kind.
 fn decode(bytes: &[u8]) {

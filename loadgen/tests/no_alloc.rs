@@ -1,36 +1,13 @@
 //! A generator thread allocates nothing per record: a longer run allocates no more than a short
 //! one. The target is `null`, so that nobody else allocates meanwhile.
 
-#![allow(unsafe_code, reason = "a global allocator that counts cannot be written without")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+#[path = "../../wire/tests/counting/mod.rs"]
+mod counting;
 
 use clap::Parser;
+use counting::allocations_of_all_threads;
 use pelton_loadgen::run::{BenchArgs, EXIT_OK, ServeFlags, bench};
 use serde_json::Value;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract;
-// counting touches an atomic that needs no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `alloc` above, that is, from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[derive(Parser)]
 struct Line {
@@ -45,9 +22,9 @@ fn run(flags: &str) -> (u64, u64) {
     let line = format!("bench run -q --target null --warmup 20ms --json {json} {flags}");
     let args = Line::try_parse_from(line.split_whitespace()).expect("valid flags");
     let serve = ServeFlags { names: Vec::new(), check: |_| Ok(()) };
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations_of_all_threads();
     let code = bench(&args.bench, &serve);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = allocations_of_all_threads() - before;
     let result: Value =
         serde_json::from_slice(&std::fs::read(file.path()).expect("written")).expect("JSON");
     assert_eq!((code, &result["integrity"]["verdict"]), (EXIT_OK, &"ok".into()), "{result:#}");

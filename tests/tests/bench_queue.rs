@@ -129,8 +129,9 @@ fn what_was_kept_in_queues_is_proven_afterwards() {
     };
     let run = result(&dir, "--rate=2000 --producers=2 --partitions=2 --keep");
     expect_ok(&run);
-    let confirmed = run["load"]["acked_records"].as_u64().expect("measured");
-    assert_eq!(run["integrity"]["checked_records"].as_u64(), Some(confirmed), "{run:#}");
+    // Those too whose confirm came after the window.
+    let confirmed = run["integrity"]["checked_records"].as_u64().expect("looked at");
+    assert!(Some(confirmed) >= run["load"]["acked_records"].as_u64(), "{run:#}");
     let sentence = format!("ok: all {confirmed} confirmed messages");
     // Looking changes nothing.
     for _ in 0..2 {

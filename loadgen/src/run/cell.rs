@@ -1,7 +1,7 @@
 //! One measured run: topic, preload, warm-up, window, drain, read-back, verdicts.
 
 use client::session::ServerTiming;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wire::Acks;
 
@@ -74,8 +74,9 @@ impl Partial {
         self,
         window: &mut Window,
         watched: &Watched,
-        is_aborted: bool,
+        abort: &AtomicBool,
     ) -> Result<(), RunError> {
+        let is_aborted = abort.load(Ordering::Relaxed);
         let ended_ns = match &watched.end {
             Some(end) => window.open_ns + end.after_ns,
             None if is_aborted => monotonic_ns(),
@@ -187,14 +188,7 @@ impl Cell<'_> {
             Some(Loaded { ledger, .. }) => {
                 Checked { passes_cut_short: 0, ..check_passes(ledger, &outcome) }
             }
-            None if self.site.sink_counters().is_some() => self.proven_by_sink(&outcome),
-            None if interrupted => Checked::nothing(),
-            None if watched.end.is_some() => self.read_after_end(&routing, &outcome, &line)?,
-            None if work.consumers > 0 => check_passes(&outcome.tally.ledger, &outcome),
-            None => {
-                line.say("reading back");
-                self.read_back(&routing, work.acks, &outcome)?
-            }
+            None => self.prove(&work, &outcome, &watched, &line)?,
         };
         if let (Some(outcome), Some(loaded)) = (&beside, &beside_loaded) {
             checked.add(&check_passes(&loaded.ledger, outcome));
@@ -223,6 +217,30 @@ impl Cell<'_> {
         };
         let proof = self.proof(&work, &outcome.tally.ledger);
         Ok(Run { proof, ..result::build(self.site, &measured) })
+    }
+
+    /// What became of the records of a load.
+    fn prove(
+        &mut self,
+        work: &Work<'_>,
+        outcome: &Outcome,
+        watched: &Watched,
+        line: &ProgressLine,
+    ) -> Result<Checked, RunError> {
+        if self.site.sink_counters().is_some() {
+            return Ok(self.proven_by_sink(outcome));
+        }
+        if self.site.abort.load(Ordering::Relaxed) {
+            return Ok(Checked::nothing());
+        }
+        if watched.end.is_some() {
+            return self.read_after_end(work.routing, outcome, line);
+        }
+        if work.consumers > 0 {
+            return Ok(check_passes(&outcome.tally.ledger, outcome));
+        }
+        line.say("reading back");
+        self.read_back(work.routing, work.acks, outcome)
     }
 
     /// Which records there are, if they stay.
@@ -303,7 +321,7 @@ impl Cell<'_> {
         )?;
         let watched = watched?;
         for Outcome { window, .. } in &mut outcomes {
-            self.label.partial.cut(window, &watched, abort.load(Ordering::Relaxed))?;
+            self.label.partial.cut(window, &watched, &abort)?;
         }
         Ok((outcomes, watched))
     }

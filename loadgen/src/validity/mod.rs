@@ -129,6 +129,11 @@ pub enum Reason {
     },
 }
 
+const DISK_FULL: &str =
+    " since its disk has no room for more; choose a larger one with --data-dir, or offer less";
+const NOT_COLD: &str = " and begun again; only the first reading was cold: preload more, or \
+                        measure for less long";
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -152,9 +157,9 @@ impl fmt::Display for Reason {
             ),
             Self::Unsteady { what, rising, percent, settled_after_ns } => {
                 // A line through a rate that breaks down may fall by more than all of it.
-                let (moved, percent) =
-                    if *rising { ("rose", *percent) } else { ("fell", (*percent).min(100)) };
-                write!(f, "unsteady: the {what} {moved} by {percent} % within the window")?;
+                let fell = format!("fell by {}", (*percent).min(100));
+                let moved = if *rising { format!("rose by {percent}") } else { fell };
+                write!(f, "unsteady: the {what} {moved} % within the window")?;
                 settled(f, *settled_after_ns)
             }
             Self::NeverSteady { what } => write!(
@@ -187,27 +192,26 @@ impl fmt::Display for Reason {
             Self::IntegrityFailed => f.write_str(
                 "integrity_failed: records were lost, duplicated, reordered or corrupted",
             ),
-            Self::BrokerEnded { after_ns, how } => write!(
-                f,
-                "broker_ended: the broker ended {}.{} s after the window opened ({how}); all \
-                 figures are of the time before",
-                after_ns / 1_000_000_000,
-                after_ns / 100_000_000 % 10
-            ),
-            Self::DiskFull { count } => write!(
-                f,
-                "disk_full: the broker refused {count} requests since its disk has no room for \
-                 more; choose a larger one with --data-dir, or offer less"
-            ),
+            Self::BrokerEnded { after_ns, how } => ended(f, *after_ns, how),
+            Self::DiskFull { count } => {
+                write!(f, "disk_full: the broker refused {count} requests{DISK_FULL}")
+            }
             Self::Errors { count } => write!(f, "errors: {count} requests failed"),
-            Self::NotCold { passes } => write!(
-                f,
-                "not_cold: partitions were read to their end and begun again {passes} times; only \
-                 the first reading was cold: preload more, or measure for less long"
-            ),
+            Self::NotCold { passes } => {
+                write!(f, "not_cold: partitions were read to their end {passes} times{NOT_COLD}")
+            }
             Self::FloorMissing { what } => write!(f, "floor_missing: {what}"),
         }
     }
+}
+
+fn ended(f: &mut fmt::Formatter<'_>, after_ns: u64, how: &str) -> fmt::Result {
+    let (seconds, tenths) = (after_ns / 1_000_000_000, after_ns / 100_000_000 % 10);
+    write!(
+        f,
+        "broker_ended: the broker ended {seconds}.{tenths} s after the window opened ({how}); all \
+         figures are of the time before"
+    )
 }
 
 /// When what moved came to rest, and so what to do.

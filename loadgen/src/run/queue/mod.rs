@@ -257,7 +257,7 @@ impl<'a> Cell<'a> {
             // acknowledged and not told the broker of: these come again.
             self.ledger.forgive();
         }
-        self.label.partial.cut(&mut window, &watched, crew.is_aborted())?;
+        self.label.partial.cut(&mut window, &watched, &crew.abort)?;
         Ok(Outcome { tally, window, watched, messages: [Some(at_start), at_close] })
     }
 
