@@ -2,26 +2,31 @@
 //! thread exists.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use engine::layout::FilePath;
 use engine::port::{Disk, Fault, FileEntry};
 use rustix::io::Errno;
 
 use crate::directory::{self, DataDir, fault, io_fault};
+use crate::read_ahead::{CHUNK_BYTES, ReadAhead};
 
 /// `port::Disk` over real files. Remembers the file of the last call: recovery reads one file
 /// after the other.
 #[derive(Debug)]
 pub struct FileDisk {
     dir: DataDir,
-    last: Option<(FilePath, OwnedFd)>,
+    last: Option<(FilePath, Arc<OwnedFd>)>,
+    /// The file that is walked through, and what lies ahead in it.
+    walked: Option<(FilePath, Arc<OwnedFd>)>,
+    ahead: ReadAhead,
     bytes_zeroed: u64,
 }
 
 impl FileDisk {
     /// The disk below a data directory.
-    pub const fn new(dir: DataDir) -> FileDisk {
-        FileDisk { dir, last: None, bytes_zeroed: 0 }
+    pub fn new(dir: DataDir) -> FileDisk {
+        FileDisk { dir, last: None, walked: None, ahead: ReadAhead::default(), bytes_zeroed: 0 }
     }
 
     /// Bytes of zeros that `create` has written.
@@ -32,9 +37,28 @@ impl FileDisk {
     fn file(&mut self, path: &FilePath) -> Result<&OwnedFd, Errno> {
         let is_last = self.last.as_ref().is_some_and(|(last, _)| last == path);
         if !is_last {
-            self.last = Some((path.clone(), self.dir.open(path)?.fd));
+            self.last = Some((path.clone(), Arc::new(self.dir.open(path)?.fd)));
         }
-        self.last.as_ref().map(|(_, fd)| fd).ok_or(Errno::BADF)
+        self.last.as_ref().map(|(_, fd)| &**fd).ok_or(Errno::BADF)
+    }
+
+    /// A part of a long walk through a file. Others may be written in between.
+    fn read_on(&mut self, path: &FilePath, at: u64, into: &mut [u8]) -> Result<usize, Errno> {
+        if self.walked.as_ref().is_none_or(|(walked, _)| walked != path) {
+            self.file(path)?;
+            self.ahead.forget();
+            self.walked.clone_from(&self.last);
+        }
+        let (_, fd) = self.walked.as_ref().ok_or(Errno::BADF)?;
+        self.ahead.read(fd, into, at)
+    }
+
+    /// What was read ahead of a file does not hold any more.
+    fn changes(&mut self, path: &FilePath) {
+        if self.walked.as_ref().is_some_and(|(walked, _)| walked == path) {
+            self.ahead.forget();
+            self.walked = None;
+        }
     }
 }
 
@@ -48,26 +72,32 @@ impl Disk for FileDisk {
     }
 
     fn read(&mut self, path: &FilePath, position: u64, into: &mut [u8]) -> Result<usize, Fault> {
+        if into.len() >= CHUNK_BYTES {
+            return self.read_on(path, position, into).map_err(fault);
+        }
         let fd = self.file(path).map_err(fault)?;
         directory::read_all(fd, into, position).map_err(fault)
     }
 
     fn write(&mut self, path: &FilePath, position: u64, bytes: &[u8]) -> Result<(), Fault> {
+        self.changes(path);
         let fd = self.file(path).map_err(fault)?;
         directory::write_all(fd, bytes, position).map_err(fault)?;
         rustix::fs::fdatasync(fd).map_err(fault)
     }
 
     fn create(&mut self, path: &FilePath, bytes: u64) -> Result<(), Fault> {
+        self.changes(path);
         let opened = self.dir.create(path).map_err(fault)?;
         directory::zero(&opened.fd, 0, bytes).map_err(fault)?;
         self.bytes_zeroed += bytes;
-        self.last = Some((path.clone(), opened.fd));
+        self.last = Some((path.clone(), Arc::new(opened.fd)));
         Ok(())
     }
 
     fn delete(&mut self, path: &FilePath) -> Result<(), Fault> {
         self.last = None;
+        self.changes(path);
         self.dir.delete(std::slice::from_ref(path)).map_err(fault)
     }
 }

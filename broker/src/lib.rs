@@ -14,6 +14,7 @@ pub mod listen;
 pub mod mesh;
 pub mod notices;
 pub mod parent;
+mod read_ahead;
 pub mod read_only;
 pub mod run;
 pub mod serve;

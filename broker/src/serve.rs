@@ -7,9 +7,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use engine::Shard;
-use engine::boot::{BootReport, boot};
+use engine::boot::{BootReport, boot_within};
+use engine::pool::Arenas;
+use engine::settings::Settings;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -101,8 +105,9 @@ fn serve_locked(config: &Config) -> Result<(), ServeError> {
         // Its files are opened so that every write is durable.
         ways.sync = SyncMethod::Dsync;
     }
-    let (shards, recovery) = prepare(config, ways, &cores, listening)?;
+    let (shards, recovery, took) = prepare(config, ways, &cores, listening)?;
     notices::of_recovery(&recovery);
+    let recovery = format!("{recovery}, {} ms", took.as_millis());
     threads::run(shards, |backend| {
         Banner {
             backend: &backend,
@@ -121,13 +126,13 @@ fn serve_locked(config: &Config) -> Result<(), ServeError> {
     })
 }
 
-/// Recovers the data and readies the shards.
+/// Recovers the data and readies the shards. Tells what recovery found, and how long it took.
 fn prepare(
     config: &Config,
     ways: Ways,
     cores: &[usize],
     listening: Listening,
-) -> Result<(Vec<Prepared>, BootReport), ServeError> {
+) -> Result<(Vec<Prepared>, BootReport, Duration), ServeError> {
     let dir = DataDir::new(config.data_dir.clone());
     let kept = config.recycle_bytes.saturating_mul(u64::from(config.shards()));
     let spares = spares::prepare(&dir, config.prepare_bytes, kept, config.segment_bytes)
@@ -135,8 +140,15 @@ fn prepare(
     let mut settings = config.engine_settings();
     let ring = ring_settings(&mut settings, config.io, ways)?;
     let mut disk = FileDisk::new(dir.clone());
-    let (shards, report) = boot(&settings, &mut disk, clock::now(), seed()?)
+    let mut arenas = Arenas::default();
+    let pages = gather_meanwhile(&mut arenas, &settings, config.io, cores);
+    let began = Instant::now();
+    let (shards, report) = boot_within(&mut arenas, &settings, &mut disk, clock::now(), seed()?)
         .map_err(|error| ServeError::Setup(format!("{}: {error}", config.data_dir.display())))?;
+    let took = began.elapsed();
+    for thread in pages {
+        thread.join().map_err(|_| ServeError::Failed("a thread panicked".to_owned()))?;
+    }
     let endpoints = listening.endpoints(config.advertised_host.as_deref().unwrap_or_default());
     // What was zeroed before there were shards is told by the first.
     let mut bytes_zeroed = spares.bytes_zeroed + disk.bytes_zeroed();
@@ -163,7 +175,32 @@ fn prepare(
             bytes_zeroed: std::mem::take(&mut bytes_zeroed),
         });
     }
-    Ok((prepared, report))
+    Ok((prepared, report, took))
+}
+
+/// Makes the pages of each shard's memory, on its core, while recovery waits for the disk: that
+/// takes up to a second.
+fn gather_meanwhile(
+    arenas: &mut Arenas,
+    settings: &Settings,
+    io: Backend,
+    cores: &[usize],
+) -> Vec<JoinHandle<()>> {
+    if io != Backend::Uring {
+        return Vec::new();
+    }
+    let start = |&core: &usize| {
+        let arena = arenas.make_ahead(settings.recv, settings.pool_bytes);
+        let gather = move || {
+            // A core that cannot be used is named when the shard starts there.
+            if threads::pin(core).is_ok() {
+                uring::gather_pages(&arena);
+            }
+        };
+        // Without a thread to spare the backend makes them later.
+        thread::Builder::new().name("pages".to_owned()).spawn(gather).ok()
+    };
+    cores.iter().filter_map(start).collect()
 }
 
 /// An end of the mesh for each shard; none for one that is alone.
@@ -193,7 +230,7 @@ fn choose_cores(config: &Config) -> Result<Vec<usize>, ServeError> {
 /// Raises the limit on open files as far as it goes, and fits the tables below it: each ring's
 /// table must not be longer than the limit, and the files of all shards are open at once.
 fn ring_settings(
-    settings: &mut engine::settings::Settings,
+    settings: &mut Settings,
     backend: Backend,
     ways: Ways,
 ) -> Result<uring::Settings, ServeError> {

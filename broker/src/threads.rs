@@ -169,14 +169,22 @@ fn listen_to(
     Ok(())
 }
 
+/// Puts this thread on a core.
+///
+/// # Errors
+/// A sentence, if the process may not use it.
+pub fn pin(core: usize) -> Result<(), ServeError> {
+    let mut cpus = CpuSet::new();
+    cpus.set(core);
+    rustix::thread::sched_setaffinity(None, &cpus)
+        .map_err(|errno| ServeError::Setup(format!("CPU {core} cannot be used ({errno})")))
+}
+
 /// The life of a shard's thread.
 fn live(prepared: Prepared, quorum: &Quorum, words: &Sender<Word>) -> Result<(), ServeError> {
     let Prepared { shard, mesh, endpoints, io, data_dir, ring, pace, core, bytes_zeroed } =
         prepared;
-    let mut cpus = CpuSet::new();
-    cpus.set(core);
-    rustix::thread::sched_setaffinity(None, &cpus)
-        .map_err(|errno| ServeError::Setup(format!("CPU {core} cannot be used ({errno})")))?;
+    pin(core)?;
     let member = Member { shard, turns: Turns::new(pace), bytes_zeroed, quorum, words };
     match io {
         Backend::Uring => {

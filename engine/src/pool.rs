@@ -141,16 +141,26 @@ impl Arena {
 #[derive(Debug, Default)]
 pub struct Arenas {
     all: Vec<Arc<Arena>>,
+    /// Those that were made ahead.
+    ahead: Vec<Arc<Arena>>,
 }
 
 impl Arenas {
+    /// Makes the arena that a pool of this size takes later: its pages can be had meanwhile.
+    pub fn make_ahead(&mut self, recv: RecvRegion, data_bytes: usize) -> Arc<Arena> {
+        let arena = Arc::new(Arena::new(arena_bytes(recv, data_bytes)));
+        self.ahead.push(Arc::clone(&arena));
+        arena
+    }
+
     /// An arena that nobody has, or a new one. It holds whatever it held.
     fn take(&mut self, bytes: usize) -> Arc<Arena> {
         let is_free = |arena: &&Arc<Arena>| Arc::strong_count(arena) == 1 && arena.len() == bytes;
         if let Some(arena) = self.all.iter().find(is_free) {
             return Arc::clone(arena);
         }
-        let arena = Arc::new(Arena::new(bytes));
+        let ahead = self.ahead.iter().position(|arena| arena.len() == bytes);
+        let arena = ahead.map_or_else(|| Arc::new(Arena::new(bytes)), |at| self.ahead.remove(at));
         self.all.push(Arc::clone(&arena));
         arena
     }
@@ -163,6 +173,11 @@ impl Arenas {
             unsafe { std::ptr::write_bytes(arena.base.as_ptr(), 0, len) };
         }
     }
+}
+
+fn arena_bytes(recv: RecvRegion, data_bytes: usize) -> usize {
+    let data_offset = recv.total_bytes().next_multiple_of(ARENA_ALIGN);
+    data_offset + data_bytes.next_multiple_of(BUFFER_BYTES_MAX)
 }
 
 impl Drop for Arena {
@@ -305,12 +320,12 @@ impl Pool {
 
     /// The same, in one of these arenas if one is free.
     pub fn within(arenas: &mut Arenas, recv: RecvRegion, data_bytes: usize) -> Pool {
-        let data_offset = recv.total_bytes().next_multiple_of(ARENA_ALIGN);
+        let bytes = arena_bytes(recv, data_bytes);
         let data_bytes = data_bytes.next_multiple_of(BUFFER_BYTES_MAX);
         Pool {
-            arena: arenas.take(data_offset + data_bytes),
+            arena: arenas.take(bytes),
             recv,
-            data_offset,
+            data_offset: bytes - data_bytes,
             buddy: Buddy::new(data_bytes / PAGE_BYTES),
             reserves: [None; 2],
             entries: Vec::new(),

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use wire::TopicId;
 
+use super::begins::{Begins, ENTRIES_KEPT_MAX, EntryBegin};
 use super::ring::{self, Begun, Data, Lost, Note};
 use super::scanner::Scanner;
 use super::segments::changes;
@@ -49,6 +50,8 @@ pub struct Ring {
     pub lost: Vec<Lost>,
     /// Numbers of frames with entries of the catalog.
     catalog: BTreeSet<u64>,
+    /// Where the entries of its frames begin.
+    pub begins: Begins,
 }
 
 impl Ring {
@@ -86,23 +89,26 @@ struct Found {
     seen: Vec<Seen>,
     /// Where a file's first frame is that begins and is not whole.
     broken: Vec<(usize, u64)>,
+    begins: Begins,
 }
 
 /// The frames of all shards, read but not judged.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Noted {
     journals: Journals,
     rings: BTreeMap<u16, Found>,
+    /// Entries of which it can still be kept where they begin.
+    left: usize,
 }
 
 impl<D: Disk> Boot<'_, D> {
     /// Reads every shard's journal. What it proves of segments is known from here on.
     pub(super) fn note_journals(&mut self) -> Result<Noted, BootError> {
-        let mut noted = Noted::default();
+        let (journals, rings) = (Journals::default(), BTreeMap::new());
+        let mut noted = Noted { journals, rings, left: ENTRIES_KEPT_MAX };
         for file in self.files.clone() {
             if let FilePath::Journal { shard, .. } = file.path {
-                let found = noted.rings.entry(shard).or_default();
-                self.note_file(&file, found, &mut noted.journals)?;
+                self.note_file(&file, shard, &mut noted)?;
             }
         }
         // A start drains every journal before it writes to one: older epochs are in segments,
@@ -114,7 +120,7 @@ impl<D: Disk> Boot<'_, D> {
 
     /// Judges the frames, and applies what they hold of the catalog and its segments lack.
     pub(super) fn judge_journals(&mut self, noted: Noted) -> Result<Journals, BootError> {
-        let Noted { mut journals, rings } = noted;
+        let Noted { mut journals, rings, .. } = noted;
         let mut next = self.store.partition(self.catalog_id()).progress.appended();
         for (shard, found) in rings {
             let ring = self.judge_ring(shard, found, &mut journals);
@@ -127,13 +133,14 @@ impl<D: Disk> Boot<'_, D> {
     fn note_file(
         &mut self,
         file: &FileEntry,
-        found: &mut Found,
-        journals: &mut Journals,
+        shard: u16,
+        Noted { journals, rings, left }: &mut Noted,
     ) -> Result<(), BootError> {
+        let found = rings.entry(shard).or_default();
         let number = found.files.len();
         found.files.push(file.path.clone());
         let mut scanner = self.scanner(&file.path)?;
-        let walked = self.note_frames(file, number, &mut scanner);
+        let walked = self.note_frames(file, number, &mut scanner, (&mut found.begins, left));
         scanner.close(&mut self.pool);
         let FileNotes { mut seen, first, broken } = walked?;
         found.broken.extend(broken.map(|position| (number, position)));
@@ -160,7 +167,9 @@ impl<D: Disk> Boot<'_, D> {
         file: &FileEntry,
         number: usize,
         scanner: &mut Scanner,
+        (begins, left): (&mut Begins, &mut usize),
     ) -> Result<FileNotes, BootError> {
+        let drained = self.superblock.drained_lsn.get();
         let broker_id = self.superblock.broker_id;
         let mut found: Vec<Seen> = Vec::new();
         let (mut first, mut broken) = (None, None);
@@ -198,6 +207,9 @@ impl<D: Disk> Boot<'_, D> {
             let seen = seen(&view, number, data);
             note_proven(&mut self.proven, &view);
             let is_same = found.first().is_none_or(|first| first.sequence == seen.sequence);
+            if seen.note.lsn > drained {
+                begins.keep((number, position), entry_begins(&view), left);
+            }
             found.push(seen);
             is_dense &= is_same;
             // Frames of an earlier life may have later ones written over their ends.
@@ -207,7 +219,7 @@ impl<D: Disk> Boot<'_, D> {
     }
 
     fn judge_ring(&mut self, shard: u16, found: Found, journals: &mut Journals) -> Ring {
-        let Found { files, mut seen, broken } = found;
+        let Found { files, mut seen, broken, begins } = found;
         seen.retain(|seen| seen.epoch == journals.epoch);
         let begun = begun(&seen);
         let mut notes: Vec<Note> = seen.iter().map(|seen| seen.note).collect();
@@ -233,7 +245,7 @@ impl<D: Disk> Boot<'_, D> {
         journals.damaged.extend(named.chain(lost).map(path));
         self.report.journal_frames += u64_of(notes.len());
         let catalog = seen.iter().filter(|seen| seen.has_catalog).map(|seen| seen.note.lsn);
-        Ring { shard, catalog: catalog.collect(), files, notes, lost: judged.lost }
+        Ring { shard, catalog: catalog.collect(), files, notes, lost: judged.lost, begins }
     }
 
     /// Applies the ring's entries of the catalog from `next` on: neither its segments nor rings
@@ -242,7 +254,7 @@ impl<D: Disk> Boot<'_, D> {
     fn apply_catalog(&mut self, ring: &Ring, mut next: u64) -> Result<u64, BootError> {
         let id = self.catalog_id();
         let mut last = None;
-        let is_wanted = |note: &Note| ring.catalog.contains(&note.lsn);
+        let is_wanted = |_: &Self, note: &Note| ring.catalog.contains(&note.lsn);
         self.visit(ring, is_wanted, &mut |boot, at, note, entry| {
             if !entry.is_catalog() {
                 return Ok(());
@@ -291,7 +303,7 @@ impl<D: Disk> Boot<'_, D> {
             let journals = std::mem::take(&mut self.journals);
             let mut held = Held::new();
             for ring in &journals.rings {
-                self.visit(ring, |_| true, &mut |_, _, _, entry| {
+                self.visit(ring, |_, _| true, &mut |_, _, _, entry| {
                     let ranges = held.entry(entry.stream).or_default();
                     let (base, next) = (entry.base, entry.next());
                     match ranges.last_mut() {
@@ -310,15 +322,19 @@ impl<D: Disk> Boot<'_, D> {
         Ok(held.is_some_and(|held| held.iter().any(covers)))
     }
 
-    /// Shows every entry of the ring's frames that are wanted, in order, with its file and frame.
+    /// Shows every entry of the ring's frames that are wanted when it is their turn, in order, with
+    /// its file and frame.
     pub(super) fn visit(
         &mut self,
         ring: &Ring,
-        is_wanted: impl Fn(&Note) -> bool,
+        is_wanted: impl Fn(&Self, &Note) -> bool,
         show: &mut Show<'_, Self>,
     ) -> Result<(), BootError> {
         let mut open: Option<(usize, Scanner)> = None;
-        for note in ring.notes.iter().filter(|note| is_wanted(note)) {
+        for note in &ring.notes {
+            if !is_wanted(self, note) {
+                continue;
+            }
             let path = &ring.files[note.file];
             if open.as_ref().is_none_or(|(file, _)| *file != note.file) {
                 if let Some((_, scanner)) = open.take() {
@@ -403,6 +419,15 @@ fn begun(seen: &[Seen]) -> Vec<Begun> {
         }
     }
     begun
+}
+
+/// The entries that [`Boot::visit`] shows.
+fn entry_begins(view: &FrameView<'_>) -> impl Iterator<Item = EntryBegin> {
+    let rows = view.entries.iter().filter(|entry| entry.count.get() > 0);
+    rows.map(|entry| EntryBegin {
+        stream: (entry.topic, entry.partition.get()),
+        base: entry.base_offset.get(),
+    })
 }
 
 fn seen(view: &FrameView<'_>, file: usize, data: Data) -> Seen {

@@ -13,6 +13,7 @@
 //!
 //! What bad bytes mean says one table: [`truth`].
 
+mod begins;
 mod journal;
 mod quarantine;
 mod queues;
@@ -194,6 +195,8 @@ impl std::error::Error for BootError {}
 struct Boot<'a, D: Disk> {
     disk: &'a mut D,
     files: Vec<FileEntry>,
+    /// Those of them that tell of a partition: start files and lost files.
+    slots: BTreeSet<FilePath>,
     /// Segment files of each stream that has not been looked at: sequence, length.
     segments: BTreeMap<(TopicId, u32), Vec<(u32, u64)>>,
     store: Store,
@@ -258,6 +261,7 @@ pub fn boot_within(
     let mut boot = Boot {
         disk,
         segments: segments_by_stream(&files),
+        slots: files.iter().map(|file| &file.path).filter(|path| is_slot(path)).cloned().collect(),
         files,
         store,
         pool,
@@ -380,6 +384,10 @@ fn segments_by_stream(files: &[FileEntry]) -> BTreeMap<(TopicId, u32), Vec<(u32,
         }
     }
     segments
+}
+
+const fn is_slot(path: &FilePath) -> bool {
+    matches!(path, FilePath::Start { .. } | FilePath::Lost { .. })
 }
 
 /// A shard's memory, with what is kept apart for frames that find no other.

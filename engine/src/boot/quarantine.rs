@@ -158,7 +158,7 @@ impl<D: Disk> Boot<'_, D> {
     /// Takes over what the partition's lost file says.
     pub(super) fn recover_lost(&mut self, partition: &mut Partition) -> Result<(), BootError> {
         let path = partition.lost_path();
-        if !self.files.iter().any(|file| file.path == path) {
+        if !self.slots.contains(&path) {
             return Ok(());
         }
         partition.has_lost_file = true;
@@ -273,7 +273,8 @@ impl<D: Disk> Boot<'_, D> {
         let mut accounted = BTreeSet::new();
         for other in &journals.rings {
             let is_this = other.shard == ring.shard;
-            let is_wanted = |note: &super::ring::Note| !is_this || note.lsn >= last.before;
+            let is_wanted =
+                |_: &Self, note: &super::ring::Note| !is_this || note.lsn >= last.before;
             self.visit(other, is_wanted, &mut |_, _, _, entry| {
                 accounted.insert(entry.stream);
                 Ok(())
@@ -348,7 +349,7 @@ impl<D: Disk> Boot<'_, D> {
     pub(super) fn refuse_unknown_entries(&mut self) -> Result<(), BootError> {
         let journals = std::mem::take(&mut self.journals);
         for ring in &journals.rings {
-            self.visit(ring, |_| true, &mut |boot, path, note, entry| match entry.stream.0 {
+            self.visit(ring, |_, _| true, &mut |boot, path, note, entry| match entry.stream.0 {
                 Store::QUEUE_TOPIC if boot.by_stream.contains_key(&entry.stream) => Ok(()),
                 topic if topic != Store::QUEUE_TOPIC && boot.is_known(&topic) => Ok(()),
                 _ => Err(super::journal::refused(path.clone(), note.position, UNKNOWN_TOPIC)),

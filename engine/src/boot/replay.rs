@@ -2,6 +2,7 @@
 
 use super::journal::{Entry, Journals};
 use super::quarantine::At;
+use super::ring::Note;
 use super::{Boot, BootError};
 use crate::frame::{EntryKind, FrameKind, FrameMeta};
 use crate::layout::FilePath;
@@ -33,7 +34,15 @@ impl<D: Disk> Boot<'_, D> {
     /// Appends what the journals hold beyond the segments' ends, and stores it.
     pub(super) fn replay(&mut self, journals: &Journals) -> Result<(), BootError> {
         for ring in &journals.rings {
-            self.visit(ring, |_| true, &mut |boot, path, note, entry| {
+            // All that [`Boot::replay_entry`] would pass over is not read again.
+            let is_wanted = |boot: &Self, note: &Note| {
+                ring.begins.any((note.file, note.position), |entry| {
+                    let id = boot.by_stream.get(&entry.stream);
+                    let end = id.map(|&id| boot.store.partition(id).progress.appended());
+                    end.is_some_and(|end| entry.base >= end)
+                })
+            };
+            self.visit(ring, is_wanted, &mut |boot, path, note, entry| {
                 // Unknown streams belong to topics that were deleted later on.
                 let Some(&id) = boot.by_stream.get(&entry.stream) else { return Ok(()) };
                 let is_lost = ring.has_lost_before(note.lsn);

@@ -227,8 +227,9 @@ impl<D: Disk> Boot<'_, D> {
         Ok(())
     }
 
-    /// The first frame of a segment, if it is whole: its offset, and what it says of the segment
-    /// before it.
+    /// The first frame of a segment, if its header and table are whole: its offset, and what it
+    /// says of the segment before it. Damage to its data shows when they are read, as in all other
+    /// frames of older segments.
     fn first_frame(
         &mut self,
         partition: &Partition,
@@ -239,7 +240,7 @@ impl<D: Disk> Boot<'_, D> {
         let place = partition.place(sequence, 0);
         let fault = |fault| BootError::Disk(path.clone(), fault);
         let mut scanner = self.scanner(&path)?;
-        let first = match scanner.frame(self.disk, &mut self.pool, 0).map_err(fault)? {
+        let first = match scanner.head(self.disk, &mut self.pool, 0).map_err(fault)? {
             Ok(view) if view.is_at(&broker_id, &place) => {
                 let before = Before::told_by(sequence, view.header);
                 view.entries.first().map(|entry| (entry.base_offset.get(), before))

@@ -19,7 +19,7 @@ impl<D: Disk> Boot<'_, D> {
         sequences: &mut Vec<(u32, u64)>,
     ) -> Result<(), BootError> {
         let path = partition.start_path();
-        if !self.files.iter().any(|file| file.path == path) {
+        if !self.slots.contains(&path) {
             return Ok(());
         }
         let stream = (partition.topic, partition.number);

@@ -23,8 +23,9 @@ pub enum Registration {
 }
 
 /// Asks for huge pages: a buffer of many small pages is many segments to the block layer, which
-/// cuts large writes into several requests. A kernel that refuses costs speed only.
-fn gather_pages(arena: &Arena) {
+/// cuts large writes into several requests. A kernel that refuses costs speed only. Making the
+/// pages takes long where memory was not in use for a while; what is there already takes no time.
+pub fn gather_pages(arena: &Arena) {
     let (base, len) = (arena.base().as_ptr().cast(), arena.len());
     // SAFETY: the range is the arena, and neither advice changes what the memory holds.
     unsafe {

@@ -47,7 +47,7 @@ use super::{Io, Wait};
 use crate::clock;
 use crate::mesh::{MeshCounters, MeshEnd, Rest};
 
-pub use self::arena::Registration;
+pub use self::arena::{Registration, gather_pages};
 pub use self::setup::{Buffers, Features, Receive, Settings, SetupError, SyncMethod, Ways};
 
 /// How long a dropped ring waits for the kernel to let go of the arena.
