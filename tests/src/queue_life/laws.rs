@@ -3,7 +3,7 @@
 use wire::queue::{DeathNote, Reason, Verb};
 
 use super::kinds::Credit;
-use super::{Mail, QueueLife};
+use super::{DOUBT_ROUNDS, Mail, QueueLife};
 
 impl QueueLife {
     pub(super) fn check_delivery(
@@ -35,7 +35,8 @@ impl QueueLife {
         if let Some((holder, in_life)) = mail.holder
             && in_life == life
         {
-            wrong.push(format!("{token} is with {holder} and was delivered to {client}"));
+            let what = format!("{token} is with {holder} and was delivered to {client}");
+            self.doubts.push((self.clients[holder].serial, DOUBT_ROUNDS, what));
         }
         mail.holder = Some((client, life));
         let (deliveries, is_again) = told;
@@ -83,8 +84,12 @@ impl QueueLife {
             return self.wrong.push(format!("copy {token} was never published"));
         };
         let holder = copy.holder.replace((client, self.life));
-        if copy.is_settled || holder.is_some_and(|(_, in_life)| in_life == self.life) {
-            self.wrong.push(format!("copy {token} was accepted, or is with somebody: {copy:?}"));
+        if copy.is_settled {
+            self.wrong.push(format!("copy {token} was accepted before: {copy:?}"));
+        }
+        if let Some((holder, _)) = holder.filter(|(_, in_life)| *in_life == self.life) {
+            let what = format!("copy {token} is with {holder} and was delivered to {client}");
+            self.doubts.push((self.clients[holder].serial, DOUBT_ROUNDS, what));
         }
     }
 

@@ -36,6 +36,9 @@ const TURNS_MAX: u64 = 30;
 /// Turns after which a drain should long have ended.
 const DRAIN_TURNS_MAX: u32 = 40_000;
 
+/// Rounds in which a client notices that its connection is gone.
+const DOUBT_ROUNDS: u32 = 100;
+
 /// Why a life was cut short.
 struct Dead;
 
@@ -70,6 +73,9 @@ pub struct QueueLife {
     life: u32,
     tokens: u64,
     wrong: Vec<String>,
+    /// Messages that two clients have: who had them first may have lost its connection, and be
+    /// about to notice. Serial, rounds that are left, and what is wrong otherwise.
+    doubts: Vec<(u64, u32, String)>,
     /// What has happened, for tests that want something to have.
     pub seen: Seen,
 }
@@ -130,6 +136,7 @@ impl QueueLife {
             life: 0,
             tokens: 0,
             wrong: Vec::new(),
+            doubts: Vec::new(),
             seen: Seen::default(),
         };
         let mut disk = SimDisk::new(life.rng.next_u64());
@@ -413,6 +420,7 @@ impl QueueLife {
             self.gone(client);
         }
         self.clients.clear();
+        self.doubts.clear();
         for mail in self.mail.values_mut() {
             mail.holder = None;
         }
@@ -421,13 +429,27 @@ impl QueueLife {
     fn turns(&mut self, world: &mut World, turns: u64) -> Result<(), Dead> {
         for turn in 0..turns {
             if turn % 4 == 0 {
-                (0..self.clients.len()).for_each(|client| self.pump(world, client));
+                self.pump_all(world);
             }
             let until = world.now().plus_ns(200_000);
             world.turn(Some(until)).map_err(|_| Dead)?;
         }
-        (0..self.clients.len()).for_each(|client| self.pump(world, client));
+        self.pump_all(world);
         Ok(())
+    }
+
+    /// Every client sends and takes what there is.
+    fn pump_all(&mut self, world: &mut World) {
+        (0..self.clients.len()).for_each(|client| self.pump(world, client));
+        let is_alive = |serial| self.clients.iter().any(|one| one.serial == serial && !one.is_over);
+        self.doubts.retain(|(holder, ..)| is_alive(*holder));
+        for (_, rounds, what) in &mut self.doubts {
+            *rounds -= 1;
+            if *rounds == 0 {
+                self.wrong.push(std::mem::take(what));
+            }
+        }
+        self.doubts.retain(|(_, rounds, _)| *rounds > 0);
     }
 
     fn pump(&mut self, world: &mut World, client: usize) {
