@@ -68,6 +68,8 @@ pub(crate) struct FakeBroker {
     pub(crate) log_start: u64,
     /// Damaged offsets, whole batches, of this partition.
     pub(crate) damaged: Option<(u32, Range<u64>)>,
+    /// So many answers about them do not know yet where they end.
+    pub(crate) ends_unknown: usize,
     /// Produce requests seen.
     pub(crate) produced: usize,
     /// Partitions of each fetch request seen, with the port that it came to.
@@ -93,6 +95,7 @@ impl FakeNetwork {
             topics: Vec::new(),
             log_start: 0,
             damaged: None,
+            ends_unknown: 0,
             produced: 0,
             fetched: Vec::new(),
             ports: vec![PORT],
@@ -275,6 +278,10 @@ impl FakeBroker {
                     } else if damaged.contains(&from) {
                         error = ErrorCode::DataCorrupt;
                         end = damaged.end;
+                        if let Some(left) = self.ends_unknown.checked_sub(1) {
+                            self.ends_unknown = left;
+                            end = u64::MAX;
+                        }
                     } else {
                         self.read(topic, entry, &mut batches);
                     }

@@ -166,9 +166,11 @@ impl<N: Network, S: Default> Router<N, S> {
     /// Something failed. Passing errors begin or prolong an outage; others, and those that have
     /// gone on for too long, are given back.
     pub(crate) fn failed(&mut self, error: ClientError, now: Instant) -> Result<(), ClientError> {
-        if !error.is_passing() {
-            return Err(error);
-        }
+        if error.is_passing() { self.wait_out(error, now) } else { Err(error) }
+    }
+
+    /// The same of an error that passes here, whatever it is elsewhere.
+    pub(crate) fn wait_out(&mut self, error: ClientError, now: Instant) -> Result<(), ClientError> {
         let is_overloaded = error.error_code() == Some(ErrorCode::Overloaded);
         let outage = self.outage.get_or_insert(Outage {
             since: now,

@@ -201,7 +201,7 @@ impl<N: Network> Consumer<N> {
         match absorbed.stale {
             Some(error) => {
                 // What came beside it is good: it is given first.
-                let result = self.router.failed(error, now);
+                let result = self.router.wait_out(error, now);
                 self.rest(route);
                 if !absorbed.has_records {
                     result?;

@@ -161,6 +161,39 @@ fn records_damaged_on_the_broker_are_passed_over_if_that_is_wanted() {
 }
 
 #[test]
+fn where_damage_ends_is_waited_for() {
+    for (answers, reconnect_for) in [(3, 10_000), (usize::MAX, 30)] {
+        let network = FakeNetwork::new(1, &[]);
+        fill(&network, "t");
+        network.broker().damaged = Some((0, 3..9));
+        network.broker().ends_unknown = answers;
+        let reconnect_for = Duration::from_millis(reconnect_for);
+        let connect = ConnectOptions { reconnect_for, ..ConnectOptions::default() };
+        let options = ConsumerOptions { damaged: Damaged::Skip, ..ConsumerOptions::default() };
+        let made = Consumer::with_network(network, ADDRESS, &["t"], &connect, options);
+        let mut consumer = made.expect("a topic");
+        consumer.assign_all(Position::Beginning).expect("partitions");
+        let mut found = Vec::new();
+        let error = loop {
+            match consumer.poll_for(Duration::ZERO) {
+                Ok(records) => found.extend(records.map(|record| record.expect("whole").offset)),
+                Err(error) => break Some(error.to_string()),
+            }
+            if found.last() == Some(&9) {
+                break None;
+            }
+        };
+        match error {
+            None => assert_eq!(found, [0, 1, 2, 9]),
+            Some(error) => {
+                assert!(answers == usize::MAX && found == [0, 1, 2], "{error}: {found:?}");
+                assert!(error.contains("data_corrupt") && error.contains("offset 3"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn damage_and_gaps_are_noticed() {
     let mut damaged = consumer(1);
     damaged.router.network.broker().topics[0].logs[0][1][70] ^= 1;

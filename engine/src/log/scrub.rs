@@ -8,8 +8,8 @@
 //!                             └─────────────────────────────────────┘
 //! ```
 //!
-//! A segment in which a reader has found something bad comes first, and is not paced: where the
-//! damage ends is known only once it was read.
+//! A segment in which a reader has found something bad comes first, also in the middle of another
+//! one, and is not paced: where the damage ends is known only once it was read.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -36,6 +36,8 @@ const URGENT_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct Scrub {
     walk: Option<Walk>,
+    /// A paced walk that has made way for urgent ones.
+    aside: Option<Walk>,
     /// The segment that was read last, by partition and sequence.
     cursor: Option<(PartitionId, u32)>,
     urgent: VecDeque<(PartitionId, u32)>,
@@ -99,6 +101,7 @@ impl Store {
     pub(super) fn forget_scrub(&mut self, id: PartitionId) {
         let scrub = &mut self.scrub;
         scrub.walk = scrub.walk.take().filter(|walk| walk.id != id);
+        scrub.aside = scrub.aside.take().filter(|walk| walk.id != id);
         scrub.urgent.retain(|&(other, _)| other != id);
         scrub.seen.retain(|&(other, _)| other != id);
     }
@@ -125,7 +128,14 @@ impl Store {
             self.scrub.due = now.plus_ns(READS_YIELD_NS);
             return;
         }
-        if self.scrub.walk.is_none() && !self.begin_walk(now) {
+        let scrub = &mut self.scrub;
+        let is_paced = |walk: &mut Walk| walk.pace == Pace::Paced;
+        if !scrub.urgent.is_empty()
+            && let Some(walk) = scrub.walk.take_if(is_paced)
+        {
+            scrub.aside = Some(walk);
+        }
+        if scrub.walk.is_none() && !self.begin_walk(now) {
             return;
         }
         let Some(file) = self.scrub_file(now, batch) else { return };
@@ -154,6 +164,12 @@ impl Store {
 
     /// Takes the next segment. False if there is none for now.
     fn begin_walk(&mut self, now: Time) -> bool {
+        if self.scrub.urgent.is_empty()
+            && let Some(walk) = self.scrub.aside.take()
+        {
+            self.scrub.walk = Some(walk);
+            return true;
+        }
         let (found, pace) = match self.scrub.urgent.pop_front() {
             Some(urgent) => (Some(urgent).filter(|&it| self.is_sealed(it)), Pace::Urgent),
             None => (self.next_sealed(), Pace::Paced),

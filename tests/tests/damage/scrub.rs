@@ -3,6 +3,7 @@
 use broker::io::sim::SimDisk;
 use engine::Settings;
 use engine::layout::FilePath;
+use engine::log::damage::END_UNKNOWN;
 use pelton_tests::life::Life;
 use pelton_tests::model::{Model, Place};
 
@@ -37,6 +38,11 @@ fn scrubbed(life: &mut Life) {
         life.world.turn(Some(soon)).expect("no power loss is planned");
     }
     panic!("a round has no end: {:?}", life.world.shard(0).counters());
+}
+
+/// Segments that take eight seconds each at the pace of the test that has them.
+fn long_segments() -> Settings {
+    Settings { segment_bytes: 1 << 20, scrub_bytes_per_s: 128 * 1024, ..Settings::tiny() }
 }
 
 fn old_frames(disk: &SimDisk, place: Place) -> Vec<FrameAt> {
@@ -89,6 +95,45 @@ fn damage_is_named_exactly_and_all_else_is_served() {
             life.produce(place, &[100]);
         }
     }
+}
+
+#[test]
+fn what_a_reader_meets_waits_for_no_other_segment() {
+    let settings = Settings { scrub_bytes_per_s: 0, ..long_segments() };
+    let mut life = Life::begin(&settings, SimDisk::new(3), Model::default());
+    let place = life.create("t", 1)[0];
+    for _ in 0..3 * BATCHES {
+        life.produce(place, &[40_000, 100]);
+    }
+    let mut model = life.model.clone();
+    model.died();
+    let mut disk = life.end();
+    let is_second = |path: &FilePath| matches!(path, FilePath::Segment { topic, sequence: 1, .. } if *topic == place.0);
+    let frame = frames(&disk, is_second).remove(3);
+    disk.edit(&frame.path, |bytes| bytes[frame.position + 40] ^= 1);
+    let mut life = Life::begin(&long_segments(), disk, model);
+    let began = life.world.now();
+    while life.world.shard(0).counters().scrub_bytes == 0 {
+        let soon = life.world.now().plus_ns(1_000_000);
+        life.world.turn(Some(soon)).expect("no power loss is planned");
+    }
+    // The first segment is under way, and will be for long.
+    let first = life.fetch(place, frame.offsets.start, 1 << 20);
+    assert_eq!((first.error, first.last_stable_offset), (16, END_UNKNOWN));
+    let known = loop {
+        let fetched = life.fetch(place, frame.offsets.start, 1 << 20);
+        if fetched.last_stable_offset != END_UNKNOWN {
+            break fetched;
+        }
+    };
+    assert_eq!((known.error, known.last_stable_offset), (16, frame.offsets.end));
+    let ns = life.world.now().since(began);
+    assert!(ns < 2_000_000_000, "{ns} ns of simulated time");
+    // The one that made way goes on where it was.
+    scrubbed(&mut life);
+    let counters = *life.world.shard(0).counters();
+    assert_eq!(counters.damaged_ranges, 1, "{:?}", life.world.errors());
+    assert!(counters.scrub_segments >= 3, "{counters:?}");
 }
 
 #[test]
