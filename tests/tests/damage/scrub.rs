@@ -108,8 +108,9 @@ fn what_a_reader_meets_waits_for_no_other_segment() {
     let mut model = life.model.clone();
     model.died();
     let mut disk = life.end();
-    let is_second = |path: &FilePath| matches!(path, FilePath::Segment { topic, sequence: 1, .. } if *topic == place.0);
-    let frame = frames(&disk, is_second).remove(3);
+    let mine = old_frames(&disk, place).into_iter();
+    let is_second = |frame: &FrameAt| matches!(frame.path, FilePath::Segment { sequence: 1, .. });
+    let frame = mine.filter(is_second).nth(3).expect("several frames");
     disk.edit(&frame.path, |bytes| bytes[frame.position + 40] ^= 1);
     let mut life = Life::begin(&long_segments(), disk, model);
     let began = life.world.now();

@@ -1,6 +1,6 @@
 //! What a device that failed once had taken.
 
-use broker::io::sim::{Failure, SimDisk};
+use broker::io::sim::{Failure, Lasting, SimDisk, Victims};
 use engine::Settings;
 use engine::pool::Arenas;
 use engine::port::Fault;
@@ -133,4 +133,26 @@ fn a_file_that_fails_during_a_rewriting_stops_nobody() {
             assert_eq!(left, 0, "failures at {fail_at} and {again_at} later: requests never end");
         }
     }
+}
+
+/// A partition's newest segment, closed for want of file numbers, was to be opened again for a
+/// reader on a file system that had turned read-only. That failed the shard, and the reader waited
+/// for ever for the file to be opened.
+#[test]
+fn who_reads_a_newest_segment_that_cannot_be_opened_is_answered() {
+    let settings = Settings { files_max: 16, ..Settings::tiny() };
+    let mut life = Life::begin(&settings, SimDisk::new(7), Model::default());
+    let places = life.create("t", 12);
+    for &place in &places {
+        (0..3).for_each(|_| life.produce(place, &[40_000]));
+    }
+    // Nothing of the others stays in memory, or open.
+    let last = places[places.len() - 1];
+    (0..250).for_each(|_| life.produce(last, &[40_000]));
+    let from = life.world.disk().mutations() + 1;
+    let erofs = Fault::EROFS;
+    life.world.disk().plan().lasting =
+        Some(Lasting { from, victims: Victims::Files, fault: erofs });
+    let answers: Vec<_> = places.iter().map(|&place| life.fetch(place, 2, 1 << 20).error).collect();
+    assert!(answers.iter().any(|&error| error != 0), "none was closed: {answers:?}");
 }

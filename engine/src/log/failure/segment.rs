@@ -109,6 +109,10 @@ impl Store {
         let partition = self.partition_mut(id);
         let what = format!("{} could not be opened", partition.path(sequence));
         if fault == Fault::EROFS {
+            if let Some(segment) = partition.segment_mut(sequence) {
+                // Readers who wait for it are told.
+                segment.file = SegmentFile::Missing;
+            }
             return self.fail(fault, &what);
         }
         let waiting = partition.runs.iter_mut().filter(|run| run.state == RunState::Sealed);
