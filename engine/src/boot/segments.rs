@@ -101,7 +101,7 @@ impl<D: Disk> Boot<'_, D> {
         let mut is_proven = false;
         let mut is_blank = false;
         while let Some((sequence, bytes)) = sequences.pop() {
-            let Some(walked) = self.walk(partition, sequence, bytes, &outside)? else {
+            let Some(walked) = self.walk(partition, sequence, bytes, &mut outside)? else {
                 tail.doomed.push(partition.path(sequence));
                 is_blank = true;
                 continue;
@@ -192,8 +192,8 @@ impl<D: Disk> Boot<'_, D> {
                 partition.segments.push_front(segment);
                 continue;
             }
-            let outside = Outside { proofs: Vec::new(), age: Age::Older, end: next };
-            let Some(walked) = self.walk(partition, sequence, bytes, &outside)? else {
+            let mut outside = Outside { proofs: Vec::new(), age: Age::Older, end: next };
+            let Some(walked) = self.walk(partition, sequence, bytes, &mut outside)? else {
                 begins = Begins::Damaged;
                 blank.push(partition.path(sequence));
                 continue;

@@ -168,6 +168,16 @@ impl Outside {
             }
         }
     }
+
+    /// Frames from where the next segment begins are void, since this file failed before they were
+    /// durable. What they say of those before them is true all the same.
+    fn learn(&mut self, later: &Later) {
+        let Some(end) = self.end else { return };
+        if let Some(void) = later.first.filter(|first| first.base >= end) {
+            let offset = later.watermark.min(end);
+            self.proofs.push(Proof { offset, epoch: void.epoch });
+        }
+    }
 }
 
 /// What whole frames behind a bad one claim.
@@ -221,7 +231,7 @@ impl<D: Disk> Boot<'_, D> {
         partition: &Partition,
         sequence: u32,
         bytes: u64,
-        outside: &Outside,
+        outside: &mut Outside,
     ) -> Result<Option<Walked>, BootError> {
         let path = partition.path(sequence);
         let mut scanner = self.scanner(&path)?;
@@ -236,7 +246,7 @@ impl<D: Disk> Boot<'_, D> {
         (kind, mut place): (EntryKind, SegmentPlace),
         bytes: u64,
         scanner: &mut Scanner,
-        outside: &Outside,
+        outside: &mut Outside,
     ) -> Result<Option<Walked>, BootError> {
         let broker_id = self.store.identity.broker_id;
         let mut walked: Option<Walked> = None;
@@ -252,6 +262,7 @@ impl<D: Disk> Boot<'_, D> {
             let search = place.position + BLANK_SEARCH_BYTES;
             let to = if is_mine || is_proven { bytes } else { bytes.min(search) };
             let later = self.later_frames(scanner, place, to)?;
+            outside.learn(&later);
             let first = later.first.filter(|first| {
                 from.is_none_or(|from| first.base >= from)
                     && outside.end.is_none_or(|end| first.base < end)

@@ -23,6 +23,17 @@ fn what_a_start_takes_for_the_catalog_it_stores() {
     recovery::run(include_bytes!("../../../fuzz/corpus/recovery/catalog_elsewhere"));
 }
 
+/// Fuzzing found it. Frames of a segment were gone, of the next one the first was there, and behind
+/// the gap lay void ones: of offsets that the next segment has as well. They claimed that all
+/// before them had been durable, but nobody asked void frames. So the gap was a torn end, and the
+/// next segment, behind it, was deleted. Then nothing made those frames void any more: the next
+/// start believed them, and was refused. What a frame says of those before it is true, void or not;
+/// the gap is damage, and nothing is deleted.
+#[test]
+fn void_frames_tell_what_was_durable() {
+    recovery::run(include_bytes!("../../../fuzz/corpus/recovery/void_claims"));
+}
+
 /// Two changes of the catalog, in two frames of a segment that is not the newest.
 fn two_frames() -> SimDisk {
     let mut life = Life::begin(&Settings::tiny(), SimDisk::new(3), Model::default());
