@@ -4,7 +4,7 @@ use wire::frame::{self, Envelope};
 use wire::limits::FRAME_HEADER_BYTES;
 use wire::queue::{self, QueueId, SETTLE_QUIET, SettleRow, Verb};
 use wire::{Acks, FrameHeader, Kind, TopicId, fetch, hello, produce, topic};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use crate::null_backend::NullBackend;
 
@@ -113,8 +113,8 @@ pub fn shard_with_consumer(prefetch: u32) -> (NullBackend, QueueId, u32) {
 
 /// A publish of so many messages of 100 bytes.
 pub fn publish_request(queue: QueueId, acks: Acks, count: u32) -> Vec<u8> {
-    let head =
-        queue::PublishHead { queue, count: count.into(), acks: acks as u8, reserved: [0; 3] };
+    let mut head = queue::PublishHead::new_zeroed();
+    (head.queue, head.count, head.acks) = (queue, count.into(), acks as u8);
     request(Kind::QueuePublish, 0, |out| {
         out.extend_from_slice(head.as_bytes());
         (0..count).for_each(|_| queue::put_message(out, 0, 0, b"", &[7; 100]));

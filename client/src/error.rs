@@ -49,11 +49,13 @@ pub enum ClientError {
         /// The longest batch that the broker takes.
         bytes_max: usize,
     },
-    /// A message of a queue that is longer than it may be.
+    /// A message of a queue that is longer than it may be, or its properties are.
     MessageTooLarge {
-        /// Bytes of its properties and body.
+        /// Which of them.
+        what: &'static str,
+        /// Its bytes.
         bytes: usize,
-        /// Most bytes of them.
+        /// The most that it may have.
         bytes_max: usize,
     },
     /// A partition that the topic does not have.
@@ -217,9 +219,9 @@ impl std::fmt::Display for ClientError {
                 "the record needs a batch of {bytes} bytes and the broker takes {bytes_max}: \
                  split it or store it elsewhere"
             ),
-            ClientError::MessageTooLarge { bytes, bytes_max } => write!(
+            ClientError::MessageTooLarge { what, bytes, bytes_max } => write!(
                 f,
-                "a message of {bytes} bytes is too long, {bytes_max} is the most: split it, or \
+                "{what} of {bytes} bytes is too long, {bytes_max} is the most: split it, or \
                  store it elsewhere and send where it is"
             ),
             ClientError::NoSuchPartition { partition, count } => {

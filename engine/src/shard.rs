@@ -361,7 +361,7 @@ impl Shard {
                 if Some(id) == self.catalog_stream {
                     self.apply_changes();
                 } else if self.queues.streams.contains_key(&id) {
-                    self.queue_store_advanced(id);
+                    self.queue_store_advanced(id, now, submitted);
                 } else {
                     self.answer_waiters(id, now, submitted);
                     self.wake_fetches(id);

@@ -51,6 +51,9 @@ pub enum Reply {
     Described(Box<QueueCounts>),
     /// Number of the first message.
     Published(u64),
+    /// The same, and where the time went: from being seen to being handled, from there to the
+    /// commit's submission, and from there to the answer, in ns.
+    Timed(u64, [u64; 3]),
     /// Number of the consumer.
     Consuming(u32),
     /// Messages that were pulled or shown.
@@ -286,7 +289,13 @@ fn reply_of(event: &QueueEvent<'_>) -> Reply {
     match event {
         QueueEvent::Created(reply) => Reply::Created(reply.queue, reply.name.to_owned()),
         QueueEvent::Described(reply) => Reply::Described(Box::new(*reply.counts)),
-        QueueEvent::Published(reply) => Reply::Published(reply.first.get()),
+        QueueEvent::Published(reply) => match reply.timing {
+            None => Reply::Published(reply.head.first.get()),
+            Some(timing) => {
+                let parts = [timing.queue_ns, timing.append_ns, timing.commit_ns];
+                Reply::Timed(reply.head.first.get(), parts.map(|part| part.get()))
+            }
+        },
         QueueEvent::Consuming(reply) => Reply::Consuming(reply.consumer.get()),
         QueueEvent::Pulled(deliver) | QueueEvent::Peeked(deliver) => {
             Reply::Messages(parcels(deliver))

@@ -99,6 +99,27 @@ fn what_nobody_consumed_is_read_back_and_a_backlog_is_there_at_the_start() {
 }
 
 #[test]
+fn the_parts_of_a_publish_are_told_and_take_no_longer_than_the_whole() {
+    let dir = tempdir().expect("a folder");
+    for flags in ["--producers=2 --partitions=2", "--rate=2000 --consumers=1 --linger=2ms"] {
+        let run = result(&dir, &format!("--anatomy {flags}"));
+        expect_ok(&run);
+        let (parts, service) = (&run["anatomy_ns"], &run["latency_ns"]["service"]);
+        let of_broker = ["network", "shard_queue", "append", "commit"];
+        let means = of_broker.map(|name| {
+            assert_eq!(parts[name]["count"], service["count"], "{name}: {run:#}");
+            parts[name]["mean"].as_u64().expect("measured")
+        });
+        // A histogram keeps three digits of what it is told.
+        let whole = service["mean"].as_u64().expect("measured");
+        assert!(means.iter().sum::<u64>() <= whole + whole / 100, "{parts:#} of {whole}");
+        assert!(parts["commit"]["min"].as_u64() > Some(0), "a disk takes its time: {parts:#}");
+        assert_eq!(parts["client_queue"].is_null(), !flags.contains("--rate"), "{parts:#}");
+    }
+    assert!(result(&dir, "")["anatomy_ns"].is_null(), "nobody asked");
+}
+
+#[test]
 fn sweeps_and_comparisons_know_queues() {
     let dir = tempdir().expect("a folder");
     let set = dir.path().join("set.json");

@@ -4,7 +4,8 @@ use pelton_wire::batch::{Batch, BatchBuilder, put_varint, read_varint, varint_le
 use pelton_wire::frame::{self, Envelope, ErrorReply};
 use pelton_wire::limits::FRAME_HEADER_BYTES;
 use pelton_wire::metadata::{Endpoint, PartitionOwner};
-use pelton_wire::{Acks, FrameHeader, fetch, hello, list_offsets, metadata, produce, stats, topic};
+use pelton_wire::{Acks, FrameHeader, fetch, hello, list_offsets, metadata, produce};
+use pelton_wire::{queue, stats, topic};
 use proptest::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -150,6 +151,27 @@ proptest! {
         let out = bytes(|out| produce::encode_reply(out, &entries, timing.as_ref()));
         let expected = produce::Reply { entries: &entries, timing: timing.as_ref() };
         prop_assert_eq!(produce::Reply::decode(&out), Ok(expected));
+    }
+
+    #[test]
+    fn publish_both_ways(head in plain::<queue::PublishHead>(), count in 1..9u32, first: u64,
+                         messages in blob(),
+                         timing in prop::option::of(plain::<produce::Timing>())) {
+        let head = queue::PublishHead { count: count.into(), reserved: 0.into(), ..head };
+        let messages = messages.unwrap_or_default();
+        let out = [head.as_bytes(), &messages].concat();
+        let expected = queue::PublishRequest { head: &head, messages: &messages };
+        prop_assert_eq!(queue::PublishRequest::decode(&out), Ok(expected));
+
+        let out = bytes(|out| queue::encode_publish_reply(out, first, count, timing.as_ref()));
+        let reply = queue::PublishReply::decode(&out).expect("well-formed");
+        prop_assert_eq!((reply.head.first.get(), reply.head.count.get()), (first, count));
+        prop_assert_eq!(reply.timing, timing.as_ref());
+        // Who did not ask gets the bytes there always were.
+        let unasked = [&first.to_le_bytes()[..], &count.to_le_bytes(), &[0; 4]].concat();
+        prop_assert_eq!(timing.is_none(), out == unasked);
+        let longer = [&out[..], &[0]].concat();
+        prop_assert!(queue::PublishReply::decode(&longer).is_err());
     }
 
     #[test]

@@ -100,6 +100,11 @@ pub struct ConsumeArgs {
 
 /// Runs `queue publish`.
 pub fn publish(args: &PublishArgs) -> Result<ExitCode, Failure> {
+    if args.acks == AcksChoice::None {
+        let sentence = "--acks none: what is published to a queue is always confirmed; \
+                        pass memory, written or durable";
+        return Err(Failure::Usage(sentence.to_owned()));
+    }
     let options = PublisherOptions { acks: args.acks.into(), ..PublisherOptions::default() };
     let connect = server::options();
     let queues = std::iter::once(&args.queue).chain(&args.also).cloned().map(Target::Queue);

@@ -165,12 +165,12 @@ impl QueuePublisher {
         ttl_ms: u32,
     ) -> Result<u64, ClientError> {
         let bytes = properties.len() + body.len();
-        if bytes > MESSAGE_BYTES_MAX {
-            return Err(ClientError::MessageTooLarge { bytes, bytes_max: MESSAGE_BYTES_MAX });
-        }
-        if properties.len() > usize::from(u16::MAX) {
-            let (bytes, bytes_max) = (properties.len(), usize::from(u16::MAX));
-            return Err(ClientError::MessageTooLarge { bytes, bytes_max });
+        let limits = [
+            ("a message", bytes, MESSAGE_BYTES_MAX),
+            ("the list of a message's properties", properties.len(), usize::from(u16::MAX)),
+        ];
+        if let Some((what, bytes, bytes_max)) = limits.into_iter().find(|&(_, n, max)| n > max) {
+            return Err(ClientError::MessageTooLarge { what, bytes, bytes_max });
         }
         if self.count > 0 && self.messages.len() + bytes > self.options.frame_bytes {
             self.send_frame()?;
@@ -297,7 +297,7 @@ impl QueuePublisher {
     fn take_events(&mut self) -> Result<(), ClientError> {
         while let Some(event) = self.connection.session_mut().next_event()? {
             let (id, outcome) = match event {
-                Event::Queue(id, QueueEvent::Published(reply)) => (id, Ok(reply.first.get())),
+                Event::Queue(id, QueueEvent::Published(reply)) => (id, Ok(reply.head.first.get())),
                 Event::Queue(id, QueueEvent::Routed(reply)) => (id, routed(reply.rows)),
                 Event::Refused(id, refusal) => (id, Err(refused(&refusal))),
                 _ => continue,

@@ -13,7 +13,7 @@ use wire::{Acks, Kind, Malformed, put_str16, topic};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::request::valid_name;
-use super::{Event, RequestId, SendError, Session};
+use super::{Event, RequestId, SendError, ServerTiming, Session};
 
 /// A reply about a queue, or a delivery. What it borrows lies in the session's receive buffer.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub enum QueueEvent<'a> {
     /// Names of queues.
     Listed(ListReply<'a>),
     /// Messages are taken.
-    Published(&'a PublishReply),
+    Published(PublishReply<'a>),
     /// What became of messages, for each target.
     Routed(RouteReply<'a>),
     /// There is a consumer; its deliveries come under the same request id.
@@ -59,7 +59,7 @@ pub(super) fn decode(id: RequestId, kind: Kind, body: &[u8]) -> Result<Event<'_>
         Kind::QueueDelete => QueueEvent::Deleted,
         Kind::QueueDescribe => QueueEvent::Described(DescribeReply::decode(body)?),
         Kind::QueueList => QueueEvent::Listed(ListReply::decode(body)),
-        Kind::QueuePublish => QueueEvent::Published(fixed(body, "a publish reply")?),
+        Kind::QueuePublish => QueueEvent::Published(PublishReply::decode(body)?),
         Kind::QueueConsume => QueueEvent::Consuming(fixed(body, "a consume reply")?),
         Kind::QueueDeliver => QueueEvent::Delivered(Deliver::decode(body)?),
         Kind::QueueCancel => QueueEvent::Cancelled,
@@ -130,10 +130,26 @@ impl Session {
         count: u32,
         messages: &[u8],
     ) -> Result<RequestId, SendError> {
+        self.publish_timed(queue, (acks, ServerTiming::Omit), count, messages)
+    }
+
+    /// Publishes messages as [`Session::publish`] does; the reply may tell where the time went.
+    pub fn publish_timed(
+        &mut self,
+        queue: &QueueId,
+        (acks, timing): (Acks, ServerTiming),
+        count: u32,
+        messages: &[u8],
+    ) -> Result<RequestId, SendError> {
         let frame_bytes = FRAME_HEADER_BYTES + size_of::<PublishHead>() + messages.len();
         self.check(frame_bytes)?;
-        let head =
-            PublishHead { queue: *queue, count: count.into(), acks: acks as u8, reserved: [0; 3] };
+        let head = PublishHead {
+            queue: *queue,
+            count: count.into(),
+            acks: acks as u8,
+            flags: timing.flags(),
+            reserved: 0.into(),
+        };
         self.request(Kind::QueuePublish, |out| {
             out.extend_from_slice(head.as_bytes());
             out.extend_from_slice(messages);

@@ -37,7 +37,7 @@ impl std::fmt::Display for SendError {
 
 impl std::error::Error for SendError {}
 
-/// Whether the broker shall tell where a produce request's time went.
+/// Whether the broker shall tell where the time of a produce request or a publish went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ServerTiming {
     /// It need not.
@@ -48,7 +48,7 @@ pub enum ServerTiming {
 }
 
 impl ServerTiming {
-    const fn flags(self) -> u8 {
+    pub(super) const fn flags(self) -> u8 {
         match self {
             ServerTiming::Omit => 0,
             ServerTiming::Ask => produce::FLAG_TIMING,

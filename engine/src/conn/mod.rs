@@ -66,6 +66,8 @@ pub struct Assembly {
 pub struct Held {
     /// Where they are.
     pub place: Bytes,
+    /// When they came.
+    pub arrived: Time,
     /// The provided buffer to return afterwards, if it is one.
     pub recv: Option<RecvBuf>,
     /// The buffer to release afterwards, if they were copied to one of their own.
@@ -91,6 +93,8 @@ pub struct Conn {
     pub pause: Pause,
     /// Bytes that wait to be looked at.
     pub held: VecDeque<Held>,
+    /// When those came that were looked at last.
+    pub arrived: Time,
     /// A frame that has arrived in part.
     pub assembly: Option<Assembly>,
     /// Buffer for probes in large mode; held by the connection, or away while receiving.
@@ -141,6 +145,7 @@ impl Conn {
             small_streak: 0,
             pause: Pause::None,
             held: VecDeque::new(),
+            arrived: now,
             assembly: None,
             probe: None,
             requests: 0,

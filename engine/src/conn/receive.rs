@@ -12,6 +12,7 @@ use super::{Assembly, Conn, Held, Mode, Pause, Receiving};
 use crate::frame::RUN_PREFIX_BYTES;
 use crate::pool::{BufId, Bytes, FillBuf, PAGE_BYTES, Reserve, Source};
 use crate::port::{ConnId, Fault, LinkEnd, Op, OpBatch, RecvBuf, RecvEnd, Time};
+use crate::request::Request;
 use crate::settings::{LARGE_FRAME_BYTES_MIN, OVERLOAD_WAIT_NS, PROBE_BYTES, SMALL_STREAK_MAX};
 use crate::shard::{Shard, Timer};
 use crate::units::{u32_of, usize_of};
@@ -38,7 +39,7 @@ impl Shard {
         match self.conns.get(id).filter(|conn| !conn.is_closing && !conn.is_ending) {
             None => self.returns.push(buf),
             Some(conn) => {
-                conn.held.push_back(Held { place, recv: Some(buf), copy: None });
+                conn.held.push_back(Held { place, arrived: now, recv: Some(buf), copy: None });
                 self.look(now, id);
             }
         }
@@ -66,12 +67,13 @@ impl Shard {
         match receiving {
             Receiving::Probe | Receiving::StoppingProbe => {
                 let place = Bytes { source: Source::Buf(buf.id()), at: 0, len: got };
-                conn.held.push_back(Held { place, recv: None, copy: None });
+                conn.held.push_back(Held { place, arrived: now, recv: None, copy: None });
                 self.look(now, id);
             }
             Receiving::Frame => {
                 let assembly = conn.assembly.as_mut().expect("it was being received");
                 assembly.have += got;
+                conn.arrived = now;
                 if Some(assembly.have) == assembly.need {
                     self.finish_assembly(now, id);
                     self.look(now, id);
@@ -112,6 +114,7 @@ impl Shard {
             }
             let Some(held) = conn.held.front() else { break };
             let place = held.place;
+            conn.arrived = held.arrived;
             if place.len == 0 {
                 let held = conn.held.pop_front().expect("just seen");
                 self.let_go(held);
@@ -148,6 +151,11 @@ impl Shard {
             held.copy = Some(buf);
             self.returns.extend(held.recv.take());
         }
+    }
+
+    /// When the last byte of the request came that is being handled.
+    pub(crate) fn arrived(&mut self, now: Time, request: &Request) -> Time {
+        self.conns.get(request.conn.0).map_or(now, |conn| conn.arrived)
     }
 
     /// Received bytes were looked at, or never will be.

@@ -36,13 +36,13 @@ enum Purpose {
 }
 
 impl Shard {
-    /// Records of a store have become written or durable.
-    pub(crate) fn queue_store_advanced(&mut self, stream: PartitionId) {
+    /// Records of a store have become written or durable; the newest of them were submitted then.
+    pub(crate) fn queue_store_advanced(&mut self, stream: PartitionId, now: Time, submitted: Time) {
         let Some(&number) = self.queues.streams.get(&stream) else { return };
         let progress = &self.store.partition(stream).progress;
         let (written, durable) = (progress.written(), progress.durable());
         while let Some(pending) = self.queues.next_pending(number, written, durable) {
-            self.settle_pending(number, pending);
+            self.settle_pending(number, pending, (now, submitted));
         }
         let store = &self.queues.stores[&number];
         for slot in store.returning.iter().copied().collect::<Vec<_>>() {
@@ -50,7 +50,7 @@ impl Shard {
         }
     }
 
-    fn settle_pending(&mut self, number: u32, pending: Pending) {
+    fn settle_pending(&mut self, number: u32, pending: Pending, (now, submitted): (Time, Time)) {
         match pending {
             Pending::Reveal(id, to, bytes) => {
                 if let Some(slot) = self.queues.slot(&id) {
@@ -58,9 +58,7 @@ impl Shard {
                     self.queues.touch(slot);
                 }
             }
-            Pending::Published(request, first, count) => {
-                self.answer_published(&request, first, count);
-            }
+            Pending::Published(published) => self.answer_published(&published, now, submitted),
             Pending::Routed(part) => self.route_part_done(part),
             Pending::Answer(request, kind, body) => self.answer_queue(&request, kind, &body),
             Pending::Checkpoint(begin, floor) => {
@@ -291,7 +289,7 @@ impl Shard {
         for number in numbers {
             while let Some(pending) = self.queues.next_pending(number, u64::MAX, u64::MAX) {
                 let (request, kind) = match pending {
-                    Pending::Published(request, _, _) => (request, Kind::QueuePublish),
+                    Pending::Published(published) => (published.request, Kind::QueuePublish),
                     Pending::Answer(request, kind, _) => (request, kind),
                     Pending::Routed(part) => {
                         self.route_failed(part, code);

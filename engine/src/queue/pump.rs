@@ -453,11 +453,19 @@ impl Shard {
 
     /// Answers a request about a queue.
     pub(crate) fn answer_queue(&mut self, request: &Request, kind: Kind, body: &[u8]) {
+        self.answer_queue_with(request, kind, |out| out.extend_from_slice(body));
+    }
+
+    /// The same with a body that `put` appends.
+    pub(crate) fn answer_queue_with(
+        &mut self,
+        request: &Request,
+        kind: Kind,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) {
         if self.conns.live(request.conn).is_some() {
             let envelope = Envelope::reply(kind, request.correlation_id);
-            self.reply(request.conn.0, |out| {
-                encode(out, envelope, 0, |out| out.extend_from_slice(body));
-            });
+            self.reply(request.conn.0, |out| encode(out, envelope, 0, put));
         }
         self.request_ended(request.conn, request.frame_bytes);
     }

@@ -182,8 +182,8 @@ pub enum Ask {
 pub enum Pending {
     /// Messages of a queue, up to a number and of so many bytes, may be delivered.
     Reveal(QueueId, u64, u64),
-    /// A publish is answered: first number, count.
-    Published(Request, u64, u32),
+    /// A publish is answered.
+    Published(Published),
     /// A settle or purge is answered with this body.
     Answer(Request, wire::Kind, Vec<u8>),
     /// Queues have a route's messages.
@@ -191,6 +191,24 @@ pub enum Pending {
     /// A checkpoint that began at this offset is whole; nothing before the second one matters.
     Checkpoint(u64, u64),
 }
+
+/// A publish whose messages are recorded.
+#[derive(Debug, Clone, Copy)]
+pub struct Published {
+    /// Who asked.
+    pub request: Request,
+    /// Number of the first message.
+    pub first: u64,
+    /// How many.
+    pub count: u32,
+    /// When they were appended, if the answer tells where the time went.
+    pub appended: Option<Time>,
+    /// How long the request had waited by then, in us.
+    pub waited_us: u32,
+}
+
+// That it may ask for times makes nothing longer that waits.
+const _: () = assert!(size_of::<Published>() <= size_of::<(Request, wire::Kind, Vec<u8>)>());
 
 /// A stream with messages of many queues, and what has become of them.
 #[derive(Debug)]

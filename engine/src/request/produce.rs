@@ -75,6 +75,17 @@ pub struct Stamps {
     pub submitted: Time,
 }
 
+impl Stamps {
+    /// Where the time of the request went, which is answered `now`.
+    pub fn timing(&self, now: Time) -> Timing {
+        Timing {
+            queue_ns: self.appended.since(self.received).into(),
+            append_ns: self.submitted.since(self.appended).into(),
+            commit_ns: now.since(self.submitted.max(self.appended)).into(),
+        }
+    }
+}
+
 /// What a produce asks for beyond its batches.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask {
@@ -105,6 +116,10 @@ impl Shard {
             return self.unanswered(ask.acks, Refusal::new(ErrorCode::ShuttingDown, detail));
         }
         let mut entries = self.free_entries.pop().unwrap_or_default();
+        let timing = ask.timing.then(|| {
+            let received = self.arrived(now, &request);
+            Stamps { received, appended: now, submitted: now }
+        });
         let serial = self.next_serial();
         let slot = self.produces.insert(Produce {
             conn: request.conn,
@@ -113,7 +128,7 @@ impl Shard {
             serial,
             waiting: 0,
             entries: Vec::new(),
-            timing: ask.timing.then_some(Stamps { received: now, appended: now, submitted: now }),
+            timing,
             owner_timing: None,
             due: None,
             purpose,
@@ -257,11 +272,8 @@ impl Shard {
         }
         let live = self.conns.live(produce.conn).is_some();
         if live && acks != Acks::None {
-            let timing = produce.owner_timing.or(produce.timing.map(|stamps| Timing {
-                queue_ns: stamps.appended.since(stamps.received).into(),
-                append_ns: stamps.submitted.since(stamps.appended).into(),
-                commit_ns: now.since(stamps.submitted.max(stamps.appended)).into(),
-            }));
+            let own = produce.timing.map(|stamps| stamps.timing(now));
+            let timing = produce.owner_timing.or(own);
             let envelope = Envelope::reply(Kind::Produce, produce.correlation_id);
             let entries = &produce.entries;
             self.reply(produce.conn.0, |out| {

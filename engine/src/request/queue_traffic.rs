@@ -5,13 +5,14 @@ use std::ops::Range;
 use wire::limits::MESSAGE_BYTES_MAX;
 use wire::queue::{
     CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, MESSAGE_DEAD, MESSAGE_TRANSIENT,
-    Messages, PeekRequest, PublishReply, PublishRequest, PullRequest, PurgeReply, QUEUE_TRANSIENT,
-    QueueId, RedriveJobRequest, RedriveRequest, SETTLE_QUIET, SETTLE_UP_TO, SettleHead,
-    SettleReply, SettleRequest, SettleRow, SettledRow, Verb,
+    Messages, PUBLISH_TIMING, PeekRequest, PublishRequest, PullRequest, PurgeReply,
+    QUEUE_TRANSIENT, QueueId, RedriveJobRequest, RedriveRequest, SETTLE_QUIET, SETTLE_UP_TO,
+    SettleHead, SettleReply, SettleRequest, SettleRow, SettledRow, Verb, encode_publish_reply,
 };
 use wire::{Acks, ErrorCode, Kind, Malformed, topic};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::produce::Stamps;
 use super::queues::Home;
 use super::route::Room;
 use super::{Answer, Refusal, Request};
@@ -20,7 +21,9 @@ use crate::port::{ConnId, Time};
 use crate::queue::consumers::{Consumer, Puller};
 use crate::queue::credit::{CLIENT_CREDIT_BYTES, read_credit};
 use crate::queue::journal::{NewMessages, ROWS_RECORD_BYTES_MAX};
-use crate::queue::queues::{Ask, DELIVER_BYTES_MAX, LEASE_MS, Pending, Queues, Settling};
+use crate::queue::queues::{
+    Ask, DELIVER_BYTES_MAX, LEASE_MS, Pending, Published, Queues, Settling,
+};
 use crate::queue::record::{RECORD_TRANSIENT, RECORD_TTL};
 use crate::queue::state::{Claim, Lease};
 use crate::shard::Shard;
@@ -42,7 +45,11 @@ pub(super) struct Batch {
 impl Shard {
     pub(super) fn publish(&mut self, now: Time, request: Request) -> Result<Answer, Refusal> {
         let publish = PublishRequest::decode(self.pool.view(request.body))?;
-        let (id, acks) = (publish.head.queue, publish.head.acks);
+        let (id, acks, flags) = (publish.head.queue, publish.head.acks, publish.head.flags);
+        if flags & !PUBLISH_TIMING != 0 {
+            let detail = "an unknown flag of publish";
+            return Err(Refusal::new(ErrorCode::UnsupportedVersion, detail));
+        }
         let acks = self.may_publish(acks)?;
         // Anybody's: who has a queue for itself waits for what others have to say.
         let slot = match self.home(&id)? {
@@ -69,15 +76,18 @@ impl Shard {
             },
         )?;
         self.messages_recorded(slot, &batch, first, end);
-        let published = Pending::Published(request, first, batch.new.count);
+        let appended = (flags & PUBLISH_TIMING != 0).then_some(now);
+        let waited_ns = appended.map_or(0, |now| now.since(self.arrived(now, &request)));
+        let waited_us = u32::try_from(waited_ns / 1000).unwrap_or(u32::MAX);
+        let published = Published { request, first, count: batch.new.count, appended, waited_us };
         match waits {
-            Acks::None | Acks::Memory => self.answer_published(&request, first, batch.new.count),
+            Acks::None | Acks::Memory => self.answer_published(&published, now, now),
             Acks::Written => {
                 let store = self.queues.queue(slot).store;
                 let store = self.queues.stores.get_mut(&store).expect("it has the queue");
-                store.written.push_back((end, published));
+                store.written.push_back((end, Pending::Published(published)));
             }
-            Acks::Durable => self.answer_at(slot, end, published),
+            Acks::Durable => self.answer_at(slot, end, Pending::Published(published)),
         }
         Ok(Answer::Later)
     }
@@ -162,9 +172,17 @@ impl Shard {
         self.queues.account_window(slot);
     }
 
-    pub(crate) fn answer_published(&mut self, request: &Request, first: u64, count: u32) {
-        let reply = PublishReply { first: first.into(), count: count.into(), reserved: 0.into() };
-        self.answer_queue(request, Kind::QueuePublish, reply.as_bytes());
+    /// Tells that messages are taken, and where the time went if that was asked for: their commit
+    /// was `submitted`, and is done `now`.
+    pub(crate) fn answer_published(&mut self, published: &Published, now: Time, submitted: Time) {
+        let &Published { request, first, count, appended, waited_us } = published;
+        let timing = appended.map(|appended| {
+            let received = Time(appended.0.saturating_sub(u64::from(waited_us) * 1000));
+            Stamps { received, appended, submitted }.timing(now)
+        });
+        self.answer_queue_with(&request, Kind::QueuePublish, |out| {
+            encode_publish_reply(out, first, count, timing.as_ref());
+        });
     }
 
     pub(super) fn consume(&mut self, request: Request) -> Result<Answer, Refusal> {

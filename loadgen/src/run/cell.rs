@@ -1,6 +1,5 @@
 //! One measured run: topic, preload, warm-up, window, drain, read-back, verdicts.
 
-use client::session::ServerTiming;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wire::Acks;
@@ -368,7 +367,7 @@ impl Cell<'_> {
             consumers: number(args.consumers),
             partitioner: args.partitioner,
             acks: Acks::from(args.acks),
-            timing: if args.anatomy { ServerTiming::Ask } else { ServerTiming::Omit },
+            timing: args.timing(),
             inflight: number(args.inflight),
             linger_ns: nanoseconds(args.linger),
             load: match &args.rate {

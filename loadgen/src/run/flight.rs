@@ -76,26 +76,13 @@ pub(super) fn record_acked(
     }
 }
 
-/// Notes where the time of an answered request went, if it was sent while measuring.
-pub(super) fn record_anatomy(
-    tally: &mut Tally,
-    window: &Window,
-    flight: &Flight,
-    timing: &Timing,
-    now_ns: u64,
-) {
-    let sent_ns = flight.times.sent_ns;
-    if !window.measures(sent_ns) {
-        return;
-    }
-    let (count, anatomy) = (u64::from(flight.count), &mut tally.anatomy);
-    let [queue, append, commit] =
-        [timing.queue_ns, timing.append_ns, timing.commit_ns].map(|ns| ns.get());
-    let elsewhere = (now_ns - sent_ns).saturating_sub(queue + append + commit);
-    anatomy.queue.record_n(queue, count);
-    anatomy.append.record_n(append, count);
-    anatomy.commit.record_n(commit, count);
-    anatomy.network.record_n(elsewhere, count);
+/// The answer to a request.
+#[derive(Clone, Copy)]
+pub(super) struct Answered<'a> {
+    /// When it was there.
+    pub(super) at_ns: u64,
+    /// Where the broker says the time went, if it was asked.
+    pub(super) timing: Option<&'a Timing>,
 }
 
 /// Notes how long the `count` records of an answered request took, those that were due while
@@ -106,21 +93,24 @@ pub(super) fn record_latencies(
     live: &Live,
     times: Times,
     count: u32,
-    now_ns: u64,
+    answered: Answered<'_>,
 ) {
     let Times { due, ready_ns, sent_ns } = times;
-    match due {
+    let now_ns = answered.at_ns;
+    let measured = match due {
         Due::At(due_ns) => {
             let response_ns = now_ns - due_ns;
             live.record_n(response_ns, count.into());
-            if window.measures(due_ns) {
-                if let Some(stretch) = tally.timeline.at(now_ns) {
-                    stretch.response(response_ns, count);
-                }
-                // A closed loop has one latency: the slot was free when the request could be sent.
-                tally.respond(window, due_ns, response_ns, count.into());
-                tally.service.record_n(response_ns, count.into());
+            if !window.measures(due_ns) {
+                return;
             }
+            if let Some(stretch) = tally.timeline.at(now_ns) {
+                stretch.response(response_ns, count);
+            }
+            // A closed loop has one latency: the slot was free when the request could be sent.
+            tally.respond(window, due_ns, response_ns, count.into());
+            tally.service.record_n(response_ns, count.into());
+            count.into()
         }
         Due::Scheduled(mut schedule) => {
             let (mut measured, mut streak) = (0, live.streak());
@@ -139,10 +129,16 @@ pub(super) fn record_latencies(
                     measured += 1;
                 }
             }
-            if measured > 0 {
-                tally.service.record_n(now_ns - sent_ns, measured);
-                tally.slip.record(sent_ns.saturating_sub(ready_ns));
+            if measured == 0 {
+                return;
             }
+            tally.service.record_n(now_ns - sent_ns, measured);
+            tally.slip.record(sent_ns.saturating_sub(ready_ns));
+            measured
         }
+    };
+    if let Some(timing) = answered.timing {
+        // Of the same records as the service time, so that the means of the parts add up to it.
+        tally.anatomy.record_n(now_ns - sent_ns, timing, measured);
     }
 }

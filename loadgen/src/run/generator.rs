@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{io, mem};
 
 use super::consumer::{Consumer, Proof};
+use super::lane::{Lane, Ties};
 use super::launch::Share;
 use super::producer::{Answer, Bench, Producer};
 use super::scatter::Scatter;
@@ -19,25 +20,12 @@ use crate::integrity::{Coverage, Pass};
 
 /// The longest sleep, so that aborts and ends are noticed.
 pub(super) const SLEEP_NS_MAX: u64 = 20_000_000;
-/// Between two tries to make a lost connection again.
-pub(super) const RETRY_NS: u64 = 1_000_000;
 
 /// What a thread leaves behind.
 pub(super) struct Yield {
     pub(super) tally: Tally,
     /// Passes to be audited against the joint ledger.
     pub(super) passes: Vec<(Pass, Coverage)>,
-}
-
-/// One connection with its role.
-struct Lane<T: Transport> {
-    connection: Connection<T>,
-    role: Role,
-    /// Of the producer or consumer.
-    number: u32,
-    /// The socket may have bytes: it was not seen empty since it last said so.
-    readable: bool,
-    alive: bool,
 }
 
 enum Role {
@@ -86,13 +74,7 @@ impl<'a, T: Target> Generator<'a, T> {
         let lanes = connections
             .into_iter()
             .zip(producers.chain(consumers).zip(share.numbers()))
-            .map(|(connection, (role, number))| Lane {
-                connection,
-                role,
-                number,
-                readable: true,
-                alive: true,
-            })
+            .map(Lane::new)
             .collect();
         let mut state = Loop {
             work,
@@ -105,8 +87,7 @@ impl<'a, T: Target> Generator<'a, T> {
             tally: Tally::new(work.partitions, work.producers, &window),
             wall_offset_ns: wall_offset_ns((work.clock)()),
             producing: true,
-            retry_ns: u64::MAX,
-            drops: signals.progress.drops(),
+            ties: Ties::new(work.lost, signals.progress),
             target,
         };
         let effort = state.run()?;
@@ -119,7 +100,7 @@ struct Loop<'a, T: Target> {
     signals: &'a Signals<'a>,
     window: Window,
     target: T,
-    lanes: Vec<Lane<T::Transport>>,
+    lanes: Vec<Lane<T::Transport, Role>>,
     /// Take turns, a step of a producer each.
     templates: Vec<BatchTemplate>,
     turn: usize,
@@ -127,10 +108,7 @@ struct Loop<'a, T: Target> {
     tally: Tally,
     wall_offset_ns: u64,
     producing: bool,
-    /// When lost connections are tried again; never while none is lost.
-    retry_ns: u64,
-    /// How often connections were dropped on purpose.
-    drops: u64,
+    ties: Ties,
 }
 
 impl<T: Target> Loop<'_, T> {
@@ -151,12 +129,10 @@ impl<T: Target> Loop<'_, T> {
             let begin_ns = clock();
             meter.at(begin_ns, &self.window);
             feed.at(begin_ns, &self.tally, self.signals.progress.stretches());
-            if begin_ns >= self.retry_ns {
+            if begin_ns >= self.ties.retry_ns() {
                 self.reconnect(begin_ns);
             }
-            if self.drops != self.signals.progress.drops() {
-                self.drop_connections();
-            }
+            self.ties.drop_if_asked(&self.target, &mut self.lanes, self.signals.progress);
             let mut moved = false;
             for index in 0..self.lanes.len() {
                 self.lanes[index].readable |= direct;
@@ -246,8 +222,8 @@ impl<T: Target> Loop<'_, T> {
     /// A connection is gone, for ever or until it is made again.
     fn lose(&mut self, index: usize, now_ns: u64) {
         let lane = &mut self.lanes[index];
-        lane.alive = false;
-        match (&mut lane.role, self.work.lost) {
+        let lost = self.ties.lose(lane, now_ns);
+        match (&mut lane.role, lost) {
             (Role::Producer(producer), Lost::Stays) => {
                 producer.give_up(&mut self.tally, &self.window);
             }
@@ -255,43 +231,18 @@ impl<T: Target> Loop<'_, T> {
             (Role::Consumer(consumer), Lost::Returns) => consumer.disconnected(),
             (Role::Consumer(_), Lost::Stays) => {}
         }
-        if self.work.lost == Lost::Returns {
-            self.retry_ns = now_ns;
-        }
     }
 
-    fn drop_connections(&mut self) {
-        self.drops = self.signals.progress.drops();
-        for lane in self.lanes.iter_mut().filter(|lane| lane.alive) {
-            self.target.hang_up(&mut lane.connection);
-            lane.readable = true;
-        }
-    }
-
-    /// Makes lost connections again. The first that fails lets the others wait: it is the broker
-    /// that is away.
     fn reconnect(&mut self, now_ns: u64) {
-        self.retry_ns = u64::MAX;
-        for (index, lane) in self.lanes.iter_mut().enumerate().filter(|(_, lane)| !lane.alive) {
-            match self.target.connect(self.work, index, lane.number) {
-                Ok(connection) => lane.connection = connection,
-                Err(_) => {
-                    self.retry_ns = now_ns + RETRY_NS;
-                    return;
-                }
-            }
-            (lane.alive, lane.readable) = (true, true);
+        let Self { work, target, lanes, ties, .. } = self;
+        let dial = |index, number| target.connect(work, index, number);
+        for index in ties.reconnect(lanes, now_ns, dial) {
             self.tally.reconnected += 1;
             self.signals.progress.reconnected();
-            if let Role::Producer(producer) = &mut lane.role {
+            if let Role::Producer(producer) = &mut self.lanes[index].role {
                 producer.reconnected(self.work, (self.work.clock)());
             }
         }
-    }
-
-    /// Whether nothing more is to be expected from there.
-    fn is_gone(&self, lane: &Lane<T::Transport>) -> bool {
-        !lane.alive && self.work.lost == Lost::Stays
     }
 
     fn is_finished(&mut self, now_ns: u64) -> bool {
@@ -306,7 +257,7 @@ impl<T: Target> Loop<'_, T> {
         let repeats = matches!(self.work.replay, Replay::Repeat(_));
         !self.producing
             && self.lanes.iter().all(|lane| match &lane.role {
-                Role::Consumer(consumer) if !self.is_gone(lane) => {
+                Role::Consumer(consumer) if !self.ties.is_gone(lane) => {
                     consumer.is_done() || repeats && now_ns >= self.window.close_ns
                 }
                 Role::Consumer(_) | Role::Producer(_) => true,
@@ -320,12 +271,12 @@ impl<T: Target> Loop<'_, T> {
             let only_consumers = self
                 .lanes
                 .iter()
-                .all(|lane| matches!(lane.role, Role::Consumer(_)) || self.is_gone(lane));
+                .all(|lane| matches!(lane.role, Role::Consumer(_)) || self.ties.is_gone(lane));
             return only_consumers;
         }
         self.lanes.iter().all(|lane| match &lane.role {
             Role::Producer(producer) => {
-                self.is_gone(lane) || producer.is_done(&self.window, now_ns)
+                self.ties.is_gone(lane) || producer.is_done(&self.window, now_ns)
             }
             Role::Consumer(_) => true,
         })
@@ -350,7 +301,7 @@ impl<T: Target> Loop<'_, T> {
         });
         // Who was due already and could not send waits for an answer or for room: for an event.
         let next = wakes.filter(|&wake_ns| wake_ns > now_ns).min().unwrap_or(u64::MAX);
-        let next = next.min(self.retry_ns.max(now_ns));
+        let next = next.min(self.ties.retry_ns().max(now_ns));
         (next - now_ns).min(SLEEP_NS_MAX)
     }
 

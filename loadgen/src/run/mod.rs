@@ -16,6 +16,7 @@ mod fault;
 mod files;
 mod flight;
 mod generator;
+mod lane;
 mod launch;
 mod max;
 mod options;

@@ -1,6 +1,7 @@
 //! The flags of `pelton bench run`, and the plan that they make.
 
 use clap::Args;
+use client::session::ServerTiming;
 use std::path::PathBuf;
 use std::time::Duration;
 use wire::limits::BATCH_BYTES_MAX;
@@ -194,10 +195,9 @@ impl RunArgs {
         if self.consume_rate.is_some() && (self.consumers == 0 || self.preload.is_some()) {
             return Some("--consume-rate needs --consumers beside producers".to_owned());
         }
-        let of_topics = self.keys.is_some() || self.anatomy || self.consume_rate.is_some();
+        let of_topics = self.keys.is_some() || self.consume_rate.is_some();
         if self.queue.mode == Mode::Queue && of_topics {
-            let flags = "--keys, --anatomy and --consume-rate";
-            return Some(format!("{flags} are for topics only"));
+            return Some("--keys and --consume-rate are for topics only".to_owned());
         }
         if self.duration.is_zero() {
             return Some("--duration is above zero".to_owned());
@@ -220,6 +220,11 @@ impl RunArgs {
             return Some(format!("--batch: so many records do not fit {BATCH_BYTES_MAX} bytes"));
         }
         fault::invalid(self).or_else(|| self.queue.invalid(self))
+    }
+
+    /// Whether the broker tells where the time of each request went.
+    pub(super) const fn timing(&self) -> ServerTiming {
+        if self.anatomy { ServerTiming::Ask } else { ServerTiming::Omit }
     }
 
     /// Records per second of an open loop that is the same at every moment.
@@ -338,7 +343,6 @@ mod tests {
             "--duration 0",
             "--keys zipf:1M,1.1",
             "--mode queue --keys zipf:1M,1.1 --partitioner keyed",
-            "--mode queue --anatomy",
             "--warmup auto --rate steps:5,6",
             "--warmup auto --preload 1MiB --cold",
             "--cold",

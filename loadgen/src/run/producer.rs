@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use wire::produce::{ReplyEntry, Timing};
 use wire::{Acks, ErrorCode};
 
+use super::flight::{Answered, record_acked, record_latencies};
 use super::flight::{Due, Flight, Part, Parts, Times};
-use super::flight::{record_acked, record_anatomy, record_latencies};
 use super::records::KeyDraw;
 use super::scatter::{Dealer, Scatter};
 use super::tally::{Tally, Window};
@@ -211,11 +211,13 @@ impl Producer {
         }
         // Of a request that was taken in part, it is not known which records were late.
         if acked == flight.count {
-            if let Answer::Entries(_, Some(timing)) = answer {
-                record_anatomy(bench.tally, &bench.window, &flight, timing, now_ns);
-            }
+            let timing = match *answer {
+                Answer::Entries(_, timing) => timing,
+                Answer::Refused(_) => None,
+            };
             let (live, Flight { times, count, .. }) = (&bench.progress.latencies, flight);
-            record_latencies(bench.tally, &bench.window, live, times, count, now_ns);
+            let answered = Answered { at_ns: now_ns, timing };
+            record_latencies(bench.tally, &bench.window, live, times, count, answered);
         }
     }
 

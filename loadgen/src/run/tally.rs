@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use wire::produce::Timing;
+
 use crate::clock::thread_cpu_ns;
 use crate::integrity::{Counts, Ledger};
 use crate::latency::Latencies;
@@ -225,6 +227,16 @@ pub(super) struct AnatomyTally {
 }
 
 impl AnatomyTally {
+    /// Notes where the time of a request went that took `took_ns` and carried `count` records.
+    pub(super) fn record_n(&mut self, took_ns: u64, timing: &Timing, count: u64) {
+        let [queue, append, commit] =
+            [timing.queue_ns, timing.append_ns, timing.commit_ns].map(|ns| ns.get());
+        self.queue.record_n(queue, count);
+        self.append.record_n(append, count);
+        self.commit.record_n(commit, count);
+        self.network.record_n(took_ns.saturating_sub(queue + append + commit), count);
+    }
+
     fn merge(&mut self, other: &Self) {
         self.network.merge(&other.network);
         self.queue.merge(&other.queue);

@@ -31,7 +31,7 @@ impl QueueLife {
         let Some(asked) = self.clients[client].asked.remove(&id) else { return };
         match (asked, event) {
             (Asked::Publish(tokens), Event::Queue(_, QueueEvent::Published(reply))) => {
-                self.published(&tokens, reply.first.get());
+                self.published(&tokens, reply.head.first.get());
             }
             (Asked::Publish(tokens), Event::Refused(_, refusal))
                 if refusal.error_code() == Some(ErrorCode::QueueFull) =>

@@ -9,6 +9,7 @@ use wire::queue::{
     RedriveVerb, RouteTarget,
 };
 
+use super::own;
 use super::topic::{self, LETTERS, ROUTED};
 use super::{Asked, NAMES, QueueLife};
 
@@ -151,11 +152,7 @@ impl QueueLife {
         let name = format!("own-{}", self.tokens);
         let flags = QUEUE_EXCLUSIVE | if self.rng.one_in(2) { QUEUE_AUTO_DELETE } else { 0 };
         let expires_ms = if self.rng.one_in(2) { 20 } else { 0 };
-        let settings = queue::Settings {
-            flags: flags.into(),
-            expires_ms: expires_ms.into(),
-            ..queue::Settings::new()
-        };
+        let settings = own::settings_of(flags, expires_ms);
         let one = &mut self.clients[client];
         if let Ok(id) = one.session.create_queue(&name, &settings, "") {
             one.asked.insert(id, Asked::Other);

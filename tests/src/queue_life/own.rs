@@ -55,16 +55,17 @@ pub(super) enum OwnAsked {
     List,
 }
 
+/// What such a queue is like.
+pub(super) fn settings_of(flags: u32, expires_ms: u64) -> queue::Settings {
+    queue::Settings { flags: flags.into(), expires_ms: expires_ms.into(), ..queue::Settings::new() }
+}
+
 impl QueueLife {
     /// A client makes one; that it is there is told later.
     pub(super) fn make_own(&mut self, client: usize, flags: u32, expires_ms: u64) {
         let index = self.owns.len();
         let name = format!("mine-{index}");
-        let settings = queue::Settings {
-            flags: flags.into(),
-            expires_ms: expires_ms.into(),
-            ..queue::Settings::new()
-        };
+        let settings = settings_of(flags, expires_ms);
         let one = &mut self.clients[client];
         if let Ok(id) = one.session.create_queue(&name, &settings, "") {
             one.asked.insert(id, Asked::Own(OwnAsked::Create(index)));

@@ -86,8 +86,8 @@ fn queues() -> [Layout; 7] {
 
 fn queue_transfers() -> [Layout; 18] {
     [
-        layout!(queue::PublishHead { queue, count, acks, reserved }),
-        layout!(queue::PublishReply { first, count, reserved }),
+        layout!(queue::PublishHead { queue, count, acks, flags, reserved }),
+        layout!(queue::PublishReplyHead { first, count, flags, reserved }),
         layout!(queue::ConsumeRequest { queue, prefetch, priority, flags, reserved }),
         layout!(queue::ConsumeReply { consumer }),
         layout!(queue::RouteHead { count, acks, reserved, target_count }),

@@ -10,6 +10,7 @@ mod redrives;
 mod refusals;
 mod routes;
 mod space;
+mod times;
 
 use pelton_tests::queue_scene::{Parcel, Scene};
 

@@ -30,8 +30,9 @@ pub use settle::{
 };
 pub use transfer::{
     CONSUME_AUTO_ACK, CancelRequest, ConsumeReply, ConsumeRequest, CreditRequest, Deliver,
-    DeliverHead, DeliveredRow, PeekRequest, PublishHead, PublishReply, PublishRequest, PullRequest,
-    PurgeReply, ROW_REDELIVERED, RedriveReply, RedriveRequest,
+    DeliverHead, DeliveredRow, PUBLISH_TIMING, PeekRequest, PublishHead, PublishReply,
+    PublishReplyHead, PublishRequest, PullRequest, PurgeReply, ROW_REDELIVERED, RedriveReply,
+    RedriveRequest, encode_publish_reply,
 };
 
 /// 128-bit id of a queue; never reused.

@@ -5,7 +5,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Message, Messages, QueueId};
 use crate::limits::PUBLISH_MESSAGES_MAX;
+use crate::produce::{FLAG_TIMING, Timing};
 use crate::{Malformed, Reader};
+
+/// The reply to a publish shall tell where the time went: the same bit as in a produce.
+pub const PUBLISH_TIMING: u8 = FLAG_TIMING;
 
 /// The fixed start of a publish; the messages follow.
 #[derive(
@@ -19,8 +23,10 @@ pub struct PublishHead {
     pub count: U32,
     /// [`crate::Acks`]: when the reply leaves.
     pub acks: u8,
+    /// [`PUBLISH_TIMING`]; an unknown bit is refused.
+    pub flags: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: U16,
 }
 
 /// A publish.
@@ -40,25 +46,64 @@ impl<'a> PublishRequest<'a> {
         if !(1..=PUBLISH_MESSAGES_MAX).contains(&head.count.get()) {
             return Err(Malformed("a publish has 1 to 65,536 messages"));
         }
-        if head.reserved != [0; 3] {
+        if head.reserved.get() != 0 {
             return Err(Malformed("reserved bytes of publish are not zero"));
         }
         Ok(PublishRequest { head, messages: reader.rest() })
     }
 }
 
-/// The messages are taken.
+/// The fixed start of the reply to a publish: the messages are taken.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned,
 )]
 #[repr(C)]
-pub struct PublishReply {
+pub struct PublishReplyHead {
     /// Sequence number of the first; the others follow it.
     pub first: U64,
     /// How many.
     pub count: U32,
+    /// [`PUBLISH_TIMING`] if a [`Timing`] ends the body.
+    pub flags: u8,
     /// Zero.
-    pub reserved: U32,
+    pub reserved: [u8; 3],
+}
+
+/// The reply to a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PublishReply<'a> {
+    /// Which numbers the messages have.
+    pub head: &'a PublishReplyHead,
+    /// Where the time went, if it was asked for.
+    pub timing: Option<&'a Timing>,
+}
+
+impl<'a> PublishReply<'a> {
+    /// Decodes the body.
+    pub fn decode(body: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(body);
+        let head = reader.get::<PublishReplyHead>("publish reply head")?;
+        let timing = match head.flags & PUBLISH_TIMING {
+            0 => None,
+            _ => Some(reader.get::<Timing>("publish timing")?),
+        };
+        reader.end("bytes after the publish reply")?;
+        Ok(PublishReply { head, timing })
+    }
+}
+
+/// Appends the body of a reply to a publish.
+pub fn encode_publish_reply(out: &mut Vec<u8>, first: u64, count: u32, timing: Option<&Timing>) {
+    let head = PublishReplyHead {
+        first: first.into(),
+        count: count.into(),
+        flags: if timing.is_some() { PUBLISH_TIMING } else { 0 },
+        reserved: [0; 3],
+    };
+    out.extend_from_slice(head.as_bytes());
+    if let Some(timing) = timing {
+        out.extend_from_slice(timing.as_bytes());
+    }
 }
 
 /// Deliveries are settled by being sent.

@@ -92,7 +92,8 @@ fn queue_messages(bytes: &[u8]) -> bool {
     let publish = queue::PublishRequest::decode(bytes).is_ok_and(|one| whole(one.messages));
     let deliver = queue::Deliver::decode(bytes);
     let deliver = deliver.is_ok_and(|deliver| deliver.messages().all(|message| message.is_ok()));
-    publish || deliver || (whole(bytes) && !bytes.is_empty())
+    let published = queue::PublishReply::decode(bytes).is_ok();
+    publish || published || deliver || (whole(bytes) && !bytes.is_empty())
 }
 
 fn stats_reply(bytes: &[u8]) -> bool {

@@ -84,7 +84,7 @@ fn topics() -> [Encode; 6] {
     ]
 }
 
-fn queues() -> [Encode; 5] {
+fn queues() -> [Encode; 6] {
     [
         Box::new(|out| queue::encode_create(out, &queue::Settings::new(), "jobs", "dead")),
         Box::new(|out| {
@@ -101,6 +101,7 @@ fn queues() -> [Encode; 5] {
             queue::put_message(out, queue::MESSAGE_TRANSIENT, 9, b"properties", b"body");
             queue::put_message(out, 0, 0, b"", b"");
         }),
+        Box::new(|out| queue::encode_publish_reply(out, 3, 2, Some(&timing()))),
         Box::new(|out| {
             let mut head = queue::DeliverHead::new_zeroed();
             head.row_count = 1.into();
@@ -126,13 +127,16 @@ fn produce_request(out: &mut Vec<u8>) {
     out.extend_from_slice(&batch.repeat(2));
 }
 
+fn timing() -> produce::Timing {
+    produce::Timing { queue_ns: 1.into(), append_ns: 2.into(), commit_ns: 3.into() }
+}
+
 fn data() -> [Encode; 8] {
-    let timing = produce::Timing { queue_ns: 1.into(), append_ns: 2.into(), commit_ns: 3.into() };
     [
         Box::new(produce_request),
-        Box::new(move |out| {
+        Box::new(|out| {
             let row = produce::ReplyEntry::new_zeroed();
-            produce::encode_reply(out, &[row; 2], Some(&timing));
+            produce::encode_reply(out, &[row; 2], Some(&timing()));
         }),
         Box::new(|out| {
             let mut head = fetch::RequestHead::new_zeroed();

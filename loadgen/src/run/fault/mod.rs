@@ -92,6 +92,11 @@ impl Fault {
     }
 }
 
+/// Whether one of them ends connections, and what is on its way over them.
+pub(super) fn end_connections(faults: &[Fault]) -> bool {
+    faults.iter().any(|fault| fault.kind != FaultKind::Stop)
+}
+
 /// What is wrong with the faults of a run, as a usage error.
 pub(super) fn invalid(args: &RunArgs) -> Option<String> {
     let faults = &args.faults;

@@ -11,7 +11,9 @@ use std::thread;
 
 use super::super::RunError;
 use super::super::choices::Pin;
-use super::super::generator::{RETRY_NS, SLEEP_NS_MAX};
+use super::super::flight::Answered;
+use super::super::generator::SLEEP_NS_MAX;
+use super::super::lane::{self, Ties};
 use super::super::launch::{START_DELAY_NS, Share, shares};
 use super::super::site::Site;
 use super::super::stretches::Feed;
@@ -124,15 +126,7 @@ fn generate(
     let consumers = share.consumers.iter().map(|&index| Role::Consumer(Consumer::new(index)));
     let roles = publishers.chain(consumers).zip(share.numbers());
     let lanes = lanes.into_iter().zip(roles);
-    let lanes = lanes
-        .map(|(connection, (role, number))| Lane {
-            connection,
-            role,
-            number,
-            readable: true,
-            alive: true,
-        })
-        .collect();
+    let lanes = lanes.map(Lane::new).collect();
     let tally = Tally::new(0, 0, window);
     let state = Loop {
         task,
@@ -144,8 +138,7 @@ fn generate(
         turn: 0,
         tally,
         is_publishing: true,
-        retry_ns: u64::MAX,
-        drops: signals.progress.drops(),
+        ties: Ties::new(task.lost, signals.progress),
     };
     Ok(Some(state.run()?))
 }
@@ -161,16 +154,7 @@ fn connect(
     Ok((connections, sockets))
 }
 
-/// One connection with its role.
-struct Lane {
-    connection: Connection<TcpTransport>,
-    role: Role,
-    /// Of the publisher or consumer.
-    number: u32,
-    /// The socket may have bytes: it was not seen empty since it last said so.
-    readable: bool,
-    alive: bool,
-}
+type Lane = lane::Lane<TcpTransport, Role>;
 
 enum Role {
     Publisher(Publisher),
@@ -188,10 +172,7 @@ struct Loop<'a> {
     turn: usize,
     tally: Tally,
     is_publishing: bool,
-    /// When lost connections are tried again; never while none is lost.
-    retry_ns: u64,
-    /// How often connections were dropped on purpose.
-    drops: u64,
+    ties: Ties,
 }
 
 impl Loop<'_> {
@@ -215,12 +196,10 @@ impl Loop<'_> {
             let begin_ns = monotonic_ns();
             meter.at(begin_ns, &self.window);
             feed.at(begin_ns, &self.tally, self.signals.progress.stretches());
-            if begin_ns >= self.retry_ns {
+            if begin_ns >= self.ties.retry_ns() {
                 self.reconnect(begin_ns);
             }
-            if self.drops != self.signals.progress.drops() {
-                self.drop_connections();
-            }
+            self.ties.drop_if_asked(&self.sockets, &mut self.lanes, self.signals.progress);
             let mut moved = false;
             for index in 0..self.lanes.len() {
                 moved |= self.step(index, begin_ns);
@@ -310,55 +289,32 @@ impl Loop<'_> {
     fn lose(&mut self, index: usize, error: &ClientError, now_ns: u64) {
         self.tally.error(error.error_code().map_or(CONNECTION_LOST, |code| code.name()));
         let lane = &mut self.lanes[index];
-        lane.alive = false;
-        match (&mut lane.role, self.task.lost) {
+        let lost = self.ties.lose(lane, now_ns);
+        match (&mut lane.role, lost) {
             (Role::Publisher(publisher), Lost::Stays) => {
                 publisher.give_up(self.task, &mut self.tally, &self.window);
             }
             (Role::Publisher(publisher), Lost::Returns) => publisher.disconnected(self.task),
-            (Role::Consumer(consumer), Lost::Returns) => consumer.disconnected(),
+            (Role::Consumer(consumer), Lost::Returns) => {
+                // With it acknowledgements that nobody waits for.
+                self.task.ledger.forgive();
+                consumer.disconnected();
+            }
             (Role::Consumer(_), Lost::Stays) => {}
         }
-        if self.task.lost == Lost::Returns {
-            self.retry_ns = now_ns;
-        }
     }
 
-    fn drop_connections(&mut self) {
-        self.drops = self.signals.progress.drops();
-        for lane in self.lanes.iter_mut().filter(|lane| lane.alive) {
-            self.sockets.hang_up(&mut lane.connection);
-            lane.readable = true;
-        }
-    }
-
-    /// Makes lost connections again. The first that fails lets the others wait: it is the broker
-    /// that is away.
     fn reconnect(&mut self, now_ns: u64) {
-        self.retry_ns = u64::MAX;
-        for index in 0..self.lanes.len() {
-            let lane = &mut self.lanes[index];
-            if lane.alive {
-                continue;
-            }
-            let Ok(connection) = self.sockets.dial(&self.task.place(lane.number).address, index)
-            else {
-                self.retry_ns = now_ns + RETRY_NS;
-                return;
-            };
-            (lane.connection, lane.alive, lane.readable) = (connection, true, true);
+        let Self { task, sockets, lanes, ties, .. } = self;
+        let dial = |index, number| sockets.dial(&task.place(number).address, index);
+        for index in ties.reconnect(lanes, now_ns, dial) {
             self.tally.reconnected += 1;
             self.signals.progress.reconnected();
-            if let Role::Publisher(publisher) = &mut lane.role {
+            if let Role::Publisher(publisher) = &mut self.lanes[index].role {
                 publisher.reconnected(self.task, monotonic_ns());
             }
             self.begin(index);
         }
-    }
-
-    /// Whether nothing more is to be expected from there.
-    fn is_gone(&self, lane: &Lane) -> bool {
-        !lane.alive && self.task.lost == Lost::Stays
     }
 
     fn is_finished(&mut self, now_ns: u64) -> bool {
@@ -368,7 +324,7 @@ impl Loop<'_> {
             self.signals.publishing_ended();
         }
         let consumers_done = self.lanes.iter().all(|lane| match &lane.role {
-            Role::Consumer(consumer) => self.is_gone(lane) || consumer.is_done(),
+            Role::Consumer(consumer) => self.ties.is_gone(lane) || consumer.is_done(),
             Role::Publisher(_) => true,
         });
         time_is_up || !self.is_publishing && consumers_done
@@ -377,7 +333,7 @@ impl Loop<'_> {
     fn publishers_done(&self, now_ns: u64) -> bool {
         self.lanes.iter().all(|lane| match &lane.role {
             Role::Publisher(publisher) => {
-                self.is_gone(lane) || publisher.is_done(&self.window, now_ns)
+                self.ties.is_gone(lane) || publisher.is_done(&self.window, now_ns)
             }
             Role::Consumer(_) => true,
         })
@@ -395,7 +351,7 @@ impl Loop<'_> {
         });
         // Who was due already and could not send waits for an answer or for room: for an event.
         let next = wakes.filter(|&wake_ns| wake_ns > now_ns).min().unwrap_or(u64::MAX);
-        let next = next.min(self.retry_ns.max(now_ns));
+        let next = next.min(self.ties.retry_ns().max(now_ns));
         (next - now_ns).min(SLEEP_NS_MAX)
     }
 }
@@ -408,7 +364,10 @@ fn handle_confirms(
 ) -> Result<(), ClientError> {
     while let Some(event) = connection.session_mut().next_event()? {
         match event {
-            Event::Queue(id, QueueEvent::Published(_)) => publisher.confirmed(bench, id, now_ns),
+            Event::Queue(id, QueueEvent::Published(reply)) => {
+                let answered = Answered { at_ns: now_ns, timing: reply.timing };
+                publisher.confirmed(bench, id, answered);
+            }
             Event::Refused(id, refusal) => publisher.refused(bench, id, refusal.code, now_ns),
             _ => {}
         }

@@ -18,7 +18,7 @@ use wire::Acks;
 use super::RunError;
 use super::cell::{self, Label};
 use super::choices::{BatchSize, Rate};
-use super::fault::Strikes;
+use super::fault::{self, Strikes};
 use super::options::RunArgs;
 use super::progress_line::ProgressLine;
 use super::result::{self, Checked, Measured};
@@ -113,7 +113,7 @@ impl<'a> Cell<'a> {
             task.publishers = 0;
         }
         let before = counters(self.site)?;
-        if !self.args.faults.is_empty() {
+        if fault::end_connections(&self.args.faults) {
             self.ledger.forgive();
         }
         let outcome = self.run_measured(&task, &mut line)?;
@@ -177,6 +177,7 @@ impl<'a> Cell<'a> {
             publishers: number(args.producers),
             consumers: number(args.consumers),
             acks: Acks::from(args.acks),
+            timing: args.timing(),
             inflight: number(args.inflight),
             linger_ns: cell::nanoseconds(args.linger),
             load: match &args.rate {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use wire::ErrorCode;
 use wire::limits::FRAME_HEADER_BYTES;
 
-use super::super::flight::{Due, Times, record_acked, record_latencies};
+use super::super::flight::{Answered, Due, Times, record_acked, record_latencies};
 use super::super::tally::{Tally, Window};
 use super::super::work::Progress;
 use super::task::Task;
@@ -134,8 +134,9 @@ impl Publisher {
             let count = u32::try_from(numbers.end - numbers.start).expect("a frame's messages");
             let sent_ns = monotonic_ns();
             let messages = bench.template.messages(count);
-            let place = bench.task.place(self.index);
-            let id = session.publish(&place.id, bench.task.acks, count, messages)?;
+            let (place, task) = (bench.task.place(self.index), bench.task);
+            let how = (task.acks, task.timing);
+            let id = session.publish_timed(&place.id, how, count, messages)?;
             let body_bytes = bench.template.body_bytes(count);
             self.sent(id, Flight { numbers, body_bytes, times: Times { due, ready_ns, sent_ns } });
             self.look_ahead(bench.task);
@@ -146,7 +147,13 @@ impl Publisher {
     }
 
     /// The messages of a frame are taken.
-    pub(super) fn confirmed(&mut self, bench: &mut Bench<'_>, id: RequestId, now_ns: u64) {
+    pub(super) fn confirmed(
+        &mut self,
+        bench: &mut Bench<'_>,
+        id: RequestId,
+        answered: Answered<'_>,
+    ) {
+        let now_ns = answered.at_ns;
         let inflight = bench.task.inflight;
         let Some(flight) = self.answered(id, inflight, now_ns) else { return };
         let count = flight.count();
@@ -154,7 +161,7 @@ impl Publisher {
         bench.progress.acked(count.into());
         record_acked(bench.tally, &bench.window, count.into(), flight.body_bytes, now_ns);
         let live = &bench.progress.latencies;
-        record_latencies(bench.tally, &bench.window, live, flight.times, count, now_ns);
+        record_latencies(bench.tally, &bench.window, live, flight.times, count, answered);
     }
 
     /// The messages of a frame were refused.

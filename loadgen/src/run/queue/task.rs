@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use client::session::ServerTiming;
 use wire::Acks;
 use wire::queue::QueueId;
 
@@ -49,6 +50,8 @@ pub(super) struct Task<'a> {
     pub(super) consumers: u32,
     /// When a publish is confirmed.
     pub(super) acks: Acks,
+    /// Whether the broker tells where the time of a publish went.
+    pub(super) timing: ServerTiming,
     /// Unconfirmed messages per publisher.
     pub(super) inflight: u32,
     /// How long a frame that is not full may wait.
