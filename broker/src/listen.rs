@@ -5,13 +5,20 @@
 //! the first socket takes the port for itself, listens, and only then lets the others join.
 
 use std::fmt;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use socket2::SockRef;
 
 /// Connections that may wait to be accepted, on each socket.
 const BACKLOG: i32 = 4096;
+/// What the kernel takes of a connection beyond what is under way to the peer, in bytes. It would
+/// take megabytes of each that reads nothing: a thousand of them fill all that it has for sockets,
+/// and then nobody's bytes move. Bytes under way are bounded by the peer's window alone, so that
+/// long ways are as fast as they were.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// Whether shards listen on ports of their own besides the shared one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,7 +129,14 @@ fn socket(address: SocketAddr) -> Result<TcpListener, Errno> {
     let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
+    SockRef::from(&socket)
+        .set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
+        .map_err(|error| errno(&error))?;
     Ok(TcpListener::from(socket))
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 fn bound(socket: TcpListener, address: SocketAddr) -> Result<TcpListener, Errno> {
@@ -133,7 +147,7 @@ fn bound(socket: TcpListener, address: SocketAddr) -> Result<TcpListener, Errno>
 
 #[cfg(test)]
 mod tests {
-    use std::io::ErrorKind;
+    use std::io::{ErrorKind, Write};
     use std::net::TcpStream;
 
     use super::*;
@@ -158,6 +172,19 @@ mod tests {
         let accepted: Vec<usize> = accepted.collect();
         assert_eq!(accepted.iter().sum::<usize>(), clients.len());
         assert!(accepted.iter().all(|count| *count > 20), "about a third each: {accepted:?}");
+    }
+
+    #[test]
+    fn the_kernel_takes_little_of_a_connection_that_reads_nothing() {
+        const CHUNK_BYTES: usize = 16 * 1024;
+        let listening = Listening::open(ANY, 1, ShardPorts::Off).expect("a free port");
+        let _reads_nothing = TcpStream::connect(listening.address).expect("it listens");
+        let (mut accepted, _) = listening.sockets[0][0].accept().expect("it is there");
+        accepted.set_nonblocking(true).expect("sockets can");
+        let taken = std::iter::repeat_with(|| accepted.write(&[7; CHUNK_BYTES]).unwrap_or(0));
+        let taken: usize = taken.take_while(|bytes| *bytes > 0).sum();
+        let most = 8 * usize::try_from(UNSENT_BYTES_MAX).expect("it is small");
+        assert!((CHUNK_BYTES..most).contains(&taken), "{taken} bytes");
     }
 
     #[test]

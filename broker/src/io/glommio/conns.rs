@@ -12,7 +12,7 @@ use engine::pool::{FillBuf, Slice};
 use engine::port::{ConnId, Done, Fault, RecvEnd, SEND_SLICES_MAX};
 use futures_io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
-use socket2::Socket;
+use glommio_socket2::Socket;
 
 use super::world::{SCRATCH_BYTES, World};
 use crate::directory::io_fault;

@@ -14,9 +14,9 @@ use engine::port::{Done, Fill};
 use futures_io::AsyncRead;
 use glommio::net::TcpStream;
 use glommio::timer::Timer;
+use glommio_socket2::Socket;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use socket2::Socket;
 
 use super::conns;
 use super::storage::File;
