@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{IoSlice, Read, Write as _};
+use std::io::{self, IoSlice, Read, Write as _};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -49,17 +49,21 @@ impl Lock {
     pub fn take(root: &Path) -> Result<Lock, Refusal> {
         let shown = root.display();
         fs::create_dir_all(root).map_err(|error| {
-            Refusal(format!("the data directory {shown} cannot be made ({error}): choose another"))
+            refused(root, &error, || {
+                format!("the data directory {shown} cannot be made ({error}): choose another")
+            })
         })?;
         let place = root.join("LOCK");
         let options =
             fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place);
         let mut file = options.map_err(|error| {
-            Refusal(format!(
-                "{} cannot be opened ({error}): give this user the right to write there, or \
-                 choose another data directory",
-                place.display()
-            ))
+            refused(root, &error, || {
+                format!(
+                    "{} cannot be opened ({error}): give this user the right to write there, or \
+                     choose another data directory",
+                    place.display()
+                )
+            })
         })?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -92,13 +96,28 @@ impl Lock {
         let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         match written {
             Ok(()) => Ok(Lock { _file: file }),
-            Err(error) => Err(Refusal(format!(
-                "{} cannot be written ({error}): free some space or choose another data \
-                 directory",
-                place.display()
-            ))),
+            Err(error) => Err(refused(root, &error, || {
+                format!(
+                    "{} cannot be written ({error}): free some space or choose another data \
+                     directory",
+                    place.display()
+                )
+            })),
         }
     }
+}
+
+/// Why a broker cannot have the directory: it may only be read, or the sentence.
+fn refused(root: &Path, error: &io::Error, sentence: impl FnOnce() -> String) -> Refusal {
+    Refusal(match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => format!(
+            "the data directory {} is on a read-only file system: a broker that starts must \
+             write. Check the file system (the kernel makes a damaged one read-only) and mount it \
+             for writing; `pelton log verify` reads it as it is",
+            root.display()
+        ),
+        _ => sentence(),
+    })
 }
 
 /// A data directory that only reads: no broker may have it while this value lives. Nothing is

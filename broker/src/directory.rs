@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 
 use engine::layout::FilePath;
@@ -21,10 +22,14 @@ const ZERO_BYTES: usize = 1 << 20;
 /// `rw-r--r--`
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 
-/// The directory that holds everything that must last.
+/// The directory that holds everything that must last. Its clones are one directory: shards share
+/// those of topics.
 #[derive(Debug, Clone)]
 pub struct DataDir {
     root: PathBuf,
+    /// Held shared from making a file's directories until the file is in them, alone by those who
+    /// remove empty ones.
+    pruning: Arc<RwLock<()>>,
 }
 
 /// An open file and its length in bytes.
@@ -78,8 +83,6 @@ impl Target<'_> {
 /// Syncs in flight at once. File systems serve those that come together by one journal commit and
 /// one flush of the device, where one after the other each would wait for its own.
 const SYNCS_AT_ONCE_MAX: usize = 16;
-/// How often a directory is made that others remove while it is empty.
-const PARENT_TRIES_MAX: u32 = 64;
 
 fn sync_together(targets: &[Target<'_>]) -> Vec<Result<(), Errno>> {
     let sync = |share: &[Target<'_>]| share.iter().map(Target::sync).collect::<Vec<_>>();
@@ -102,7 +105,7 @@ fn sync_together(targets: &[Target<'_>]) -> Vec<Result<(), Errno>> {
 
 /// The fault of a failed system call.
 pub fn fault(errno: Errno) -> Fault {
-    Fault(errno.raw_os_error())
+    fault_of(errno.raw_os_error())
 }
 
 /// The fault of a failed call of the standard library.
@@ -110,10 +113,22 @@ pub fn io_fault(error: &std::io::Error) -> Fault {
     error.raw_os_error().map_or(Fault::EIO, Fault)
 }
 
+/// The fault behind an error's number of what was done to a file. Files are open as long as they
+/// are used: one that does not take writes was opened for reading alone, since its file system was
+/// read-only.
+pub const fn fault_of(errno: i32) -> Fault {
+    match Fault(errno) {
+        EBADF => Fault::EROFS,
+        fault => fault,
+    }
+}
+
+const EBADF: Fault = Fault(Errno::BADF.raw_os_error());
+
 impl DataDir {
     /// The directory at `root`, which exists.
-    pub const fn new(root: PathBuf) -> DataDir {
-        DataDir { root }
+    pub fn new(root: PathBuf) -> DataDir {
+        DataDir { root, pruning: Arc::default() }
     }
 
     /// Where it is.
@@ -126,9 +141,13 @@ impl DataDir {
         self.root.join(path.to_string())
     }
 
-    /// Opens a file that exists.
+    /// Opens a file that exists; for reading alone where the file system is read-only.
     pub fn open(&self, path: &FilePath) -> Result<Opened, Errno> {
-        open_at(&self.locate(path), OFlags::empty())
+        let place = self.locate(path);
+        match open_at(&place, OFlags::RDWR) {
+            Err(Errno::ROFS) => open_at(&place, OFlags::RDONLY),
+            opened => opened,
+        }
     }
 
     /// Opens a file that exists to be sent: its bytes come from the page cache.
@@ -154,7 +173,9 @@ impl DataDir {
     /// The same; durable when the file and `unsynced` are.
     pub fn begin_create(&self, path: &FilePath, unsynced: &mut Unsynced) -> Result<Opened, Errno> {
         let place = self.locate(path);
-        self.in_parent(&place, unsynced, || open_at(&place, OFlags::CREATE | OFlags::TRUNC))
+        self.in_parent(&place, unsynced, || {
+            open_at(&place, OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC)
+        })
     }
 
     /// Renames `from` to `path`, making its directories; durable when `unsynced` is.
@@ -167,7 +188,7 @@ impl DataDir {
         let (source, place) = (self.locate(from), self.locate(path));
         self.in_parent(&place, unsynced, || rustix::fs::rename(&source, &place))?;
         unsynced.directories.extend(source.parent().map(Path::to_path_buf));
-        open_at(&place, OFlags::empty())
+        open_at(&place, OFlags::RDWR)
     }
 
     /// Deletes the files that exist among `paths`, and directories of streams that this leaves
@@ -240,22 +261,18 @@ impl DataDir {
         FilePath::parse(place.strip_prefix(&self.root).ok()?.to_str()?)
     }
 
-    /// Does something in the directory of `place`, and makes that before. Another shard, whose
-    /// partition of the same topic has lost its last file, may remove it in between.
+    /// Does something in the directory of `place`, and makes that before.
     fn in_parent<T>(
         &self,
         place: &Path,
         unsynced: &mut Unsynced,
-        change: impl Fn() -> Result<T, Errno>,
+        change: impl FnOnce() -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        let mut tries = 1;
-        loop {
-            let done = self.make_parent(place, unsynced).and_then(|()| change());
-            if tries == PARENT_TRIES_MAX || !matches!(done, Err(Errno::NOENT)) {
-                return done;
-            }
-            tries += 1;
-        }
+        // Another shard, whose partition of the same topic has lost its last file, would remove
+        // the topic's directory before it has an entry.
+        let _kept = self.pruning.read().unwrap_or_else(PoisonError::into_inner);
+        self.make_parent(place, unsynced)?;
+        change()
     }
 
     /// Makes the directories above `place`, which is about to get an entry in the last of them.
@@ -281,6 +298,7 @@ impl DataDir {
     /// A partition's and a topic's directory go with their last file. That they are gone need
     /// not be durable: an empty directory means nothing.
     fn remove_if_empty(&self, directory: &Path) {
+        let _alone = self.pruning.write().unwrap_or_else(PoisonError::into_inner);
         let streams = self.root.join("streams");
         let mut directory = directory;
         while directory != streams && directory.starts_with(&streams) {
@@ -294,7 +312,7 @@ impl DataDir {
 }
 
 fn open_at(place: &Path, flags: OFlags) -> Result<Opened, Errno> {
-    let flags = flags | OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC;
+    let flags = flags | OFlags::DIRECT | OFlags::CLOEXEC;
     let fd = rustix::fs::open(place, flags, FILE_MODE)?;
     let bytes = rustix::fs::fstat(&fd)?.st_size;
     Ok(Opened { fd, bytes: u64::try_from(bytes).expect("lengths are not negative") })
@@ -400,9 +418,10 @@ mod tests {
 
     /// Two shards with partitions of one topic: one removed the topic's directory, which its
     /// partition had left empty, while the other was about to make its own in it. That failed, and
-    /// counted as a failure of the device.
+    /// counted as a failure of the device. Trying again was no mend: two shards in step fail any
+    /// number of times.
     #[test]
-    fn a_directory_that_others_remove_is_made_again() {
+    fn nobody_removes_a_directory_that_another_is_about_to_use() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let dir = DataDir::new(root.path().to_path_buf());
         let come_and_go = |partition| {
@@ -416,9 +435,25 @@ mod tests {
             }
         };
         thread::scope(|scope| {
-            scope.spawn(|| come_and_go(0));
-            come_and_go(1);
+            for partition in 0..4 {
+                scope.spawn(move || come_and_go(partition));
+            }
         });
+    }
+
+    /// As files are opened once their file system has turned read-only.
+    #[test]
+    fn what_is_opened_for_reading_alone_says_that_it_cannot_be_written() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let dir = DataDir::new(root.path().to_path_buf());
+        dir.create(&FilePath::Superblock).expect("created");
+        let place = dir.locate(&FilePath::Superblock);
+        let file = open_at(&place, OFlags::RDONLY).expect("it is there");
+        let block = Blocks::zeroed(4096);
+        let written = write_all(&file.fd, block.bytes(), 0).map_err(fault);
+        assert_eq!(written, Err(Fault::EROFS));
+        assert_eq!(begin_reserve(&file.fd, 0, 4096).map_err(fault), Err(Fault::EROFS));
+        assert_eq!(zero(&file.fd, 0, 4096).map_err(fault), Err(Fault::EROFS));
     }
 
     #[test]

@@ -111,7 +111,8 @@ pub enum Fill {
 /// How to open a file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Open {
-    /// It exists.
+    /// It exists. On a file system that is read-only it is opened for reading alone: what is to
+    /// be written to it fails with [`Fault::EROFS`].
     Existing,
     /// It exists, and is read through the page cache: for [`Op::SendFile`], and for reads. It is
     /// never written under this number.

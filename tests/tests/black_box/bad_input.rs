@@ -5,8 +5,9 @@ use pelton_tests::broker::Broker;
 use pelton_tests::raw::{self, Raw};
 use tempfile::{TempDir, tempdir};
 use wire::limits::FRAME_BODY_BYTES_MAX;
-use wire::{ErrorCode, FrameHeader, Kind};
-use zerocopy::FromBytes;
+use wire::queue::{PUBLISH_TIMING, PublishHead};
+use wire::{Acks, ErrorCode, FrameHeader, Kind};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// A broker, and a connection that must not notice anything.
 struct Stage {
@@ -110,6 +111,29 @@ fn unknown_kinds_and_versions_are_answered_and_the_connection_goes_on() {
     }
     raw.send(&raw::request(Kind::Ping, 3, &[]));
     assert_eq!(raw.receive().expect("a reply").error(), None);
+    stage.assert_unharmed();
+}
+
+#[test]
+fn an_unknown_flag_of_a_publish_is_refused_before_its_queue_is_looked_for() {
+    let mut stage = Stage::new();
+    let mut raw = Raw::greeted(stage.broker.address());
+    let head = |flags, reserved: u16| PublishHead {
+        queue: [1; 16],
+        count: 1.into(),
+        acks: Acks::Durable as u8,
+        flags,
+        reserved: reserved.into(),
+    };
+    for (head, code) in [
+        (head(2 * PUBLISH_TIMING, 0), ErrorCode::UnsupportedVersion),
+        (head(0, 1), ErrorCode::Malformed),
+        (head(PUBLISH_TIMING, 0), ErrorCode::UnknownQueue),
+    ] {
+        raw.send(&raw::request(Kind::QueuePublish, 7, head.as_bytes()));
+        let reply = raw.receive().expect("the connection goes on");
+        assert_eq!(reply.error(), Some(code.number()), "{head:?}");
+    }
     stage.assert_unharmed();
 }
 

@@ -17,7 +17,7 @@ use glommio::io::{DmaFile, OpenOptions};
 
 use super::world::World;
 use crate::device::Scratch;
-use crate::directory::{self, Opened, io_fault};
+use crate::directory::{self, Opened, fault_of, io_fault};
 
 /// What the scratch file holds.
 const BLOCK: u64 = 4096;
@@ -195,7 +195,11 @@ async fn open(descriptor: &OwnedFd, flags: i32) -> Result<DmaFile, Fault> {
     let name = proc("fd", descriptor.as_raw_fd());
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(flags);
-    options.dma_open(name).await.map_err(|error| fault(&error))
+    match options.dma_open(&name).await.map_err(|error| fault(&error)) {
+        Err(Fault::EROFS) => options.write(false).dma_open(name).await,
+        opened => return opened,
+    }
+    .map_err(|error| fault(&error))
 }
 
 /// The flags that a file was opened with.
@@ -213,7 +217,7 @@ fn proc(what: &str, descriptor: i32) -> PathBuf {
 fn fault(error: &GlommioError<()>) -> Fault {
     match error {
         GlommioError::IoError(error) | GlommioError::EnhancedIoError { source: error, .. } => {
-            io_fault(error)
+            error.raw_os_error().map_or(Fault::EIO, fault_of)
         }
         _ => Fault::EIO,
     }

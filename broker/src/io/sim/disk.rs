@@ -54,6 +54,13 @@ pub(super) enum Mutation {
     Settle,
 }
 
+/// What may be done with an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    All,
+    Reads,
+}
+
 impl Mutation {
     /// Whether a file system may be too full for it.
     pub(super) const fn takes_space(&self) -> bool {
@@ -183,7 +190,26 @@ impl SimDisk {
     /// opened, or nothing of interest.
     pub(super) fn complete(&mut self, number: u64) -> Result<u64, Fault> {
         let mutation = self.in_flight.remove(&number).expect("every mutation ends once");
-        match self.plan.failure(number, &mutation) {
+        let failure = self.plan.failure(number, &mutation);
+        self.end(mutation, failure)
+    }
+
+    /// The same for the opening of a file, and what may be done with it. On a file system that is
+    /// read-only, files that exist can be read.
+    pub(super) fn complete_open(&mut self, number: u64) -> (Access, Result<u64, Fault>) {
+        let mutation = self.in_flight.remove(&number).expect("every mutation ends once");
+        let failure = self.plan.failure(number, &mutation);
+        let exists = |open: &Open| matches!(open, Open::Existing | Open::Buffered);
+        match (&mutation, failure) {
+            (Mutation::Open { open, .. }, Some(Failure::Fault(Fault::EROFS))) if exists(open) => {
+                (Access::Reads, self.perform(mutation))
+            }
+            _ => (Access::All, self.end(mutation, failure)),
+        }
+    }
+
+    fn end(&mut self, mutation: Mutation, failure: Option<Failure>) -> Result<u64, Fault> {
+        match failure {
             None => self.perform(mutation),
             Some(Failure::Fault(fault)) => {
                 match mutation {

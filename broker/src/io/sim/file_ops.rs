@@ -4,7 +4,7 @@ use engine::layout::FilePath;
 use engine::pool::{FillBuf, Slice};
 use engine::port::{Done, Fault, FileRange, FileSlot, Fill, Op, Open, Tag};
 
-use super::disk::{EINVAL, Inode, Mutation, aligned};
+use super::disk::{Access, EINVAL, Inode, Mutation, aligned};
 use super::{Event, SimIo, Weather};
 
 /// A file op on its way. Those that change the disk carry their number there.
@@ -53,7 +53,7 @@ impl SimIo {
                 let bytes = self.slice_bytes(slice);
                 self.trace.bytes(&bytes);
                 self.assert_not_sent(file);
-                match self.place(file, position, bytes.len()) {
+                match self.writable_place(file, position, bytes.len()) {
                     Ok((inode, position)) => {
                         let write = Mutation::Write { inode, position, bytes, sync };
                         let number = self.disk.get().begin(write);
@@ -88,6 +88,7 @@ impl SimIo {
             Op::FileClose { file } => {
                 assert!(self.slots.remove(&file).is_some(), "{file:?} is not open");
                 self.buffered.remove(&file);
+                self.read_only.remove(&file);
                 return;
             }
             Op::SpaceAsk => (100_000, FileOp::Space),
@@ -116,7 +117,7 @@ impl SimIo {
             let done = Done::FileExtended { file, to, fill, result: Err(fault) };
             (10_000, FileOp::Refused(done))
         };
-        let inode = match self.place(file, from, 0) {
+        let inode = match self.writable_place(file, from, 0) {
             Ok((inode, _)) => inode,
             Err(fault) => return refused(fault),
         };
@@ -133,6 +134,19 @@ impl SimIo {
     /// The open file behind a number, and the position if it is aligned.
     fn place(&self, file: FileSlot, position: u64, len: usize) -> Result<(Inode, usize), Fault> {
         Ok((self.inode(file), aligned(position, len)?))
+    }
+
+    /// The same, for those who change it.
+    fn writable_place(
+        &self,
+        file: FileSlot,
+        position: u64,
+        len: usize,
+    ) -> Result<(Inode, usize), Fault> {
+        if self.read_only.contains(&file) {
+            return Err(Fault::EROFS);
+        }
+        self.place(file, position, len)
     }
 
     fn inode(&self, file: FileSlot) -> Inode {
@@ -200,12 +214,16 @@ impl SimIo {
                 Done::Flushed { tag, result: self.disk.get().complete(number).map(drop) }
             }
             FileOp::Open { file, path, number } => {
-                let result = self.disk.get().complete(number);
+                let (access, result) = self.disk.get().complete_open(number);
+                if access == Access::Reads {
+                    self.read_only.insert(file);
+                }
                 if result.is_ok() {
                     let inode = self.disk.get().inode(&path).expect("it was just opened");
                     self.slots.insert(file, inode);
                 } else {
                     self.buffered.remove(&file);
+                    self.read_only.remove(&file);
                 }
                 Done::FileOpened { file, result }
             }

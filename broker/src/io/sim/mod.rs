@@ -101,6 +101,8 @@ pub struct SimIo {
     slots: BTreeMap<FileSlot, Inode>,
     /// Those that go through the page cache.
     buffered: BTreeSet<FileSlot>,
+    /// Those that were opened on a file system that had turned read-only.
+    read_only: BTreeSet<FileSlot>,
     links: Option<Links>,
     /// File ops end no earlier.
     files_held_until: Time,
@@ -132,6 +134,7 @@ impl SimIo {
             disk: disk.into(),
             slots: BTreeMap::new(),
             buffered: BTreeSet::new(),
+            read_only: BTreeSet::new(),
             links: None,
             files_held_until: Time::default(),
             trace: Trace::new(),

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use engine::pool::{FillBuf, Slice};
-use engine::port::{Done, Extent, FileSlot, Sync, Tag};
+use engine::port::{Done, Extent, Fault, FileSlot, Sync, Tag};
 use io_uring::types::{Fixed, FsyncFlags};
 use io_uring::{Submitter, opcode, squeue};
 
@@ -14,6 +14,7 @@ use super::arena::Memory;
 use super::conns::Completion;
 use super::setup::SyncMethod;
 use super::token::{Kind, Token};
+use crate::directory::fault_of;
 
 #[derive(Debug)]
 enum Pending {
@@ -149,7 +150,7 @@ impl Storage {
         let index = completion.token.index;
         let pending = self.pending[usize::try_from(index).expect("u32 fits usize")].take();
         self.free.push(index);
-        let result = completion.count();
+        let result = completion.count().map_err(|Fault(errno)| fault_of(errno));
         dones.push(match pending.expect("each completes once") {
             Pending::Write { tag } => Done::Wrote { tag, result },
             Pending::Read { tag, buf } => Done::Read { tag, buf, result },
