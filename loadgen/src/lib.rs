@@ -12,6 +12,7 @@ pub mod latency;
 pub mod live;
 pub mod page;
 pub mod payload;
+pub mod port;
 pub mod random;
 pub mod report;
 pub mod run;

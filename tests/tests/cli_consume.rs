@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use loadgen::port;
 use pelton_tests::broker::Broker;
 use pelton_tests::program;
 use serde_json::Value;
@@ -133,7 +134,9 @@ fn a_waiting_consumer_prints_what_comes_and_ends_when_nobody_reads() {
 
 #[test]
 fn a_consumer_goes_on_when_the_broker_comes_back() {
-    let (broker, dir) = broker();
+    let dir = TempDir::new().expect("a temporary folder");
+    let listen = format!("--listen=127.0.0.1:{}", port::lasting());
+    let broker = Broker::try_start(dir.path(), &[&listen]).expect("it starts");
     ok(&broker, &["topic", "create", "t", "--partitions", "3"]);
     produce(&broker, "t", "0", "before\n");
     let address = broker.address().to_owned();
@@ -146,7 +149,6 @@ fn a_consumer_goes_on_when_the_broker_comes_back() {
     let mut lines = BufReader::new(waiting.stdout.take().expect("a pipe")).lines();
     assert_eq!(lines.next().expect("a line").expect("text"), "0 before");
     broker.kill();
-    let listen = format!("--listen={address}");
     let broker = Broker::try_start(dir.path(), &[&listen]).expect("its port is free again");
     produce(&broker, "t", "1", "after\n");
     assert_eq!(lines.next().expect("a line").expect("text"), "1 after");

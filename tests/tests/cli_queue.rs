@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use client::{ConnectOptions, PublisherOptions, PushOptions, QueueConsumer, QueuePublisher};
+use loadgen::port;
 use pelton_tests::broker::Broker;
 use pelton_tests::program;
 use serde_json::Value;
@@ -120,6 +121,9 @@ fn bounds_and_time_are_kept() {
     assert!(full.contains("consume from it, or send less"), "{full}");
     let long = failure(&broker, &["queue", "publish", "few"], &"x".repeat(1_048_000));
     assert!(long.contains("a message of 1048000 bytes is too long, 1047552 is"), "{long}");
+    let unconfirmed = broker.run(&["queue", "publish", "few", "--acks", "none"], b"1\n");
+    assert_eq!(unconfirmed.code, Some(2));
+    assert!(unconfirmed.stderr.contains("pass memory, written or durable"), "{unconfirmed:?}");
     publish(&broker, "few", "1\n2\n");
     ok(&broker, &["queue", "purge", "few"]);
     assert_eq!(described(&broker, "few")["ready"], 0);
@@ -159,7 +163,8 @@ fn whichever_shard_is_asked_the_owner_answers() {
 #[test]
 fn publishers_and_consumers_go_on_when_the_broker_comes_back() {
     let dir = TempDir::new().expect("a temporary folder");
-    let broker = Broker::start(dir.path());
+    let listen = format!("--listen=127.0.0.1:{}", port::lasting());
+    let broker = Broker::try_start(dir.path(), &[&listen]).expect("it starts");
     ok(&broker, &["queue", "create", "jobs"]);
     let address = broker.address().to_owned();
     let connect =
@@ -181,7 +186,6 @@ fn publishers_and_consumers_go_on_when_the_broker_comes_back() {
 
     broker.kill();
     publisher.publish(b"", b"three", 0).expect("it waits");
-    let listen = format!("--listen={address}");
     let _broker = Broker::try_start(dir.path(), &[&listen]).expect("its port is free again");
     let confirms = publisher.flush().expect("it is confirmed by the next one");
     assert!(confirms.into_iter().all(|confirm| confirm.outcome.is_ok()));

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::{EXIT_USAGE, RunError};
 use crate::cores::pin_to;
+use crate::port;
 use crate::report::Environment;
 
 /// How long a broker may take to be ready (preparing space may take long).
@@ -22,8 +23,6 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// How long it may take to finish after SIGTERM before it is killed.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
-/// A port of the kernel's choice.
-const ANY_PORT: &str = "127.0.0.1:0";
 /// Lines of its log that are kept for an error message.
 const LOG_LINES_MAX: usize = 20;
 /// `USER_HZ`: the unit of times in `/proc/PID/stat`, 100 on every Linux.
@@ -75,7 +74,7 @@ impl BrokerProcess {
                 ))
             },
         )?;
-        let serving = Serving::start(data_dir.path(), &program, ANY_PORT, abort)?;
+        let serving = Serving::start(data_dir.path(), &program, &lasting_address(), abort)?;
         let path = data_dir.path().to_path_buf();
         let temporary = Some(data_dir);
         Ok(Self { serving, program, data_dir: path, temporary, is_killed: false })
@@ -91,7 +90,7 @@ impl BrokerProcess {
             let dir = dir.display();
             return Err(RunError::Usage(format!("there is no data directory {dir}")));
         }
-        let serving = Serving::start(dir, &program, ANY_PORT, abort)?;
+        let serving = Serving::start(dir, &program, &lasting_address(), abort)?;
         let data_dir = dir.to_path_buf();
         Ok(Self { serving, program, data_dir, temporary: None, is_killed: false })
     }
@@ -112,7 +111,8 @@ impl BrokerProcess {
             RunError::Setup(format!("the page cache keeps files of the broker: {error}"))
         };
         drop_page_cache(&self.data_dir).map_err(dropped)?;
-        self.serving = Serving::start(&self.data_dir, &self.program, ANY_PORT, abort)?;
+        let address = self.serving.address.clone();
+        self.serving = Serving::start(&self.data_dir, &self.program, &address, abort)?;
         // Recovery may have read some of them.
         drop_page_cache(&self.data_dir).map_err(dropped)
     }
@@ -174,6 +174,11 @@ impl BrokerProcess {
     pub(super) fn log(&self) -> String {
         self.serving.log()
     }
+}
+
+/// Where a broker listens that may have to come back.
+fn lasting_address() -> String {
+    format!("127.0.0.1:{}", port::lasting())
 }
 
 /// How a process ended.
