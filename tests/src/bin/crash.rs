@@ -5,15 +5,18 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use pelton_tests::crash::FileSystem;
-use pelton_tests::crash::cuts::cut_power;
+use pelton_tests::crash::cuts::{Load, cut_power};
 use pelton_tests::crash::flips::flip_bits;
 use pelton_tests::crash::full::fill_and_resume;
 use pelton_tests::crash::kill::survive;
+use pelton_tests::crash::read_only::turn_read_only;
 
 const USAGE: &str = "usage: scripts/crash kill [--cycles N] [--io uring|glommio]
        scripts/crash full [--cycles N]            (ext4 and xfs on loop devices: needs root)
+       scripts/crash read-only                    (ext4 on a loop device: needs root)
        scripts/crash flips [--count N] [--seed N]
-       scripts/crash cuts [--points N] [--seed N] (ext4 and xfs on a FUSE file: needs root)
+       scripts/crash cuts [--points N] [--seed N] [--on ext4|xfs] [--load durable|mixed|written]
+                                                  (file systems on a FUSE file: needs root)
 Everything happens in temporary folders, and is gone at the end.";
 /// Cycles on one directory, before another one begins: what has survived is read in each.
 const CYCLES_PER_DIRECTORY: u64 = 25;
@@ -30,7 +33,9 @@ fn main() -> ExitCode {
     let told = match command.as_str() {
         "kill" => number("cycles", 500).map(|cycles| kill(cycles, &flags)),
         "full" => number("cycles", 50).map(full),
-        "cuts" => number("points", 1000).and_then(|count| Some(cuts(number("seed", 1)?, count))),
+        "read-only" => Some(turn_read_only().map(|served| format!("{served:?}"))),
+        "cuts" => number("points", 1000)
+            .and_then(|points| Some(cuts(points, number("seed", 1)?, on(&flags)?, load(&flags)?))),
         "flips" => number("count", 200).and_then(|count| Some(flips(number("seed", 1)?, count))),
         _ => None,
     };
@@ -73,13 +78,42 @@ fn full(cycles: u64) -> Result<String, String> {
     Ok(format!("full file systems, {}", told.join("; ")))
 }
 
-fn cuts(seed: u64, points: u64) -> Result<String, String> {
+/// On each of these file systems its share of the points, and of that each load's.
+fn cuts(points: u64, seed: u64, on: &[FileSystem], loads: &[Load]) -> Result<String, String> {
     let mut told = Vec::new();
-    for (kind, points) in FileSystem::ALL.into_iter().zip([points.div_ceil(2), points / 2]) {
-        told.push(format!("{} {:?}", kind.name(), cut_power(kind, points, seed)?));
-        eprintln!("{}", told.join("; "));
+    let lives = on.iter().flat_map(|&kind| loads.iter().map(move |&load| (kind, load)));
+    let mut left = (points, u64::try_from(on.len() * loads.len()).expect("few"));
+    for (kind, load) in lives {
+        let share = left.0.div_ceil(left.1);
+        left = (left.0 - share, left.1 - 1);
+        if share == 0 {
+            continue;
+        }
+        let cuts = cut_power(kind, load, share, seed)?;
+        told.push(format!("{}, {}: {}", kind.name(), load.name(), cuts.told()));
+        eprintln!("{}", told[told.len() - 1]);
     }
-    Ok(format!("power cuts, {}", told.join("; ")))
+    Ok(format!("power cuts,\n{}\n{points} cuts", told.join("\n")))
+}
+
+/// The file systems that the flags name; all without them.
+fn on(flags: &[(String, String)]) -> Option<&'static [FileSystem]> {
+    chosen(flags, "on", &FileSystem::ALL, FileSystem::name)
+}
+
+fn load(flags: &[(String, String)]) -> Option<&'static [Load]> {
+    chosen(flags, "load", &Load::ALL, Load::name)
+}
+
+fn chosen<T: Copy>(
+    flags: &[(String, String)],
+    flag: &str,
+    all: &'static [T],
+    name: impl Fn(T) -> &'static str,
+) -> Option<&'static [T]> {
+    let Some((_, wanted)) = flags.iter().find(|(name, _)| name == flag) else { return Some(all) };
+    let index = all.iter().position(|&one| name(one) == wanted)?;
+    Some(&all[index..=index])
 }
 
 fn flips(seed: u64, count: u64) -> Result<String, String> {

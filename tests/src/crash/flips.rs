@@ -76,7 +76,7 @@ pub fn flip_bits(seed: u64, count: u64) -> Flips {
 fn fill(dir: &Path) -> Ledger {
     let mut ledger = Ledger::new(PARTITIONS);
     let broker = start(dir, &[]);
-    create_topic(&broker);
+    create_topic(&broker, &[]);
     produce_until(RECORDS, broker, &mut ledger);
     let broker = start(dir, &[]);
     ledger.check_all(broker.address(), TOPIC);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use client::{ConnectOptions, Connection, Outcome, Record};
+use wire::Acks;
 use wire::delete_records::{BEFORE_END, RequestEntry};
 
 use super::ledger::Ledger;
@@ -53,7 +54,7 @@ pub fn fill_and_resume(kind: FileSystem, cycles: u64) -> Result<Fillings, String
 /// Whatever it starts is gone when it ends: a file system in use is not unmounted.
 fn cycle(dir: &Path, cycles: u64) -> Result<Fillings, String> {
     let mut broker = start(dir, &FLAGS);
-    create_topic(&broker);
+    create_topic(&broker, &[]);
     let mut ledger = Ledger::new(PARTITIONS);
     let mut fillings = Fillings::default();
     for cycle in 0..cycles {
@@ -81,7 +82,7 @@ fn cycle(dir: &Path, cycles: u64) -> Result<Fillings, String> {
 
 /// Produces until records are refused.
 fn fill(broker: &Broker, ledger: &mut Ledger, fillings: &mut Fillings) {
-    let mut producer = connect(broker.address());
+    let mut producer = connect(broker.address(), Acks::Durable);
     let end = Instant::now() + PATIENCE;
     let mut refused = 0;
     ledger.begin();
@@ -129,7 +130,7 @@ fn empty(broker: &Broker, ledger: &mut Ledger) {
 /// Produces until a record is acknowledged; gives how long that took.
 fn resume(broker: &Broker, ledger: &mut Ledger) -> Duration {
     let begin = Instant::now();
-    let mut producer = connect(broker.address());
+    let mut producer = connect(broker.address(), Acks::Durable);
     ledger.begin();
     while producer.totals().acked == 0 {
         assert!(begin.elapsed() < PATIENCE, "producing does not go on: {:?}", producer.totals());

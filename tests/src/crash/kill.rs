@@ -18,7 +18,7 @@ use crate::broker::Broker;
 /// If a record did not.
 pub fn survive(dir: &Path, first: u64, cycles: u64, flags: &[&str]) -> u64 {
     let mut broker = start(dir, flags);
-    create_topic(&broker);
+    create_topic(&broker, &[]);
     let mut ledger = Ledger::new(PARTITIONS);
     for cycle in first..first + cycles {
         // Odd amounts, so that the kill hits another moment of journal and segments each time.

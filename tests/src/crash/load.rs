@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use client::{ConnectOptions, Producer, ProducerOptions, Record};
 
+use wire::Acks;
+
 use super::TOPIC;
 use super::ledger::Ledger;
 use crate::broker::Broker;
@@ -23,7 +25,7 @@ pub fn produce_until(acked: u64, broker: Broker, ledger: &mut Ledger) -> Killed 
     let (enough, is_enough) = channel();
     thread::scope(|scope| {
         scope.spawn(move || {
-            let mut producer = connect(&address);
+            let mut producer = connect(&address, Acks::Durable);
             let mut enough = Some(enough);
             ledger.begin();
             loop {
@@ -55,8 +57,8 @@ pub fn produce_until(acked: u64, broker: Broker, ledger: &mut Ledger) -> Killed 
     Killed
 }
 
-pub(super) fn connect(address: &str) -> Producer {
-    let options = ProducerOptions { batch_bytes: 16 * 1024, ..ProducerOptions::default() };
+pub(super) fn connect(address: &str, acks: Acks) -> Producer {
+    let options = ProducerOptions { acks, batch_bytes: 16 * 1024, ..ProducerOptions::default() };
     // The broker comes back elsewhere: the producer shall end with it.
     let connect = ConnectOptions { reconnect_for: Duration::ZERO, ..ConnectOptions::default() };
     Producer::connect(address, TOPIC, &connect, options).expect("it serves")

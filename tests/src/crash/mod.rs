@@ -7,6 +7,7 @@ pub mod full;
 pub mod kill;
 pub mod ledger;
 pub mod load;
+pub mod read_only;
 pub mod reading;
 mod volume;
 
@@ -29,9 +30,10 @@ fn start(dir: &Path, flags: &[&str]) -> Broker {
     }
 }
 
-fn create_topic(broker: &Broker) {
+fn create_topic(broker: &Broker, flags: &[&str]) {
     let partitions = PARTITIONS.to_string();
-    broker.run(&["topic", "create", TOPIC, "--partitions", &partitions], b"").expect_success();
+    let create = ["topic", "create", TOPIC, "--partitions", &partitions];
+    broker.run(&[&create, flags].concat(), b"").expect_success();
 }
 
 /// Stops a broker in good order.

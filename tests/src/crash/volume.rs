@@ -76,8 +76,19 @@ impl Mounted {
         Mounted { place }
     }
 
-    fn root(&self) -> PathBuf {
+    /// Where it is mounted.
+    pub fn root(&self) -> PathBuf {
         self.place.path().join("mounted")
+    }
+
+    /// The name of the device that it is on.
+    ///
+    /// # Panics
+    /// If that cannot be told.
+    pub fn device(&self) -> String {
+        let told = Command::new("findmnt").args(["-no", "SOURCE"]).arg(self.root()).output();
+        let told = String::from_utf8(told.expect("findmnt runs").stdout).expect("a path");
+        told.trim().rsplit('/').next().expect("rsplit gives something").to_owned()
     }
 
     /// A folder on it for a broker.
