@@ -1,7 +1,7 @@
 //! Crowds of clients that are no use to anybody, for those who measure or check what everyone
 //! else notices of them.
 
-use client::{ConnectOptions, Connection};
+use client::{ConnectOptions, Connection, Producer, ProducerOptions, Record};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use wire::{Kind, fetch};
 
@@ -40,6 +40,21 @@ pub fn allow_many_files() {
 pub fn counted(connection: &mut Connection, name: &str) -> u64 {
     let rows = connection.stats().expect("it is answered");
     rows.into_iter().find(|(other, _)| other == name).expect("a counter").1
+}
+
+/// Produces so many bytes to a topic, in long records.
+///
+/// # Panics
+/// If not all of it is acknowledged.
+pub fn fill(address: &str, topic: &str, bytes: u64) {
+    let value = vec![b'x'; 200_000];
+    let options = ProducerOptions { batch_bytes: 512 * 1024, ..ProducerOptions::default() };
+    let connect = ConnectOptions::default();
+    let mut producer = Producer::connect(address, topic, &connect, options).expect("it serves");
+    for _ in 0..bytes / 200_000 {
+        producer.send(&Record::value(&value)).expect("it is taken");
+    }
+    assert!(producer.flush().expect("it is answered").all_well());
 }
 
 /// A request for 1 MiB of a topic's first partition.

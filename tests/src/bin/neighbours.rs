@@ -6,23 +6,23 @@ use std::process::{Child, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use client::{ConnectOptions, Producer, ProducerOptions, Record};
 use pelton_tests::broker::Broker;
 use pelton_tests::crowd::{
-    CONNECTION_BYTES_MAX, PROGRAM_BYTES, allow_many_files, bystander, counted, rss_bytes_max,
+    CONNECTION_BYTES_MAX, PROGRAM_BYTES, allow_many_files, bystander, counted, fill, rss_bytes_max,
     stalled_consumers, visit,
 };
 use pelton_tests::program;
 use serde_json::Value;
 use wire::TopicId;
 
-const USAGE: &str = "usage: scripts/neighbours [--pairs N]";
+const USAGE: &str =
+    "usage: scripts/neighbours [--pairs N] [--beside nobody | overload | stalled | visitors]";
 const PAIRS: usize = 10;
 const MIB: u64 = 1 << 20;
 /// What the broker may use.
 const MEMORY_BYTES: u64 = 256 * MIB;
 /// What the crowd asks for: more than fits the sockets of all of them.
-const CROWD_BYTES: usize = 64 << 20;
+const CROWD_BYTES: u64 = 64 * MIB;
 const STALLED: u64 = 1_000;
 const VISITORS: u64 = 10_000;
 /// Times the rate that the broker reaches.
@@ -35,16 +35,29 @@ const WILD: &str = "--batch 1rec --inflight 64 --topic wild";
 /// What lies beside the client in order.
 #[derive(Debug, Clone, Copy)]
 enum Trouble {
+    /// The same twice: how far apart two measurements are for no reason.
+    Nobody,
     Overload,
     Stalled,
     Visitors,
 }
 
 impl Trouble {
-    const ALL: [Trouble; 3] = [Trouble::Overload, Trouble::Stalled, Trouble::Visitors];
+    const ALL: [Trouble; 4] =
+        [Trouble::Nobody, Trouble::Overload, Trouble::Stalled, Trouble::Visitors];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Trouble::Nobody => "nobody",
+            Trouble::Overload => "overload",
+            Trouble::Stalled => "stalled",
+            Trouble::Visitors => "visitors",
+        }
+    }
 
     const fn name(self) -> &'static str {
         match self {
+            Trouble::Nobody => "nobody",
             Trouble::Overload => "three times the load that is served",
             Trouble::Stalled => "1,000 consumers that read nothing",
             Trouble::Visitors => "10,000 connections that come and go",
@@ -54,17 +67,24 @@ impl Trouble {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let pairs = match words.as_slice() {
-        [] => Some(PAIRS),
-        [flag, number] if flag == "--pairs" => number.parse().ok().filter(|pairs| *pairs > 0),
-        _ => None,
-    };
-    let Some(pairs) = pairs else {
+    let (mut pairs, mut troubles) = (Some(PAIRS), Trouble::ALL.to_vec());
+    for flag in words.chunks(2) {
+        match flag {
+            [name, number] if name == "--pairs" => {
+                pairs = number.parse().ok().filter(|pairs| *pairs > 0);
+            }
+            [name, word] if name == "--beside" => {
+                troubles.retain(|trouble| trouble.word() == word);
+            }
+            _ => pairs = None,
+        }
+    }
+    let Some(pairs) = pairs.filter(|_| !troubles.is_empty()) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
     allow_many_files();
-    for trouble in Trouble::ALL {
+    for trouble in troubles {
         measure(trouble, pairs);
     }
     ExitCode::SUCCESS
@@ -86,7 +106,7 @@ fn measure(trouble: Trouble, pairs: usize) {
     let broker = Broker::start_as_shipped(&data_dir, &[&memory]);
     let settings = client::topic_settings(1);
     let crowd = bystander(broker.address()).create_topic("crowd", &settings).expect("a new topic");
-    fill(broker.address());
+    fill(broker.address(), "crowd", CROWD_BYTES);
     let mut site = Site { broker, folder, crowd, most: 0 };
     if matches!(trouble, Trouble::Overload) {
         let result = site.bench(&format!("{WILD} --duration 3s --warmup 1s"));
@@ -133,6 +153,7 @@ impl Site {
     fn bench_beside(&self, trouble: Trouble) -> Value {
         let address = self.broker.address();
         match trouble {
+            Trouble::Nobody => self.bench(CALM),
             Trouble::Overload => {
                 let load = format!("{WILD} --rate {} --duration 30s", self.most * OVERLOAD);
                 let wild = Wild::begin(self.command(&load));
@@ -161,7 +182,10 @@ impl Site {
     }
 
     fn tell_costs(&self, trouble: Trouble) {
-        let crowd = if matches!(trouble, Trouble::Overload) { 0 } else { STALLED };
+        let crowd = match trouble {
+            Trouble::Nobody | Trouble::Overload => 0,
+            Trouble::Stalled | Trouble::Visitors => STALLED,
+        };
         let bound = MEMORY_BYTES + PROGRAM_BYTES + crowd * CONNECTION_BYTES_MAX;
         let used = rss_bytes_max(self.broker.pid());
         assert!(used <= bound, "{} MiB are above the bound of {} MiB", used / MIB, bound / MIB);
@@ -193,18 +217,6 @@ impl Drop for Wild {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Something to ask for.
-fn fill(address: &str) {
-    let value = vec![b'x'; 200_000];
-    let options = ProducerOptions { batch_bytes: 512 * 1024, ..ProducerOptions::default() };
-    let connect = ConnectOptions::default();
-    let mut producer = Producer::connect(address, "crowd", &connect, options).expect("it serves");
-    for _ in 0..CROWD_BYTES / value.len() {
-        producer.send(&Record::value(&value)).expect("it is taken");
-    }
-    assert!(producer.flush().expect("it is answered").all_well());
 }
 
 fn read(json: &Path) -> Value {
