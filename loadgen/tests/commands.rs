@@ -11,8 +11,9 @@ use pelton_loadgen::statistics::Verdict;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Loads that short measure nothing worth knowing.
-const SHORT: &str = "-q --duration 60ms --warmup 10ms --pin none";
+/// Loads that short measure nothing worth knowing; but on a busy machine, too, something is
+/// answered within them.
+const SHORT: &str = "-q --duration 250ms --warmup 10ms --pin none";
 
 #[derive(Parser)]
 struct Line {
@@ -29,7 +30,7 @@ fn code_of(line: &str) -> u8 {
 fn run<T: DeserializeOwned>(command: &str, flags: &str) -> (u8, T) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let mut short = SHORT.to_owned();
-    for (name, whole) in [("--duration", "--duration 60ms"), ("--warmup", "--warmup 10ms")] {
+    for (name, whole) in [("--duration", "--duration 250ms"), ("--warmup", "--warmup 10ms")] {
         if flags.contains(name) {
             short = short.replace(whole, "");
         }
@@ -81,12 +82,18 @@ fn a_rate_is_searched_and_held() {
     let flags = "--target null --slo max<10s --batch 100rec --from 2000 --probe 50ms";
     let (code, max): (_, Max) = run("max", flags);
     let capacity = max.capacity_records_per_s;
-    assert!(code == EXIT_OK && capacity >= Some(1), "{code}: {:#?}", max.probes);
     assert_eq!((max.probes.len(), max.slo.as_str()), (max.runs.len(), "max<10s"));
     let last = max.probes.last().expect("at least one");
-    assert!(last.hold && last.passed && last.offered_records_per_s == capacity.expect("held"));
-    assert!(max.fails_at_records_per_s > capacity, "{:#?}", max.probes);
-    assert!(max.limited_by.is_some());
+    // A machine that is too busy for a few holds nothing; but then that is told.
+    assert_eq!(code == EXIT_OK, capacity >= Some(1), "{code}: {:#?}", max.probes);
+    match capacity {
+        Some(held) => {
+            assert!(last.hold && last.passed && last.offered_records_per_s == held, "{last:#?}");
+            assert!(max.fails_at_records_per_s > capacity, "{:#?}", max.probes);
+            assert!(max.limited_by.is_some());
+        }
+        None => assert!(code == EXIT_SLO && !last.passed, "{code}: {:#?}", max.probes),
+    }
 
     let flags = "--target null --slo max<1ns --from 4 --probe 20ms";
     let (code, max): (_, Max) = run("max", flags);
@@ -111,7 +118,11 @@ fn warming_up_lasts_until_the_load_is_steady() {
     // Two seconds of it at least; a busy machine may never be steady, but then that is told.
     match warm_up.steady_after_ns {
         Some(since_ns) => assert!(since_ns + 2_000_000_000 <= warm_up.to_ns, "{warm_up:?}"),
-        None => assert_eq!(run.validity.status, "unsteady", "{:?}", run.validity),
+        // It may have worse to tell, and be named after that.
+        None => {
+            let is_told = |reason: &String| reason.starts_with("unsteady: ");
+            assert!(run.validity.reasons.iter().any(is_told), "{:?}", run.validity);
+        }
     }
     assert_eq!(whole.response_ns, run.latency_ns.response);
     assert!(whole.response_ns.as_ref().is_some_and(|summary| summary.count > 0));
@@ -119,14 +130,14 @@ fn warming_up_lasts_until_the_load_is_steady() {
 
 #[test]
 fn steps_have_their_own_figures() {
-    let flags = "--target null --rate steps:4k,1k --batch 1rec --duration 100ms";
+    let flags = "--target null --rate steps:4k,1k --batch 1rec --duration 400ms";
     let (code, run): (_, Run) = run("run", flags);
     let [_, whole, one, two] = &run.phases[..] else { panic!("two steps: {:#?}", run.phases) };
     assert_eq!((code, one.from_ns, one.to_ns), (EXIT_OK, whole.from_ns, two.from_ns));
     assert_eq!((two.to_ns, two.offered_records_per_s), (whole.to_ns, Some(1_000)));
     let counts = [one, two].map(|step| step.response_ns.as_ref().expect("answered").count);
-    // 50 ms each.
-    assert!(counts[0].abs_diff(200) <= 1 && counts[1].abs_diff(50) <= 1, "{counts:?}");
+    // 200 ms each.
+    assert!(counts[0].abs_diff(800) <= 1 && counts[1].abs_diff(200) <= 1, "{counts:?}");
     assert_eq!(run.latency_ns.response.expect("answered").count, counts[0] + counts[1]);
 }
 

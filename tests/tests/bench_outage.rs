@@ -142,7 +142,7 @@ fn queues_survive_kills_and_dropped_connections() {
     let json = dir.path().join("result.json").display().to_string();
     let data = dir.path().display().to_string();
     let flags = "bench run -q --mode queue --rate 2000 --producers 2 --consumers 2 --batch 10rec \
-                 --inflight 100 --nack-share 0.05 --warmup 0s --duration 4s";
+                 --inflight 100 --nack-share 0.05 --warmup 0s --duration 8s";
     let mut words: Vec<&str> = flags.split_whitespace().chain(SMALL.split_whitespace()).collect();
     words.extend(["--json", &json, "--data-dir", &data]);
     words.extend(["--fault", "@500ms drop-connections"]);
@@ -186,4 +186,33 @@ fn producers_connect_again_after_their_connections_were_dropped() {
     assert_eq!(run["faults"]["connections_lost"], 3, "{run:#}");
     assert_eq!(run["faults"]["reconnected"], 3, "{run:#}");
     assert!(run["efficiency"]["broker_cpu_ns_total"].is_u64(), "the broker is the same");
+}
+
+#[test]
+fn a_run_on_a_disk_that_takes_no_more_says_so() {
+    let (dir, data) = (tempdir().expect("a folder"), tempdir().expect("a folder"));
+    let json = dir.path().join("result.json").display().to_string();
+    let broker = Broker::start(data.path());
+    broker.run(&["topic", "create", "events"], b"").expect_success();
+    broker.stop().expect_success();
+    // More than any disk has, so that all producing is refused from the first request on.
+    let broker = Broker::try_start(data.path(), &["--free-bytes-min=16TiB"]).expect("it serves");
+    let target = format!("pelton://{}", broker.address());
+    for place in ["--mode=topic --topic=events", "--mode=queue"] {
+        let mut words = vec!["bench", "run", "--duration=500ms", "--warmup=0s"];
+        words.extend(place.split_whitespace());
+        words.extend(["--json", &json, "--target", &target]);
+        let finished = program::run(&words, b"");
+        assert_eq!(finished.code, Some(1), "{place}: {}", finished.stderr);
+        let text = &finished.stdout;
+        assert!(text.contains("validity     INVALID"), "{text}");
+        assert!(text.contains("requests since its disk has no room for more; give"), "{text}");
+        let run: Value = serde_json::from_slice(&fs::read(&json).expect("kept")).expect("JSON");
+        assert_eq!(run["validity"]["status"], "disk_full", "{run:#}");
+        assert_eq!(run["validity"]["verdict"], "invalid", "{run:#}");
+        // It goes on: there may be room again.
+        assert_eq!(run["load"]["window_ns"], 500_000_000, "{run:#}");
+        assert!(run["load"]["errors"]["storage_full"].as_u64() > Some(0), "{run:#}");
+        assert_eq!(run["load"]["acked_records"], 0, "{run:#}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pelton_tests::program::{self, Finished, PATIENCE};
 use tempfile::{TempDir, tempdir};
@@ -26,6 +27,14 @@ const FLAGS: [&str; 9] = [
 /// What begins the lines of a page's own messages: errors of scripts and styles, what could not
 /// be loaded, what is deprecated.
 const MESSAGE: &str = ":CONSOLE";
+
+/// A browser takes all of a small machine for seconds, in which a short run of another test would
+/// not get a single answer: one test after the other.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn browser() -> PathBuf {
     let folders = std::env::var_os("PATH").unwrap_or_default();
@@ -81,10 +90,11 @@ fn tree(dir: &TempDir, html: &Path) -> String {
 
 #[test]
 fn a_run_has_its_plots_and_prints() {
+    let _turn = turn();
     let dir = tempdir().expect("a folder");
     let html = page(
         &dir,
-        "bench run --rate 2000 --batch 10rec --consumers 1 --duration 600ms --warmup 50ms \
+        "bench run --rate 2000 --batch 10rec --consumers 1 --duration 1s --warmup 50ms \
          --broker journal-bytes=8MiB --broker memory-bytes=64MiB",
     );
     // Percentiles, heat map, rate, latency, and what the machine did.
@@ -99,6 +109,7 @@ fn a_run_has_its_plots_and_prints() {
 
 #[test]
 fn a_sweep_has_its_heat_maps() {
+    let _turn = turn();
     let dir = tempdir().expect("a folder");
     let html = page(
         &dir,
@@ -112,6 +123,7 @@ fn a_sweep_has_its_heat_maps() {
 
 #[test]
 fn a_page_with_an_error_would_be_noticed() {
+    let _turn = turn();
     let dir = tempdir().expect("a folder");
     let html = dir.path().join("bad.html");
     let text = "<!doctype html><html><body><script>nobody.knows()</script></body></html>";

@@ -342,11 +342,8 @@ mod tests {
         floor.slice(&budget);
         // Every moment of the slice was met, sooner or later.
         assert_eq!(floor.lateness().map(Latencies::count), Some(3_999));
-        let first = floor.echo().map(Latencies::count);
         floor.slice(&SliceBudget { disk_cells: CellChoice::Best(2), ..budget });
         assert_eq!(floor.lateness().map(Latencies::count), Some(2 * 3_999));
-        // On a machine that is busy with other tests, a slice of 20 ms may see no round trip.
-        assert!(floor.echo().map(Latencies::count) >= first);
         let broken: Vec<_> = floor.problems().map(|(name, _)| name).collect();
         assert!(!broken.contains(&LOOPBACK), "{broken:?}");
         assert!(floor.loopback_bytes_per_s() > Some(0));

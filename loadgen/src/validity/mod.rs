@@ -130,7 +130,7 @@ pub enum Reason {
 }
 
 const DISK_FULL: &str =
-    " since its disk has no room for more; choose a larger one with --data-dir, or offer less";
+    " since its disk has no room for more; give its --data-dir a larger one, or offer less";
 const NOT_COLD: &str = " and begun again; only the first reading was cold: preload more, or \
                         measure for less long";
 

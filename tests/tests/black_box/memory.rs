@@ -1,10 +1,9 @@
 //! The memory bound holds, whatever clients do: many connections, data beyond the cache, and
 //! readers that ask and never read.
 
-use client::{ConnectOptions, Producer, ProducerOptions, Record};
 use pelton_tests::broker::Broker;
 use pelton_tests::crowd::{
-    CONNECTION_BYTES_MAX, PROGRAM_BYTES, bystander, fetch_from_the_beginning, rss_bytes_max,
+    CONNECTION_BYTES_MAX, PROGRAM_BYTES, bystander, fetch_from_the_beginning, fill, rss_bytes_max,
 };
 use pelton_tests::raw::Raw;
 use tempfile::tempdir;
@@ -17,16 +16,7 @@ const CONNECTIONS: u64 = 800;
 const GLOMMIO_BYTES: u64 = 8 * MIB;
 
 /// Twice the memory, so that caches are full.
-pub fn fill(address: &str) {
-    let value = vec![b'x'; 200_000];
-    let options = ProducerOptions { batch_bytes: 512 * 1024, ..ProducerOptions::default() };
-    let connect = ConnectOptions::default();
-    let mut producer = Producer::connect(address, "t", &connect, options).expect("it serves");
-    for _ in 0..2 * MEMORY_BYTES / 200_000 {
-        producer.send(&Record::value(&value)).expect("it is taken");
-    }
-    assert!(producer.flush().expect("it is answered").all_well());
-}
+pub const FILL_BYTES: u64 = 2 * MEMORY_BYTES;
 
 #[test]
 fn memory_stays_within_its_bound() {
@@ -44,7 +34,7 @@ fn stays_within(bound: u64, flags: &[&str]) {
     let mut connection = bystander(broker.address());
     let settings = client::topic_settings(1);
     let topic_id = connection.create_topic("t", &settings).expect("a new topic");
-    fill(broker.address());
+    fill(broker.address(), "t", FILL_BYTES);
 
     let mut crowd: Vec<Raw> = (0..CONNECTIONS).map(|_| Raw::greeted(broker.address())).collect();
     let requests = fetch_from_the_beginning(topic_id).repeat(100);
@@ -52,7 +42,7 @@ fn stays_within(bound: u64, flags: &[&str]) {
         stalled.send_until_full(&requests, requests.len());
     }
     // Work goes on beside them, and has filled what memory there is by then.
-    fill(broker.address());
+    fill(broker.address(), "t", FILL_BYTES);
     connection.ping().expect("everyone else is served");
 
     let bound = bound + CONNECTIONS * CONNECTION_BYTES_MAX;

@@ -3,12 +3,12 @@
 
 use pelton_tests::broker::Broker;
 use pelton_tests::crowd::{
-    CONNECTION_BYTES_MAX, PROGRAM_BYTES, allow_many_files, bystander, counted, rss_bytes_max,
+    CONNECTION_BYTES_MAX, PROGRAM_BYTES, allow_many_files, bystander, counted, fill, rss_bytes_max,
     stalled_consumers, visit,
 };
 use tempfile::tempdir;
 
-use crate::memory::{MEMORY_BYTES, MIB, fill};
+use crate::memory::{FILL_BYTES, MEMORY_BYTES, MIB};
 
 const VISITORS: u64 = 10_000;
 const STALLED: u64 = 1_000;
@@ -35,10 +35,10 @@ fn a_thousand_consumers_that_never_read_stop_nobody() {
     let broker = Broker::start(dir.path());
     let mut bystander = bystander(broker.address());
     let topic_id = bystander.create_topic("t", &client::topic_settings(1)).expect("a new topic");
-    fill(broker.address());
+    fill(broker.address(), "t", FILL_BYTES);
     let _stalled = stalled_consumers(broker.address(), topic_id, STALLED);
     // Every record is acknowledged beside them.
-    fill(broker.address());
+    fill(broker.address(), "t", FILL_BYTES);
     bystander.ping().expect("everyone else is served");
     let used = rss_bytes_max(broker.pid());
     let bound = MEMORY_BYTES + PROGRAM_BYTES + STALLED * CONNECTION_BYTES_MAX;
