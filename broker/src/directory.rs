@@ -15,10 +15,10 @@ use engine::port::{Fault, FileEntry};
 use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, HUGE_PAGE_BYTES};
 
 /// What one zeroing write covers.
-const ZERO_BYTES: usize = 1 << 20;
+const ZERO_BYTES: usize = HUGE_PAGE_BYTES;
 /// `rw-r--r--`
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
 

@@ -9,11 +9,11 @@ use std::thread;
 
 use rustix::io::Errno;
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, HUGE_PAGE_BYTES};
 use crate::directory;
 
-/// Bytes that are read at once. A shorter read is no part of a long walk.
-pub const CHUNK_BYTES: usize = 1024 * 1024;
+/// Bytes that are read at once: a huge page. A shorter read is no part of a long walk.
+pub const CHUNK_BYTES: usize = HUGE_PAGE_BYTES;
 /// Threads that read: two reads in flight keep the device busy while a third is looked at.
 const READERS: usize = 2;
 /// Chunks asked for beyond what somebody wants.
@@ -212,7 +212,8 @@ mod tests {
         let mut ahead = ReadAhead::default();
         let mut into = vec![0; 2 * CHUNK_BYTES];
         // As a walk does, with steps back to frames that were cut; then somewhere else.
-        let steps = [0, 1_900_544, 3_997_696, 5_000_192, 8_388_608, 9_437_184, 0, 4096, 9_000_960];
+        let steps =
+            [0, 3_801_088, 7_995_392, 10_000_384, 16_777_216, 18_874_368, 0, 4096, 18_001_920];
         for position in steps {
             let got = ahead.read(&file, &mut into, length(position)).expect("read");
             let want = &bytes[position..bytes.len().min(position + into.len())];
