@@ -3,19 +3,20 @@
 
 use std::fmt;
 use std::fs;
-use std::io::{self, IoSlice, Read, Write as _};
+use std::io::IoSlice;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use engine::frame::BLOCK_BYTES;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::blocks::Blocks;
 use crate::directory;
 use crate::io::uring::SyncMethod;
+use crate::lock::Refusal;
 
 /// Rounds of the calibration, for each method.
 const CALIBRATION_ROUNDS: usize = 21;
@@ -24,156 +25,6 @@ const SCRATCH_BYTES: u64 = 256 * 1024;
 const DEVICE_MIN: Duration = Duration::from_micros(3);
 /// What a durable write takes when its completion has to wait for the next tick of 4 ms.
 const TICK: RangeInclusive<Duration> = Duration::from_micros(3700)..=Duration::from_micros(4200);
-
-/// The data directory's lock: nobody else has it while this value lives, and the kernel gives
-/// it back however the process ends.
-#[derive(Debug)]
-pub struct Lock {
-    _file: fs::File,
-}
-
-/// Why the directory is not ours, in one sentence with the fix.
-#[derive(Debug)]
-pub struct Refusal(String);
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-impl Lock {
-    /// Makes the directory if there is none, and locks it.
-    pub fn take(root: &Path) -> Result<Lock, Refusal> {
-        let shown = root.display();
-        fs::create_dir_all(root).map_err(|error| {
-            refused(root, &error, || {
-                format!("the data directory {shown} cannot be made ({error}): choose another")
-            })
-        })?;
-        let place = root.join("LOCK");
-        let options =
-            fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&place);
-        let mut file = options.map_err(|error| {
-            refused(root, &error, || {
-                format!(
-                    "{} cannot be opened ({error}): give this user the right to write there, or \
-                     choose another data directory",
-                    place.display()
-                )
-            })
-        })?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) if is_read(&file) => {
-                return Err(Refusal(format!(
-                    "the data directory {shown} is being read by another process (pelton log): \
-                     wait until it has ended, or choose another data directory"
-                )));
-            }
-            Err(Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let read = file.read_to_string(&mut holder);
-                let holder = match (read, holder.trim()) {
-                    (Ok(_), pid) if !pid.is_empty() => format!("the process {pid}"),
-                    _ => "another process".to_owned(),
-                };
-                return Err(Refusal(format!(
-                    "the data directory {shown} is in use by {holder}: stop it, or choose \
-                     another data directory"
-                )));
-            }
-            Err(errno) => {
-                return Err(Refusal(format!(
-                    "the data directory {shown} cannot be locked ({errno}): choose one on a \
-                     local file system"
-                )));
-            }
-        }
-        // The number is for people only; the lock is what counts.
-        let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        match written {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(error) => Err(refused(root, &error, || {
-                format!(
-                    "{} cannot be written ({error}): free some space or choose another data \
-                     directory",
-                    place.display()
-                )
-            })),
-        }
-    }
-}
-
-/// Why a broker cannot have the directory: it may only be read, or the sentence.
-fn refused(root: &Path, error: &io::Error, sentence: impl FnOnce() -> String) -> Refusal {
-    Refusal(match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => format!(
-            "the data directory {} is on a read-only file system: a broker that starts must \
-             write. Check the file system (the kernel makes a damaged one read-only) and mount it \
-             for writing; `pelton log verify` reads it as it is",
-            root.display()
-        ),
-        _ => sentence(),
-    })
-}
-
-/// A data directory that only reads: no broker may have it while this value lives. Nothing is
-/// written, not even the lock's file.
-#[derive(Debug)]
-pub struct ReadLock {
-    _file: Option<fs::File>,
-}
-
-impl ReadLock {
-    /// Keeps brokers out of the directory, if there is none in it.
-    pub fn take(root: &Path) -> Result<ReadLock, Refusal> {
-        let shown = root.display();
-        if !root.is_dir() {
-            return Err(Refusal(format!("{shown} is not a directory: name a data directory")));
-        }
-        let place = root.join("LOCK");
-        let file = match fs::File::open(&place) {
-            Ok(file) => file,
-            // A copy of a directory may lack it, and no broker runs without it.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(ReadLock { _file: None });
-            }
-            Err(error) => {
-                return Err(Refusal(format!(
-                    "{} cannot be opened ({error}): read it as the user who owns it",
-                    place.display()
-                )));
-            }
-        };
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(ReadLock { _file: Some(file) }),
-            Err(Errno::WOULDBLOCK) => {
-                let pid = fs::read_to_string(&place).unwrap_or_default();
-                Err(Refusal(format!(
-                    "the data directory {shown} is in use by the process {}: stop that broker \
-                     first, or read a copy that was made while it was stopped",
-                    pid.trim()
-                )))
-            }
-            Err(errno) => {
-                Err(Refusal(format!("the data directory {shown} cannot be locked ({errno})")))
-            }
-        }
-    }
-}
-
-/// Whether who has the lock only reads.
-fn is_read(file: &fs::File) -> bool {
-    let shared = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared).is_ok();
-    if shared {
-        // The file is closed next, which gives the lock back as well.
-        let _ = rustix::fs::flock(file, FlockOperation::Unlock);
-    }
-    shared
-}
 
 /// What was found out about the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -361,36 +212,6 @@ const fn file_system(magic: rustix::fs::FsWord) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_directory_has_one_holder_at_a_time() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let place = root.path().join("deep/data");
-        let lock = Lock::take(&place).expect("free");
-        let sentence = Lock::take(&place).expect_err("taken").to_string();
-        assert!(sentence.contains(&std::process::id().to_string()), "{sentence}");
-        drop(lock);
-        Lock::take(&place).expect("free again");
-    }
-
-    #[test]
-    fn readers_share_the_directory_and_keep_brokers_out() {
-        let root = tempfile::tempdir().expect("a temporary directory");
-        let unlocked = ReadLock::take(root.path()).expect("no broker was ever here");
-        assert_eq!(fs::read_dir(root.path()).expect("listed").count(), 0, "nothing is written");
-        drop(unlocked);
-        let broker = Lock::take(root.path()).expect("free");
-        let sentence = ReadLock::take(root.path()).expect_err("taken").to_string();
-        assert!(sentence.contains(&std::process::id().to_string()), "{sentence}");
-        drop(broker);
-        let one = ReadLock::take(root.path()).expect("free");
-        let other = ReadLock::take(root.path()).expect("readers share it");
-        let sentence = Lock::take(root.path()).expect_err("it is read").to_string();
-        assert!(sentence.contains("being read"), "{sentence}");
-        drop((one, other));
-        Lock::take(root.path()).expect("free again");
-        assert!(ReadLock::take(&root.path().join("LOCK")).is_err(), "a file is no directory");
-    }
 
     #[test]
     fn the_device_is_examined_and_measured() {

@@ -11,6 +11,7 @@ pub mod directory;
 pub mod disk;
 pub mod io;
 pub mod listen;
+pub mod lock;
 pub mod mesh;
 pub mod notices;
 pub mod parent;

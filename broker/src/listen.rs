@@ -7,6 +7,8 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -19,6 +21,11 @@ const BACKLOG: i32 = 4096;
 /// and then nobody's bytes move. Bytes under way are bounded by the peer's window alone, so that
 /// long ways are as fast as they were.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// How long to wait for a port in use: the kernel keeps those of a broker that was killed for some
+/// milliseconds more, until its rings are at rest.
+const PORT_WAIT_MAX: Duration = Duration::from_secs(1);
+const PORT_LOOK: Duration = Duration::from_millis(2);
 
 /// Whether shards listen on ports of their own besides the shared one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,8 +126,14 @@ impl Listening {
 
 /// A socket that has its port for itself.
 fn sole(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let listening = socket(address).and_then(|socket| bound(socket, address));
-    listening.map_err(|errno| ListenError { address, errno })
+    let began = Instant::now();
+    loop {
+        let listening = socket(address).and_then(|socket| bound(socket, address));
+        match listening {
+            Err(Errno::ADDRINUSE) if began.elapsed() < PORT_WAIT_MAX => thread::sleep(PORT_LOOK),
+            listening => return listening.map_err(|errno| ListenError { address, errno }),
+        }
+    }
 }
 
 /// Accepted sockets inherit the listener's options.
@@ -189,13 +202,32 @@ mod tests {
 
     #[test]
     fn a_second_broker_is_refused_whatever_the_first_shares() {
-        for (first, second) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        let is_refused = |first, second| {
             let listening = Listening::open(ANY, first, ShardPorts::Off).expect("a free port");
             let refused = Listening::open(listening.address, second, ShardPorts::On);
             let sentence = refused.expect_err("it is in use").to_string();
             let port = listening.address.port();
             assert!(sentence.contains(&format!("the port {port} is in use")), "{sentence}");
-        }
+        };
+        // At once: each waits for the port before it is refused.
+        thread::scope(|scope| {
+            for (first, second) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+                scope.spawn(move || is_refused(first, second));
+            }
+        });
+    }
+
+    /// As it is with the port of a broker that was killed.
+    #[test]
+    fn a_port_that_becomes_free_is_waited_for() {
+        let held = Listening::open(ANY, 1, ShardPorts::Off).expect("a free port");
+        let address = held.address;
+        thread::scope(|scope| {
+            let waits = scope.spawn(move || Listening::open(address, 2, ShardPorts::Off));
+            thread::sleep(10 * PORT_LOOK);
+            drop(held);
+            assert_eq!(waits.join().expect("no panic").expect("it is free").address, address);
+        });
     }
 
     #[test]

@@ -22,12 +22,13 @@ use crate::backend::Backend;
 use crate::banner::Banner;
 use crate::clock;
 use crate::config::Config;
-use crate::device::{Calibration, Device, Lock};
+use crate::device::{Calibration, Device};
 use crate::directory::DataDir;
 use crate::disk::FileDisk;
 use crate::io::maintenance::Maintenance;
 use crate::io::uring::{self, Endpoints, SyncMethod, Uring, Ways};
 use crate::listen::Listening;
+use crate::lock::Lock;
 use crate::mesh::{Mesh, MeshEnd};
 use crate::notices;
 use crate::run::{Pace, TURN_DONES_MAX};
@@ -82,7 +83,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
         return Err(ServeError::Setup(sentence));
     }
     let lock = Lock::take(&config.data_dir).map_err(ServeError::setup)?;
-    let result = serve_locked(config);
+    let result = serve_locked(config, &lock);
     if result.is_err() {
         // Other shards may still be at work: only the end of the process frees the directory.
         std::mem::forget(lock);
@@ -90,7 +91,7 @@ pub fn serve(config: &Config) -> Result<(), ServeError> {
     result
 }
 
-fn serve_locked(config: &Config) -> Result<(), ServeError> {
+fn serve_locked(config: &Config, lock: &Lock) -> Result<(), ServeError> {
     // Before anything is written: without a ring there is no broker.
     Uring::probe().map_err(ServeError::setup)?;
     let cores = choose_cores(config)?;
@@ -105,7 +106,7 @@ fn serve_locked(config: &Config) -> Result<(), ServeError> {
         // Its files are opened so that every write is durable.
         ways.sync = SyncMethod::Dsync;
     }
-    let (shards, recovery, took) = prepare(config, ways, &cores, listening)?;
+    let (shards, recovery, took) = prepare(config, ways, &cores, listening, lock)?;
     notices::of_recovery(&recovery);
     let recovery = format!("{recovery}, {} ms", took.as_millis());
     threads::run(shards, |backend| {
@@ -132,6 +133,7 @@ fn prepare(
     ways: Ways,
     cores: &[usize],
     listening: Listening,
+    lock: &Lock,
 ) -> Result<(Vec<Prepared>, BootReport, Duration), ServeError> {
     let dir = DataDir::new(config.data_dir.clone());
     let kept = config.recycle_bytes.saturating_mul(u64::from(config.shards()));
@@ -163,10 +165,11 @@ fn prepare(
         shard.set_endpoints(endpoints.clone());
         let maintenance = Maintenance::start(dir.clone())
             .map_err(|error| ServeError::Failed(format!("no maintenance thread: {error}")))?;
+        let lock = lock.share().map_err(|error| ServeError::Failed(format!("no lock: {error}")))?;
         prepared.push(Prepared {
             shard,
             mesh: ends.next(),
-            endpoints: Endpoints { listeners, stop: stops.next(), maintenance },
+            endpoints: Endpoints { listeners, stop: stops.next(), maintenance, lock },
             io: config.io,
             data_dir: config.data_dir.clone(),
             ring,

@@ -7,6 +7,7 @@ use pelton_broker::directory::DataDir;
 use pelton_broker::io::glommio::{Glommio, Settings};
 use pelton_broker::io::maintenance::Maintenance;
 use pelton_broker::io::uring::Endpoints;
+use pelton_broker::lock::Lock;
 use tempfile::TempDir;
 
 use crate::rig::Rig;
@@ -17,7 +18,8 @@ pub fn rig(pool: Pool) -> Rig {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let maintenance = Maintenance::start(DataDir::new(dir.path().to_owned())).expect("a thread");
-    let endpoints = Endpoints { listeners: vec![listener], stop: None, maintenance };
+    let lock = Lock::take(dir.path()).expect("it is new").share().expect("a descriptor");
+    let endpoints = Endpoints { listeners: vec![listener], stop: None, maintenance, lock };
     let settings = Settings { connections_max: 64, files_max: 16 };
     let io = Glommio::new(&pool, settings, endpoints, dir.path()).expect("io_uring is here");
     Rig::new(Box::new(RealStage { io, address, clients: Vec::new(), _dir: dir }), pool)

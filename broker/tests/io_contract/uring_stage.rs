@@ -9,6 +9,7 @@ use pelton_broker::directory::DataDir;
 use pelton_broker::io::Io;
 use pelton_broker::io::maintenance::Maintenance;
 use pelton_broker::io::uring::{Buffers, Endpoints, Receive, Settings, SyncMethod, Uring, Ways};
+use pelton_broker::lock::Lock;
 use pelton_broker::mesh::Mesh;
 use tempfile::TempDir;
 
@@ -58,7 +59,8 @@ fn stage(pool: &Pool, ways: Ways) -> RealStage<Uring> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     let maintenance = Maintenance::start(DataDir::new(dir.path().to_owned())).expect("a thread");
-    let endpoints = Endpoints { listeners: vec![listener], stop: None, maintenance };
+    let lock = Lock::take(dir.path()).expect("it is new").share().expect("a descriptor");
+    let endpoints = Endpoints { listeners: vec![listener], stop: None, maintenance, lock };
     let settings = Settings { connections_max: 64, files_max: 16, ways, ..Settings::default() };
     let io = Uring::new(pool, settings, endpoints).expect("io_uring is here");
     RealStage { io, address, clients: Vec::new(), _dir: dir }

@@ -10,8 +10,8 @@ mod verify;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use broker::device::ReadLock;
 use broker::directory::DataDir;
+use broker::lock::ReadLock;
 use broker::read_only::ReadOnlyDisk;
 use clap::{Args, Subcommand};
 use engine::inspect::InspectError;

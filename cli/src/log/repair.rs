@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use broker::clock;
-use broker::device::Lock;
 use broker::directory::DataDir;
 use broker::disk::FileDisk;
+use broker::lock::Lock;
 use clap::Args;
 use engine::inspect::{self, Directory, Mend, Plan};
 use engine::log::damage::END_UNKNOWN;

@@ -131,7 +131,7 @@ impl Glommio {
         let size = |count: u32| usize::try_from(count).expect("u32 fits usize");
         let connections_max = size(settings.connections_max);
         let world = World::new(pool.shared_arena(), pool.recv_region(), connections_max);
-        let Endpoints { listeners, stop, maintenance } = endpoints;
+        let Endpoints { listeners, stop, maintenance, lock: _ } = endpoints;
         executor
             .run(storage::acquaint(data_dir))
             .map_err(|fault| failed(&io::Error::from_raw_os_error(fault.0)))?;

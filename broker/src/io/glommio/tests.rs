@@ -13,7 +13,8 @@ use crate::directory::DataDir;
 
 fn backend(directory: &Path, pool: &Pool, stop: Option<OwnedFd>) -> Glommio {
     let maintenance = Maintenance::start(DataDir::new(directory.to_owned())).expect("a thread");
-    let endpoints = Endpoints { listeners: Vec::new(), stop, maintenance };
+    let lock = OwnedFd::from(tempfile::tempfile().expect("a temporary file"));
+    let endpoints = Endpoints { listeners: Vec::new(), stop, maintenance, lock };
     let settings = Settings { connections_max: 4, files_max: 4 };
     Glommio::new(pool, settings, endpoints, directory).expect("io_uring is here")
 }

@@ -58,7 +58,7 @@ impl Desk {
         settings: Settings,
         endpoints: Endpoints,
     ) -> Desk {
-        let Endpoints { listeners, stop, maintenance } = endpoints;
+        let Endpoints { listeners, stop, maintenance, lock: _ } = endpoints;
         let size = |count: u32| usize::try_from(count).expect("u32 fits usize");
         Desk {
             memory,

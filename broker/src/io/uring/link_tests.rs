@@ -33,7 +33,8 @@ impl Shard {
     fn new(mut pool: Pool, end: MeshEnd, which: LinkEnd) -> Shard {
         let root = tempfile::tempdir().expect("a temporary directory");
         let maintenance = Maintenance::start(DataDir::new(root.path().to_owned())).expect("starts");
-        let endpoints = Endpoints { listeners: Vec::new(), stop: None, maintenance };
+        let lock = OwnedFd::from(tempfile::tempfile().expect("a temporary file"));
+        let endpoints = Endpoints { listeners: Vec::new(), stop: None, maintenance, lock };
         let mut uring = Uring::new(&pool, SMALL, endpoints).expect("a ring");
         uring.join(end).expect("a descriptor is free");
         let mut dones = Vec::new();

@@ -63,6 +63,9 @@ pub struct Endpoints {
     pub stop: Option<OwnedFd>,
     /// The thread for what blocks.
     pub maintenance: Maintenance,
+    /// The file of the data directory's lock. The ring has it until everything has ended that the
+    /// ring does, even if the process has ended before.
+    pub lock: OwnedFd,
 }
 
 /// What a ring counts.
@@ -86,8 +89,7 @@ pub struct Uring {
     door: Door,
     desk: Desk,
     links: Links,
-    /// Where the links' numbers begin.
-    first_link: u32,
+    settings: Settings,
     features: Features,
     counters: Counters,
     /// Entries that are not in the submission queue yet.
@@ -110,7 +112,7 @@ impl Uring {
     /// A ring for the shard whose memory is `pool`, on the thread that will use it.
     pub fn new(pool: &Pool, settings: Settings, endpoints: Endpoints) -> Result<Uring, SetupError> {
         let (ring, no_sqarray) = setup::build(settings)?;
-        setup::register_files(&ring, settings)?;
+        setup::register_files(&ring, settings, &endpoints.lock)?;
         let arena = pool.shared_arena();
         let buffers = RecvRing::new(&arena, pool.recv_region());
         // SAFETY: the buffers and the memory (which shares the arena) are fields of the desk,
@@ -134,7 +136,7 @@ impl Uring {
             door,
             desk,
             links: Links::default(),
-            first_link: settings.connections_max,
+            settings,
             features,
             counters: Counters::default(),
             staged: Vec::new(),
@@ -151,7 +153,7 @@ impl Uring {
     /// the first wait.
     pub fn join(&mut self, end: MeshEnd) -> io::Result<()> {
         let bell = setup::descriptor(&self.ring).try_clone_to_owned()?;
-        self.links.join(end, self.first_link, bell);
+        self.links.join(end, self.settings.connections_max, bell);
         Ok(())
     }
 
@@ -339,6 +341,9 @@ impl Drop for Uring {
         }
         if self.open > 0 {
             self.desk.leak_memory();
+        } else {
+            // Otherwise the kernel gives it back with the ring, some time after the process.
+            let _ = setup::release_lock(&self.ring, self.settings);
         }
         self.door.close(setup::descriptor(&self.ring));
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::IoUring;
 
@@ -181,9 +181,14 @@ fn build_sized(submissions: u32, completions: u32) -> Result<(IoUring, bool), Se
     Ok((ring, no_sqarray))
 }
 
-/// A file table with places for accepted connections in front and for files behind them.
-pub fn register_files(ring: &IoUring, settings: Settings) -> Result<(), SetupError> {
-    let places = settings.connections_max + settings.files_max;
+/// A file table with places for accepted connections in front, for files behind them, and for the
+/// data directory's lock at the end.
+pub fn register_files(
+    ring: &IoUring,
+    settings: Settings,
+    lock: &OwnedFd,
+) -> Result<(), SetupError> {
+    let places = lock_place(settings) + 1;
     ring.submitter().register_files_sparse(places).map_err(|source| {
         let sentence = if source.raw_os_error() == Some(libc::EMFILE) {
             format!(
@@ -195,8 +200,20 @@ pub fn register_files(ring: &IoUring, settings: Settings) -> Result<(), SetupErr
         };
         SetupError { sentence, source }
     })?;
+    ring.submitter()
+        .register_files_update(lock_place(settings), &[lock.as_raw_fd()])
+        .map_err(|source| failed("the data directory's lock", source))?;
     sys::register_file_alloc_range(descriptor(ring), settings.connections_max)
         .map_err(|source| failed("the range of accepted connections", source))
+}
+
+/// Takes the data directory's lock out of a ring that is at rest.
+pub fn release_lock(ring: &IoUring, settings: Settings) -> io::Result<()> {
+    ring.submitter().register_files_update(lock_place(settings), &[-1]).map(drop)
+}
+
+const fn lock_place(settings: Settings) -> u32 {
+    settings.connections_max + settings.files_max
 }
 
 /// The ring's descriptor.

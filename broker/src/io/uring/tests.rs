@@ -12,6 +12,7 @@ use engine::port::{
 
 use super::*;
 use crate::directory::DataDir;
+use crate::lock::Lock;
 
 const TINY: Settings = Settings {
     submissions: 4,
@@ -30,7 +31,7 @@ struct World {
     dones: Vec<Done>,
     address: SocketAddr,
     stop: OwnedFd,
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
 }
 
 impl World {
@@ -42,10 +43,12 @@ impl World {
         let maintenance =
             Maintenance::start(DataDir::new(root.path().to_path_buf())).expect("a thread");
         let (stopped, stop) = rustix::pipe::pipe().expect("a pipe");
-        let endpoints = Endpoints { listeners: vec![listener], stop: Some(stopped), maintenance };
+        let lock = Lock::take(root.path()).expect("it is new").share().expect("a descriptor");
+        let listeners = vec![listener];
+        let endpoints = Endpoints { listeners, stop: Some(stopped), maintenance, lock };
         let uring = Uring::new(&pool, settings, endpoints).expect("a ring");
         let (batch, dones) = (OpBatch::default(), Vec::new());
-        World { uring, pool, batch, dones, address, stop, _root: root }
+        World { uring, pool, batch, dones, address, stop, root }
     }
 
     fn push(&mut self, op: Op) {
@@ -88,6 +91,22 @@ impl World {
         let count = u32::try_from(parts.len()).unwrap();
         self.push(Op::Send { conn, first, count });
     }
+}
+
+/// What a ring does with files may last longer than its process: until then nobody else may have
+/// the directory.
+#[test]
+fn a_ring_has_the_directorys_lock_until_it_is_at_rest() {
+    let mut world = World::new(TINY);
+    let (_stream, conn) = world.connect();
+    world.push(Op::Recv { conn });
+    world.submit();
+    let root = world.root.path().to_owned();
+    let sentence = Lock::take(&root).expect_err("no value but the ring has it").to_string();
+    assert!(sentence.contains("in use by the process"), "{sentence}");
+    let World { uring, root: _root, .. } = world;
+    drop(uring);
+    Lock::take(&root).expect("the ring has ended");
 }
 
 #[test]
