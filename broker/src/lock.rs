@@ -81,7 +81,7 @@ impl Lock {
         let written = file
             .rewind()
             .and_then(|()| file.set_len(0))
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+            .and_then(|()| writeln!(file, "{}", Process::this()));
         match written {
             Ok(()) => Ok(Lock { file }),
             Err(error) => Err(refused(root, &error, || {
@@ -198,7 +198,7 @@ impl From<Errno> for Denied {
 /// Takes a lock by `attempt`, and waits for it while who has it has ended already.
 fn lock(
     file: &mut fs::File,
-    attempt: impl Fn(&fs::File) -> Result<(), Denied>,
+    mut attempt: impl FnMut(&fs::File) -> Result<(), Denied>,
 ) -> Result<(), Holder> {
     let began = Instant::now();
     let mut is_told = false;
@@ -209,12 +209,12 @@ fn lock(
             Err(Denied::Failed(errno)) => return Err(Holder::Unknown(errno)),
             Err(Denied::Broker) => {}
         }
-        let pid = holder(file);
-        let who = match &pid {
-            Some(pid) => format!("the process {pid}"),
+        let holder = Process::named_in(file);
+        let who = match &holder {
+            Some(Process { pid, .. }) => format!("the process {pid}"),
             None => "another process".to_owned(),
         };
-        if pid.is_some_and(is_running) {
+        if holder.is_some_and(|holder| holder.is_running()) {
             return Err(Holder::Broker(who));
         }
         if began.elapsed() > REST_WAIT_MAX {
@@ -247,20 +247,54 @@ fn take_alone(file: &fs::File) -> Result<(), Denied> {
     }
 }
 
-/// The process that took the lock last; `None` if it has not said so yet.
-fn holder(file: &mut fs::File) -> Option<u32> {
-    let mut text = String::new();
-    file.rewind().ok()?;
-    file.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+/// A process, as the lock's file names the one that took the lock last: in containers, one after
+/// the other has the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    /// When it was started, in ticks since the machine was; `None` if it cannot be told.
+    started: Option<u64>,
 }
 
-/// Whether there is such a process. One that nobody has waited for is gone all the same.
-fn is_running(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The name, in parentheses, may contain anything.
-    let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
-    !matches!(state, Some('Z' | 'X'))
+impl Process {
+    fn this() -> Process {
+        let pid = std::process::id();
+        Process { pid, started: started(pid) }
+    }
+
+    /// `None` if nobody has said so yet.
+    fn named_in(file: &mut fs::File) -> Option<Process> {
+        let mut text = String::new();
+        file.rewind().ok()?;
+        file.read_to_string(&mut text).ok()?;
+        let mut words = text.split_whitespace();
+        let pid = words.next()?.parse().ok()?;
+        Some(Process { pid, started: words.next().and_then(|ticks| ticks.parse().ok()) })
+    }
+
+    fn is_running(self) -> bool {
+        let now = started(self.pid);
+        now.is_some() && self.started.is_none_or(|then| now == Some(then))
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.started {
+            Some(ticks) => write!(f, "{} {ticks}", self.pid),
+            None => write!(f, "{}", self.pid),
+        }
+    }
+}
+
+/// When a process was started that runs. One that nobody has waited for has ended all the same.
+fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field, the name in parentheses, may contain anything; proc_pid_stat(5).
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    let is_over = matches!(fields.next()?, "Z" | "X");
+    let ticks = fields.nth(18)?.parse().ok()?;
+    (!is_over).then_some(ticks)
 }
 
 #[cfg(test)]
@@ -303,35 +337,46 @@ mod tests {
     #[test]
     fn the_lock_of_one_who_has_ended_is_waited_for() {
         let root = tempfile::tempdir().expect("a temporary directory");
+        let place = root.path().join("LOCK");
         let mut ended = Command::new("true").spawn().expect("it starts");
-        let pid = ended.id();
         ended.wait().expect("it ends");
-        for reads in [false, true] {
-            let left = Lock::take(root.path()).expect("free");
-            fs::write(root.path().join("LOCK"), format!("{pid}\n")).expect("written");
-            let taken = thread::scope(|scope| {
-                let waits = scope.spawn(|| match reads {
-                    false => Lock::take(root.path()).map(drop),
-                    true => ReadLock::take(root.path()).map(drop),
-                });
-                thread::sleep(10 * REST_LOOK);
-                assert!(!waits.is_finished(), "it is not free yet");
-                drop(left);
-                waits.join().expect("no panic")
-            });
-            taken.expect("it waited");
-        }
+        let mut held = Some(Lock::take(root.path()).expect("free"));
+        fs::write(&place, format!("{}\n", ended.id())).expect("written");
+        let mut file = fs::File::open(&place).expect("it is there");
+        let mut tries = 0;
+        let taken = lock(&mut file, |file| {
+            tries += 1;
+            if tries == 4 {
+                held = None;
+            }
+            take_alone(file)
+        });
+        assert!(taken.is_ok() && tries == 4, "{tries} tries");
     }
 
     #[test]
     fn who_is_gone_but_not_waited_for_has_ended() {
-        assert!(is_running(std::process::id()));
-        let mut child = Command::new("true").spawn().expect("it starts");
+        let this = Process::this();
+        assert!(this.is_running());
+        assert!(Process { started: None, ..this }.is_running());
+        assert!(!Process { started: Some(1), ..this }.is_running(), "another had that number");
+        let mut child = Command::new("sleep").arg("60").spawn().expect("it starts");
+        let sleeps = Process { pid: child.id(), started: started(child.id()) };
+        assert!(sleeps.is_running() && sleeps.started >= this.started, "{sleeps:?} {this:?}");
+        child.kill().expect("it is ours");
         // It stays a zombie until somebody waits for it.
-        while is_running(child.id()) {
-            thread::sleep(REST_LOOK);
+        while sleeps.is_running() {
+            thread::yield_now();
         }
         child.wait().expect("it has ended");
-        assert!(!is_running(child.id()));
+        assert!(!sleeps.is_running());
+    }
+
+    #[test]
+    fn who_took_the_lock_is_named_in_it() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let _lock = Lock::take(root.path()).expect("free");
+        let mut file = fs::File::open(root.path().join("LOCK")).expect("it is there");
+        assert_eq!(Process::named_in(&mut file), Some(Process::this()));
     }
 }

@@ -10,10 +10,12 @@ use pelton_tests::crash::flips::flip_bits;
 use pelton_tests::crash::full::fill_and_resume;
 use pelton_tests::crash::kill::survive;
 use pelton_tests::crash::read_only::turn_read_only;
+use pelton_tests::crash::stalled::stand_still;
 
 const USAGE: &str = "usage: scripts/crash kill [--cycles N] [--io uring|glommio]
        scripts/crash full [--cycles N]            (ext4 and xfs on loop devices: needs root)
        scripts/crash read-only                    (ext4 on a loop device: needs root)
+       scripts/crash stalled                      (ext4 on loop devices: needs root)
        scripts/crash flips [--count N] [--seed N]
        scripts/crash cuts [--points N] [--seed N] [--on ext4|xfs] [--load durable|mixed|written]
                                                   (file systems on a FUSE file: needs root)
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         "kill" => number("cycles", 500).map(|cycles| kill(cycles, &flags)),
         "full" => number("cycles", 50).map(full),
         "read-only" => Some(turn_read_only().map(|served| format!("{served:?}"))),
+        "stalled" => Some(stand_still().map(|stood| format!("{stood:?}"))),
         "cuts" => number("points", 1000)
             .and_then(|points| Some(cuts(points, number("seed", 1)?, on(&flags)?, load(&flags)?))),
         "flips" => number("count", 200).and_then(|count| Some(flips(number("seed", 1)?, count))),

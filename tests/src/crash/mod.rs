@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod load;
 pub mod read_only;
 pub mod reading;
+pub mod stalled;
 mod volume;
 
 use std::path::Path;

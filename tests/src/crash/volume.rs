@@ -52,11 +52,17 @@ impl Mounted {
     /// # Panics
     /// If that does not work: the message shows what the tool said.
     pub fn new(kind: FileSystem) -> Mounted {
+        Mounted::sized(kind, kind.bytes())
+    }
+
+    /// The same on an image of this many bytes.
+    ///
+    /// # Panics
+    /// As [`Mounted::new`].
+    pub fn sized(kind: FileSystem, bytes: u64) -> Mounted {
         let place = tempfile::tempdir().expect("a folder");
         let image = place.path().join("image");
-        let file = File::create(&image).expect("an image");
-        file.set_len(kind.bytes()).expect("a sparse file");
-        make(kind, &image);
+        make_image(kind, &image, bytes);
         Mounted::within(place, kind, &image)
     }
 
@@ -114,6 +120,15 @@ impl Drop for Mounted {
             }
         }
     }
+}
+
+/// Makes a file system in a new, sparse file of this many bytes.
+///
+/// # Panics
+/// If that does not work.
+pub fn make_image(kind: FileSystem, image: &Path, bytes: u64) {
+    File::create(image).and_then(|file| file.set_len(bytes)).expect("a sparse file");
+    make(kind, image);
 }
 
 /// Makes a file system in a file.
