@@ -67,8 +67,9 @@ fn await_holder(root: &Path) -> Pid {
     loop {
         let below = std::fs::read_dir(root).expect("readable").flatten();
         let found = below.filter_map(|entry| holder(entry.path())).next();
-        // The number is whole once its line is.
-        if let Some(pid) = found.as_deref().and_then(|text| text.strip_suffix('\n')) {
+        // The number is whole once its line is; behind it is when that process was started.
+        let line = found.as_deref().and_then(|text| text.strip_suffix('\n'));
+        if let Some(pid) = line.and_then(|line| line.split(' ').next()) {
             return Pid::from_raw(pid.parse().expect("a number")).expect("not 0");
         }
         assert!(begin.elapsed() < PATIENCE, "no broker");
