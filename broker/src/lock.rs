@@ -60,7 +60,7 @@ impl Lock {
                 )
             })
         })?;
-        lock(&mut file, take_alone).map_err(|holder| {
+        lock(&mut file, REST_WAIT_MAX, take_alone).map_err(|holder| {
             Refusal(match holder {
                 Holder::Reader => format!(
                     "the data directory {shown} is being read by another process (pelton log): \
@@ -134,7 +134,7 @@ impl ReadLock {
         let shared = |file: &fs::File| {
             rustix::fs::flock(file, FlockOperation::NonBlockingLockShared).map_err(Denied::from)
         };
-        match lock(&mut file, shared) {
+        match lock(&mut file, REST_WAIT_MAX, shared) {
             Ok(()) => Ok(ReadLock { _file: Some(file) }),
             Err(Holder::Ended(who)) => Err(Refusal(unfinished(root, &who))),
             Err(Holder::Unknown(errno)) => {
@@ -198,6 +198,7 @@ impl From<Errno> for Denied {
 /// Takes a lock by `attempt`, and waits for it while who has it has ended already.
 fn lock(
     file: &mut fs::File,
+    wait_max: Duration,
     mut attempt: impl FnMut(&fs::File) -> Result<(), Denied>,
 ) -> Result<(), Holder> {
     let began = Instant::now();
@@ -217,7 +218,7 @@ fn lock(
         if holder.is_some_and(|holder| holder.is_running()) {
             return Err(Holder::Broker(who));
         }
-        if began.elapsed() > REST_WAIT_MAX {
+        if began.elapsed() > wait_max {
             return Err(Holder::Ended(who));
         }
         if began.elapsed() > REST_WAIT_TOLD && !is_told {
@@ -344,7 +345,11 @@ mod tests {
         fs::write(&place, format!("{}\n", ended.id())).expect("written");
         let mut file = fs::File::open(&place).expect("it is there");
         let mut tries = 0;
-        let taken = lock(&mut file, |file| {
+        let refused = lock(&mut file, Duration::ZERO, take_alone).expect_err("it is not free yet");
+        let Holder::Ended(who) = refused else { panic!("it has ended") };
+        let sentence = unfinished(root.path(), &who);
+        assert!(sentence.contains(&format!("process {} has ended", ended.id())), "{sentence}");
+        let taken = lock(&mut file, REST_WAIT_MAX, |file| {
             tries += 1;
             if tries == 4 {
                 held = None;
