@@ -14,7 +14,7 @@ use wire::{
 const TOPIC_ID: wire::TopicId = [7; 16];
 const FRAME_HEADER_BYTES: usize = wire::limits::FRAME_HEADER_BYTES;
 /// The batch that meets the lie, counted from 1 over all partitions.
-const VICTIM: u64 = 3;
+pub const VICTIM: u64 = 3;
 
 /// What happens to the victim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,11 @@ impl LyingBroker {
             }
         });
         Self { address, shared }
+    }
+
+    /// Batches that came, over all partitions.
+    pub fn batches_seen(&self) -> u64 {
+        self.shared.logs.lock().expect("no panic").batches_seen
     }
 
     /// Whether the run has removed its topic.
