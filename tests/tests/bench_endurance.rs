@@ -11,6 +11,8 @@ use tempfile::{TempDir, tempdir};
 
 /// Brokers that start fast.
 const SMALL: &str = "--broker=journal-bytes=8MiB --broker=memory-bytes=64MiB";
+/// Records a second where faults befall the broker.
+const RATE: u64 = 2_000;
 
 fn bench(dir: &TempDir, flags: &[&str]) -> Finished {
     let json = dir.path().join("result.json").display().to_string();
@@ -31,16 +33,26 @@ fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
 
+/// Runs with a window of `seconds`, in which the broker is stopped, and killed.
+fn struck(dir: &TempDir, seconds: u64) -> Value {
+    let line = format!(
+        "run --rate {RATE} --producers 2 --consumers 1 --partitions 3 --warmup 0s --duration \
+         {seconds}s"
+    );
+    let mut flags = words(&line);
+    flags.extend(["--fault", "@500ms stop-broker,for=100ms"]);
+    flags.extend(["--fault", "@1s kill-broker,restart=100ms"]);
+    bench(dir, &flags).expect_success();
+    result(dir)
+}
+
 #[test]
 fn a_broker_that_is_stopped_and_killed_loses_nothing_and_comes_back() {
     let dir = tempdir().expect("a folder");
-    let mut flags = words(
-        "run --rate 2000 --producers 2 --consumers 1 --partitions 3 --warmup 0s --duration 4s",
-    );
-    flags.extend(["--fault", "@500ms stop-broker,for=100ms"]);
-    flags.extend(["--fault", "@1s kill-broker,restart=100ms"]);
-    bench(&dir, &flags).expect_success();
-    let run = result(&dir);
+    // On a machine that others keep busy a window may be over before the broker is back.
+    let mut runs = [4, 16, 64].into_iter().map(|seconds| (seconds, struck(&dir, seconds)));
+    let is_back = |run: &Value| run["faults"]["faults"][1]["first_ack_after_ns"].is_u64();
+    let (seconds, run) = runs.find(|(_, run)| is_back(run)).expect("a broker that comes back");
     assert_eq!(run["integrity"]["verdict"], "ok", "{run:#}");
     assert_eq!(run["integrity"]["passes_cut_short"], 0, "{run:#}");
     let [stop, kill] = run["faults"]["faults"].as_array().expect("a list").as_slice() else {
@@ -48,8 +60,8 @@ fn a_broker_that_is_stopped_and_killed_loses_nothing_and_comes_back() {
     };
     assert!(stop["recovery_ns"].is_null(), "{stop:#}");
     for fault in [stop, kill] {
-        // From the moment when it struck, which may be late, to when it should be over.
-        assert!(fault["down_ns"].as_u64() > Some(10_000_000), "{fault:#}");
+        // As long as was asked for, however late it struck.
+        assert!(fault["down_ns"].as_u64() >= Some(100_000_000), "{fault:#}");
         assert!(fault["first_ack_after_ns"].is_u64(), "{fault:#}");
     }
     assert!(kill["recovery_ns"].as_u64() > Some(0), "{kill:#}");
@@ -62,7 +74,7 @@ fn a_broker_that_is_stopped_and_killed_loses_nothing_and_comes_back() {
     // What was due meanwhile leaves late; how much of it a busy machine has room for is open.
     let in_doubt = run["faults"]["unacknowledged_records"].as_u64().expect("known");
     let acked = run["load"]["acked_records"].as_u64().expect("measured");
-    assert!(acked > 0 && acked + in_doubt <= 8_000, "{acked} and {in_doubt}");
+    assert!(acked > 0 && acked + in_doubt <= RATE * seconds, "{acked} and {in_doubt}");
 
     let file = dir.path().join("result.json").display().to_string();
     let page = dir.path().join("page.html");

@@ -17,6 +17,7 @@ const POLL: Duration = Duration::from_micros(200);
 /// Faults that are still to come, and what became of the others.
 pub(in crate::run) struct Strikes {
     open_ns: u64,
+    close_ns: u64,
     faults: Vec<Fault>,
     state: State,
     outcomes: Vec<FaultOutcome>,
@@ -36,6 +37,7 @@ impl Strikes {
     pub(in crate::run) fn new(faults: &[Fault], window: &Window) -> Self {
         Self {
             open_ns: window.open_ns,
+            close_ns: window.close_ns,
             faults: faults.to_vec(),
             state: State::Up,
             outcomes: Vec::new(),
@@ -46,12 +48,13 @@ impl Strikes {
     /// When something is to be done; never, if that is all.
     pub(in crate::run) fn next_ns(&self) -> u64 {
         let Some(fault) = self.faults.get(self.outcomes.len()) else { return u64::MAX };
-        let after = match self.state {
-            State::Up => fault.at,
-            State::Down { .. } => fault.over(),
-        };
-        let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-        self.open_ns.saturating_add(after_ns)
+        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        match self.state {
+            State::Up => self.open_ns.saturating_add(ns(fault.at)),
+            // It lasts as long as was asked for, however late it struck; but nothing outlasts the
+            // window, since what the window has seen is read back from the broker after it.
+            State::Down { since_ns } => since_ns.saturating_add(ns(fault.lasts)).min(self.close_ns),
+        }
     }
 
     /// Whether the broker answers nobody now.
