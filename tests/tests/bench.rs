@@ -10,12 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
-/// Loads that short measure nothing worth knowing, but everything happens.
-const SHORT: &str = "--duration=60ms --warmup=10ms --batch=10rec --without-floor \
+/// Loads that short measure nothing worth knowing, but everything happens, also on a machine that
+/// stalls for a third of a second now and then.
+const SHORT: &str = "--duration=500ms --warmup=10ms --batch=10rec --without-floor \
                      --broker=journal-bytes=8MiB --broker=memory-bytes=64MiB";
 
 /// The same for two arms.
-const SHORT_AB: &str = "--duration=250ms --warmup=10ms --batch=10rec --anatomy \
+const SHORT_AB: &str = "--duration=500ms --warmup=10ms --batch=10rec --anatomy \
                         --broker=journal-bytes=8MiB --broker=memory-bytes=64MiB";
 
 fn sweep(dir: &TempDir, flags: &str) -> Finished {
@@ -191,7 +192,7 @@ fn cold_reads_and_readers_beside_a_load_are_measured() {
     let file = dir.path().join("run.json");
     let run = |flags: &str| {
         let line = format!(
-            "bench run -q --duration=200ms --warmup=10ms --size=1KiB --data-dir={} --json={} \
+            "bench run -q --duration=500ms --warmup=10ms --size=1KiB --data-dir={} --json={} \
              --broker=journal-bytes=8MiB --broker=memory-bytes=64MiB {flags}",
             dir.path().display(),
             file.display()
@@ -224,7 +225,7 @@ fn a_result_is_run_again_and_two_binaries_are_weighed() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     let bench = |line: &str| program::run(&line.split_whitespace().collect::<Vec<_>>(), b"");
     let (old, new) = (path("old.json"), path("new.json"));
-    let flags = "--target null --duration 60ms --warmup 10ms --batch 7rec --rate poisson:20k";
+    let flags = "--target null --duration 500ms --warmup 10ms --batch 7rec --rate poisson:20k";
     bench(&format!("bench run -q {flags} --json {old}")).expect_success();
     let again = bench(&format!("bench rerun {old} --json {new}"));
     assert!(again.stderr.contains("--batch 7rec --rate poisson:20k"), "{}", again.stderr);

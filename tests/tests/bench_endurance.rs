@@ -167,7 +167,7 @@ fn a_soak_says_what_drifts_and_a_slow_consumer_falls_behind() {
 #[test]
 fn what_was_kept_is_proven_afterwards() {
     let dir = tempdir().expect("a folder");
-    let flags = words("run --rate 2000 --partitions 2 --duration 500ms --warmup 0s --keep");
+    let flags = words("run --rate 1000 --partitions 2 --duration 1s --warmup 0s --keep");
     bench(&dir, &flags).expect_success();
     let mut run = result(&dir);
     let kept = PathBuf::from(run["target"]["data_dir"].as_str().expect("a path"));

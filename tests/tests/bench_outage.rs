@@ -177,7 +177,7 @@ fn producers_connect_again_after_their_connections_were_dropped() {
     let json = dir.path().join("result.json").display().to_string();
     let data = dir.path().display().to_string();
     let flags = "bench run -q --rate 2000 --producers 2 --consumers 1 --partitions 3 --warmup 0s \
-                 --duration 2s --acks memory";
+                 --duration 4s --acks memory";
     let mut words: Vec<&str> = flags.split_whitespace().chain(SMALL.split_whitespace()).collect();
     words.extend(["--json", &json, "--data-dir", &data, "--fault", "@500ms drop-connections"]);
     program::run(&words, b"").expect_success();
@@ -207,6 +207,7 @@ fn a_run_on_a_disk_that_takes_no_more_says_so() {
         let text = &finished.stdout;
         assert!(text.contains("validity     INVALID"), "{text}");
         assert!(text.contains("requests since its disk has no room for more; give"), "{text}");
+        assert!(text.contains("nothing_measured: no record was acknowledged or read"), "{text}");
         let run: Value = serde_json::from_slice(&fs::read(&json).expect("kept")).expect("JSON");
         assert_eq!(run["validity"]["status"], "disk_full", "{run:#}");
         assert_eq!(run["validity"]["verdict"], "invalid", "{run:#}");
@@ -214,5 +215,9 @@ fn a_run_on_a_disk_that_takes_no_more_says_so() {
         assert_eq!(run["load"]["window_ns"], 500_000_000, "{run:#}");
         assert!(run["load"]["errors"]["storage_full"].as_u64() > Some(0), "{run:#}");
         assert_eq!(run["load"]["acked_records"], 0, "{run:#}");
+        words.push("-q");
+        let quiet = program::run(&words, b"");
+        assert_eq!((quiet.code, quiet.stdout.as_str()), (Some(1), ""));
+        assert!(quiet.stderr.starts_with("error: disk_full: the broker refused"), "{quiet:?}");
     }
 }

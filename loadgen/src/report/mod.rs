@@ -243,6 +243,14 @@ pub struct Load {
     pub window_ns: Option<u64>,
 }
 
+impl Load {
+    /// Whether no record was acknowledged or consumed within the window.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.acked_records.max(self.consumed_records).unwrap_or(0) == 0
+    }
+}
+
 /// The full-speed reader of another topic beside the load, within the measured window.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Beside {
@@ -450,8 +458,9 @@ impl Integrity {
 pub struct Validity {
     /// valid, doubtful or invalid.
     pub verdict: ValidityVerdict,
-    /// "ok", or the worst reason in a word: integrity_failed, starved, clock, errors,
-    /// client_limited, overloaded, noisy_host, unsteady, not_cold, floor_missing.
+    /// "ok", or the worst reason in a word: integrity_failed, broker_ended, disk_full, starved,
+    /// clock, errors, nothing_measured, client_limited, overloaded, noisy_host, unsteady,
+    /// not_cold, floor_missing.
     #[serde(default)]
     pub status: String,
     /// A sentence each, beginning with its name and a colon.

@@ -278,12 +278,30 @@ fn run_once(args: &RunArgs) -> Result<u8, RunError> {
     if run.interrupted {
         return Ok(EXIT_INTERRUPTED);
     }
-    Ok(match exit_code(&run) {
+    let code = match exit_code(&run) {
         EXIT_OK if run.broker_end.is_some() => EXIT_ERROR,
         EXIT_OK if run.slo.iter().any(|outcome| !outcome.met) => EXIT_SLO,
         EXIT_OK if args.strict && run.validity.verdict != ValidityVerdict::Valid => EXIT_INVALID,
         code => code,
-    })
+    };
+    if args.quiet {
+        explain(&run, code);
+    }
+    Ok(code)
+}
+
+/// Why a run ends with this code, where its report is not shown.
+fn explain(run: &Run, code: u8) {
+    match code {
+        EXIT_OK => {}
+        EXIT_SLO => {
+            for outcome in run.slo.iter().filter(|outcome| !outcome.met) {
+                let why = outcome.why.as_deref().unwrap_or("missed");
+                eprintln!("error: {}: {why}", outcome.expression);
+            }
+        }
+        _ => run.validity.reasons.iter().for_each(|reason| eprintln!("error: {reason}")),
+    }
 }
 
 fn compare(args: &CompareArgs) -> Result<u8, RunError> {
@@ -297,13 +315,10 @@ fn compare(args: &CompareArgs) -> Result<u8, RunError> {
 }
 
 fn exit_code(run: &Run) -> u8 {
-    let records = run.load.acked_records.max(run.load.consumed_records);
     match run.integrity.verdict {
         IntegrityVerdict::Failed => EXIT_INTEGRITY,
         // Nothing was measured: whatever went wrong stands in the result's errors.
-        IntegrityVerdict::Ok | IntegrityVerdict::NotChecked if records.unwrap_or(0) == 0 => {
-            EXIT_ERROR
-        }
+        IntegrityVerdict::Ok | IntegrityVerdict::NotChecked if run.load.is_empty() => EXIT_ERROR,
         IntegrityVerdict::Ok | IntegrityVerdict::NotChecked => EXIT_OK,
     }
 }

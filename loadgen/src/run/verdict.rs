@@ -82,6 +82,9 @@ impl Judged<'_> {
         if failures > 0 {
             reasons.push(Reason::Errors { count: failures });
         }
+        if self.load.is_empty() {
+            reasons.push(Reason::NothingMeasured);
+        }
         reasons.extend(clock(tally.clock_backwards, tally.e2e.count()));
         reasons
     }

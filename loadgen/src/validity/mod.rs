@@ -98,6 +98,8 @@ pub enum Reason {
         /// Their share of the CPU time of the whole machine.
         percent: u64,
     },
+    /// No record was acknowledged or read within the window.
+    NothingMeasured,
     /// Records were lost, duplicated, reordered or corrupted.
     IntegrityFailed,
     /// The broker ended, and nobody had wanted it to.
@@ -131,6 +133,8 @@ pub enum Reason {
 
 const DISK_FULL: &str =
     " since its disk has no room for more; give its --data-dir a larger one, or offer less";
+const NOTHING: &str = "nothing_measured: no record was acknowledged or read within the window; \
+                       pass a longer --duration, or see which errors there were";
 const NOT_COLD: &str = " and begun again; only the first reading was cold: preload more, or \
                         measure for less long";
 
@@ -189,6 +193,7 @@ impl fmt::Display for Reason {
             Self::BusyHost { percent } => {
                 write!(f, "busy_host: other programs used {percent} % of this machine's CPU time")
             }
+            Self::NothingMeasured => f.write_str(NOTHING),
             Self::IntegrityFailed => f.write_str(
                 "integrity_failed: records were lost, duplicated, reordered or corrupted",
             ),
@@ -232,6 +237,7 @@ impl Reason {
     fn verdict(&self) -> ValidityVerdict {
         match self {
             Self::StarvedCompletionWorker { .. }
+            | Self::NothingMeasured
             | Self::IntegrityFailed
             | Self::BrokerEnded { .. }
             | Self::DiskFull { .. } => ValidityVerdict::Invalid,
@@ -264,6 +270,7 @@ impl Reason {
                 "noisy_host"
             }
             Self::Clock { .. } => "clock",
+            Self::NothingMeasured => "nothing_measured",
             Self::IntegrityFailed => "integrity_failed",
             Self::BrokerEnded { .. } => "broker_ended",
             Self::DiskFull { .. } => "disk_full",
@@ -279,7 +286,7 @@ impl Reason {
             Self::IntegrityFailed => 0,
             Self::BrokerEnded { .. } | Self::DiskFull { .. } => 1,
             Self::StarvedCompletionWorker { .. } | Self::Clock { .. } => 2,
-            Self::Errors { .. } => 3,
+            Self::NothingMeasured | Self::Errors { .. } => 3,
             // Whoever is too slow himself cannot say that the broker is.
             Self::ClientLimited { .. } | Self::GeneratorLate { .. } => 4,
             Self::Overloaded { .. } => 5,
