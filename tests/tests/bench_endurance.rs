@@ -217,4 +217,8 @@ fn a_line_a_second_where_stderr_is_no_terminal() {
     assert!(lines.iter().any(|line| line.contains("p99 ")), "{}", finished.stderr);
     let quiet = program::run(&words(&format!("{line} -q --json -")), b"");
     assert_eq!(quiet.stderr, "");
+    let missed = "bench run --target echo --rate 2000 --duration 1s -q --slo p99<1ns";
+    let missed = program::run(&words(missed), b"");
+    assert_eq!((missed.code, missed.stdout.as_str()), (Some(3), ""), "{}", missed.stderr);
+    assert!(missed.stderr.starts_with("error: objective missed: p99<1ns: it is "), "{missed:?}");
 }

@@ -295,10 +295,8 @@ fn explain(run: &Run, code: u8) {
     match code {
         EXIT_OK => {}
         EXIT_SLO => {
-            for outcome in run.slo.iter().filter(|outcome| !outcome.met) {
-                let why = outcome.why.as_deref().unwrap_or("missed");
-                eprintln!("error: {}: {why}", outcome.expression);
-            }
+            let missed = run.slo.iter().filter_map(|outcome| outcome.why.as_ref());
+            missed.for_each(|why| eprintln!("error: objective missed: {why}"));
         }
         _ => run.validity.reasons.iter().for_each(|reason| eprintln!("error: {reason}")),
     }
